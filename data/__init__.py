@@ -1,0 +1,1 @@
+"""What both stages share: corpora, words, and the feature cache. Imports no torch and no other room of mrnn."""

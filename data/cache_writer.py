@@ -1,0 +1,143 @@
+"""Writing rows into a feature cache that exists: in place, in an order that a kill at any moment cannot spoil."""
+
+import fcntl
+import itertools
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from mrnn.data.cache import (
+    REASON_BYTES,
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_PENDING,
+    FeatureCache,
+    open_cache,
+)
+from mrnn.data.errors import CacheError
+
+
+def done_checksum(image_id: str, rows: np.ndarray) -> int:
+    """CRC-32 over an image's id and its rows as stored: a flipped byte and a swapped row both change it."""
+    return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data, zlib.crc32(image_id.encode()))
+
+
+def failed_checksum(image_id: str, reason: bytes) -> int:
+    """CRC-32 over a failed image's id and its reason (without padding)."""
+    return zlib.crc32(reason, zlib.crc32(image_id.encode()))
+
+
+class CacheWriter:
+    """The one process that writes a cache. Use as a context manager.
+
+    cache : the cache as it was at opening. states : (N,) uint8, kept up to date.
+    Rows go to disk, are synced, and only then marked as done. Raises CacheError if the cache cannot be opened or, with
+    lock=True, if another process is writing it or its file system has no locks.
+    """
+
+    def __init__(self, path: Path, *, lock: bool = True) -> None:
+        self.cache: FeatureCache = open_cache(path, allow_partial=True)
+        self.states = self.cache.states.copy()
+        self._file = os.open(path, os.O_RDWR)
+        if lock:
+            try:
+                _lock(self._file, path)
+            except CacheError:
+                os.close(self._file)
+                raise
+            # Another writer may have gone on between our opening and our lock.
+            self.cache = open_cache(path, allow_partial=True)
+            self.states = self.cache.states.copy()
+
+    def __enter__(self) -> "CacheWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.fdatasync(self._file)
+        os.close(self._file)
+
+    def pending(self) -> np.ndarray:
+        """Numbers (int64, rising) of the images still to be done."""
+        return np.flatnonzero(self.states == STATE_PENDING)
+
+    def write(self, indices: np.ndarray, features: np.ndarray) -> None:
+        """Store the features of some images and mark them as done.
+
+        indices : (n,) image numbers. features : (n * rows_per_image, D), any float type.
+        Raises CacheError, with nothing marked, for values that are not finite or too large for float16.
+        """
+        cache, n = self.cache, len(indices)
+        stored = self._as_stored(indices, features).reshape(n, cache.rows_per_image, cache.feature_size)
+        sums = [done_checksum(cache.images[i].id, rows) for i, rows in zip(indices, stored, strict=True)]
+        self._put("features", indices, stored)
+        self._put("checksum", indices, np.array(sums, dtype="<u4"))
+        self._mark(indices, STATE_DONE)
+
+    def fail(self, indices: np.ndarray, reasons: Sequence[str]) -> None:
+        """Mark images as failed, each with its reason (its first REASON_BYTES bytes are kept)."""
+        texts = [reason.encode()[:REASON_BYTES].decode(errors="ignore").encode() for reason in reasons]
+        sums = [failed_checksum(self.cache.images[i].id, text) for i, text in zip(indices, texts, strict=True)]
+        self._put("reason", indices, np.array(texts, dtype=f"S{REASON_BYTES}"))
+        self._put("checksum", indices, np.array(sums, dtype="<u4"))
+        self._mark(indices, STATE_FAILED)
+
+    def reopen_failed(self) -> int:
+        """Make failed images pending again; return how many."""
+        failed = np.flatnonzero(self.states == STATE_FAILED)
+        self._mark(failed, STATE_PENDING)
+        return len(failed)
+
+    def _as_stored(self, indices: np.ndarray, features: np.ndarray) -> np.ndarray:
+        cache = self.cache
+        limit = float(np.finfo(cache.features.dtype).max)
+        with np.errstate(invalid="ignore"):
+            bad = ~(np.abs(features) <= limit)
+        if bad.any():
+            row = int(np.argwhere(bad)[0][0])
+            image_id = cache.images[int(indices[row // cache.rows_per_image])].id
+            value = features[tuple(np.argwhere(bad)[0])]
+            hint = "use --dtype float32" if np.isfinite(value) else "check the weights of the network"
+            raise CacheError(
+                f"{cache.path}: image {image_id!r} has the activation {value}, which {limit:g} bounds; {hint}"
+            )
+        return features.astype(cache.features.dtype)
+
+    def _put(self, name: str, indices: np.ndarray, values: np.ndarray) -> None:
+        """Write one item per image in place, neighbours together."""
+        item = values.nbytes // max(len(values), 1)
+        for begin, end in _runs(indices):
+            data = np.ascontiguousarray(values[begin:end]).view(np.uint8).reshape(-1).data
+            place = self.cache.offsets[name] + int(indices[begin]) * item
+            while data:
+                written = os.pwrite(self._file, data, place)
+                data, place = data[written:], place + written
+
+    def _mark(self, indices: np.ndarray, state: int) -> None:
+        os.fdatasync(self._file)  # what the marks vouch for must be on disk before them
+        self._put("state", indices, np.full(len(indices), state, dtype=np.uint8))
+        self.states[indices] = state
+
+
+def _runs(indices: np.ndarray) -> Iterable[tuple[int, int]]:
+    """Begin and end positions of stretches of consecutive numbers."""
+    cuts = np.flatnonzero(np.diff(indices) != 1) + 1
+    bounds = [0, *cuts.tolist(), len(indices)]
+    return [(begin, end) for begin, end in itertools.pairwise(bounds) if end > begin]
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CacheError(f"another process is writing {path}; wait for it, or choose another --output") from None
+    except OSError as error:
+        raise CacheError(
+            f"the file system of {path} cannot lock files ({error.strerror}); make sure that no other process writes "
+            "it and pass --no-lock"
+        ) from error

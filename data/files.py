@@ -1,0 +1,83 @@
+"""Files that appear whole or not at all: written under a temporary name, synced, renamed."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well, sync it and rename it into place.
+
+    The block must create the file. If it raises, the temporary file is removed and `path` is as it was. A killed
+    process leaves the temporary file behind; it carries machine and process number, and the next call there removes it.
+    Raises FileExistsError if `path` exists and replace is False, FileNotFoundError if it has no folder.
+    """
+    _remove_abandoned(path)
+    draft = path.with_name(f"{_draft_prefix(path)}{os.getpid()}.draft")
+    try:
+        yield draft
+        with draft.open("rb") as stream:
+            os.fsync(stream.fileno())
+        if replace:
+            draft.replace(path)
+        else:
+            _rename_to_new(draft, path)
+        sync_folder(path.parent)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader or a restart sees the old content or the new, never a part of it."""
+    with new_file(path, replace=True) as draft:
+        draft.write_bytes(content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder last through a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rename_to_new(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)  # unlike a rename, never replaces what another process has put there meanwhile
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(f"{path} exists") from None
+        draft.rename(path)
+    else:
+        draft.unlink()
+
+
+def _draft_prefix(path: Path) -> str:
+    return f".{path.name}.{platform.node()}."
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove drafts of `path` whose process, on this machine, is no more."""
+    if not path.parent.is_dir():
+        return
+    for name in os.listdir(path.parent):
+        number = name.removeprefix(_draft_prefix(path)).removesuffix(".draft")
+        if name == f"{_draft_prefix(path)}{number}.draft" and number.isdigit() and not _is_alive(int(number)):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

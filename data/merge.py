@@ -1,0 +1,100 @@
+"""Join the shards of an extraction into one cache, equal byte for byte to an extraction in one piece."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mrnn.data.cache import STATE_DONE, STATE_FAILED, FeatureCache, create_cache, open_cache, read_checksums
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Corpus
+from mrnn.data.errors import CacheError
+from mrnn.data.progress import Progress
+from mrnn.data.stopping import stop_on_signals
+from mrnn.data.verify import is_intact
+
+ROWS_AT_ONCE = 512
+
+
+def merge_caches(output: Path, shards: Sequence[Path], *, lock: bool = True) -> FeatureCache:
+    """Copy the rows of all shards, checked against their checksums, into `output`; killed, the same call goes on.
+
+    Images that failed in a shard are failed in the result. Memory is bounded by ROWS_AT_ONCE rows.
+    Raises CacheError if shards are incomplete, damaged, of different provenance, overlap or leave a gap, or if
+    `output` is something else than an unfinished merge of the same shards. Raises Stopped on a signal, all copied
+    rows saved.
+    """
+    caches = sorted((open_cache(path) for path in shards), key=lambda cache: cache.first)
+    _check_fit(caches)
+    first = caches[0]
+    images = tuple(image for cache in caches for image in cache.images)
+    corpus = Corpus(first.dataset, first.root, images, problems=first.problems, integer_ids=first.integer_ids)
+    if not output.exists():
+        create_cache(
+            output,
+            corpus,
+            first.provenance,
+            feature_size=first.feature_size,
+            dtype=first.features.dtype.name,
+            rows_per_image=first.rows_per_image,
+        )
+    with CacheWriter(output, lock=lock) as writer, stop_on_signals() as stop:
+        if writer.cache.images != images or writer.cache.provenance != first.provenance:
+            raise CacheError(f"{output} exists and is not a merge of these shards; choose another name or remove it")
+        with Progress("merge", len(images), unit="images", done=len(images) - len(writer.pending())) as progress:
+            for cache in caches:
+                for begin in range(0, len(cache.images), ROWS_AT_ONCE):
+                    progress.add(_copy(cache, writer, begin, min(begin + ROWS_AT_ONCE, len(cache.images))))
+                    if stop.reason:
+                        raise stop.stopped(f"{len(images) - len(writer.pending())} of {len(images)} images are merged")
+    return open_cache(output)
+
+
+def _copy(cache: FeatureCache, writer: CacheWriter, begin: int, end: int) -> int:
+    """Copy the images begin..end-1 of a shard that the output does not have yet; return how many."""
+    pending = [n for n in range(begin, end) if not writer.states[cache.first + n]]
+    sums = read_checksums(cache)
+    damaged = [cache.images[n].id for n in pending if not is_intact(cache, n, int(sums[n]))]
+    if damaged:
+        raise CacheError(
+            f"{cache.path}: the rows of {damaged[0]!r} ({len(damaged)} images) are damaged; "
+            "verify-features lists them, extract that shard again with --overwrite"
+        )
+    rows_per_image = cache.rows_per_image
+    done = [n for n in pending if cache.states[n] == STATE_DONE]
+    if done:
+        rows = [row for n in done for row in range(n * rows_per_image, (n + 1) * rows_per_image)]
+        writer.write(np.array(done) + cache.first, cache.features[rows])
+    failed = [n for n in pending if cache.states[n] == STATE_FAILED]
+    if failed:
+        writer.fail(np.array(failed) + cache.first, [cache.reasons[cache.images[n].id] for n in failed])
+    return len(pending)
+
+
+def _check_fit(caches: Sequence[FeatureCache]) -> None:
+    """Raise CacheError unless the shards, in order, make up one whole."""
+    first = caches[0]
+    expected = 0
+    for cache in caches:
+        differing = sorted(
+            name
+            for name in first.provenance.keys() | cache.provenance.keys()
+            if first.provenance.get(name) != cache.provenance.get(name)
+        )
+        if differing:
+            name = differing[0]
+            raise CacheError(
+                f"{cache.path} and {first.path} are not shards of one extraction: they differ in "
+                f"{', '.join(differing)} ({name}: {cache.provenance.get(name)!r} and {first.provenance.get(name)!r})"
+            )
+        if cache.total != first.total or cache.first < expected:
+            raise CacheError(f"{cache.path} overlaps with another shard, or its data set has another size")
+        if cache.first > expected:
+            raise CacheError(
+                f"the shard that begins at image {expected} of {first.total} is missing before {cache.path}"
+            )
+        expected = cache.first + len(cache.images)
+    if expected != first.total:
+        raise CacheError(
+            f"the shard from image {expected} of {first.total} on is missing after {caches[-1].path}"
+        )

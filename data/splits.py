@@ -1,0 +1,86 @@
+"""Which images are for training, validation and testing: split lists, and seeded splits where there are none."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrnn.data.annotation_files import find_file, read_lines
+from mrnn.data.captions import Problem, seeded_split
+from mrnn.data.errors import CorpusError
+
+HELD_OUT_MAX = 1000  # images of val and of test in the papers' Flickr and IAPR splits
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Split by image id; images that are not in it have none. note : where the splits come from, in a line."""
+
+    by_id: dict[str, str]
+    note: str
+    problems: tuple[Problem, ...] = ()
+
+
+def held_out(count: int) -> int:
+    """How many of `count` images a random val or test split gets: a tenth, at most 1,000; of 3 to 9 images one."""
+    return min(HELD_OUT_MAX, count // 10) or int(count >= 3)
+
+
+def random_splits(ids: Iterable[str]) -> Splits:
+    """Seeded splits of images for which no file says any."""
+    ids = list(ids)
+    share = held_out(len(ids))
+    note = f"no split lists: {len(ids) - 2 * share} train, {share} val and {share} test images drawn at random (seed 0)"
+    return Splits(seeded_split(ids, val=share, test=share), note)
+
+
+def with_validation(splits: Splits) -> Splits:
+    """The splits as they are if any image is in val, else with a seeded part of train held out as val."""
+    train = [image_id for image_id, split in splits.by_id.items() if split == "train"]
+    if "val" in splits.by_id.values() or not train:
+        return splits
+    share = held_out(len(train))
+    held = seeded_split(train, val=share, test=0)
+    note = f"{splits.note}; no validation split: {share} of {len(train)} train images drawn at random (seed 0) are val"
+    return Splits({**splits.by_id, **held}, note, splits.problems)
+
+
+def find_split_lists(root: Path, folders: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, Path]:
+    """The list file of every split that has one.
+
+    names : for each split the file names in use, looked for in the folders below root ('' = root itself).
+    Raises CorpusError if there is a list, but none of train or none of test.
+    """
+    found = {split: find_file(root, folders, candidates) for split, candidates in names.items()}
+    lists = {split: path for split, path in found.items() if path is not None}
+    for split in ("train", "test"):
+        if lists and split not in lists:
+            raise CorpusError(
+                f"found {', '.join(map(str, lists.values()))}, but no list of the {split} images; "
+                f"put {' or '.join(names[split])} beside it, or take the others away for a random split"
+            )
+    return lists
+
+
+def read_split_lists(lists: Mapping[str, Path], *, resolve: Callable[[str], str]) -> Splits:
+    """The splits that list files give, with a part of train held out as val if there is no list for it.
+
+    lists : a file with one image a line for each split.
+    resolve : from a line of a list to the image id.
+    Raises CorpusError for an image in two lists.
+    """
+    by_id: dict[str, str] = {}
+    problems: list[Problem] = []
+    for split, path in lists.items():
+        for number, line in read_lines(path):
+            image_id = resolve(line.strip())
+            if image_id not in by_id:
+                by_id[image_id] = split
+            elif by_id[image_id] == split:
+                problems.append(Problem("images named twice in a split list", image_id, f"{path.name}, line {number}"))
+            else:
+                raise CorpusError(
+                    f"{path}, line {number}: {image_id!r} is in {lists[by_id[image_id]].name} as well; "
+                    "an image can be in one split only"
+                )
+    note = f"splits from {', '.join(path.name for path in lists.values())}"
+    return with_validation(Splits(by_id, note, tuple(problems)))

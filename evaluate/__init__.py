@@ -1,0 +1,1 @@
+"""Read a checkpoint and a cache: perplexity, captions, retrieval, metrics, report."""

@@ -1,0 +1,1 @@
+"""Stage 1: pictures through a fixed CNN into a feature cache."""

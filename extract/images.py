@@ -1,0 +1,163 @@
+"""From an image file to the square of bytes that a network is fed with.
+
+The same numbers as the libraries' own transforms (torchvision's `weights.transforms()`, timm's `create_transform`), in
+fewer steps: the crop's place in the source picture is computed first and only that part is resized, in one pass over
+bytes; scaling to floats and normalising happen once a batch. Large JPEGs are decoded at a reduced size while that still
+is at least twice the size asked for. How far the results may differ is stated and tested in tests/extract/test_images.py.
+"""
+
+import errno
+import json
+import stat
+import threading
+import warnings
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mrnn.data.errors import ImageError
+
+# Pillow's own limit for a decompression bomb (twice its MAX_IMAGE_PIXELS); checked here too, since callers may lift that.
+MAX_PIXELS = 178_956_970
+# A file of more bytes than the largest picture allowed has uncompressed (4 channels of 16 bits) is not read at all.
+MAX_BYTES = 8 * MAX_PIXELS
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+MODES = ("crop", "warp")
+# Errors that belong to one file; any other (too many open files, a stale mount) ends the run with everything saved.
+FILE_ERRORS = (errno.EISDIR, errno.EACCES, errno.EPERM, errno.EIO)
+MISSING_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+ORIENTATION_TAG = 0x0112
+
+
+class MissingImageError(ImageError):
+    """There is no file of that name."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to a picture before the network.
+
+    resize : pixels of the short side, the shape being kept; with mode 'warp' of both sides, the shape being lost.
+    crop : side of the square cut from the middle; at most `resize`.
+    mean, std : per channel R, G, B, on a scale where white is 1.
+    """
+
+    resize: int
+    crop: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    mode: str = "crop"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.resize:
+            raise ValueError(f"the crop of {self.crop} pixels must lie in 1 to the resized side, {self.resize}")
+        if self.interpolation not in RESAMPLING:
+            raise ValueError(f"interpolation must be one of {', '.join(RESAMPLING)}, not {self.interpolation!r}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not np.isfinite([*self.mean, *self.std]).all():
+            raise ValueError("mean and std must be three finite numbers each")
+        if min(self.std) <= 0:
+            raise ValueError(f"every std must be greater than 0, not {self.std}")
+
+    def to_json(self) -> str:
+        """Canonical text: equal preprocessing, equal text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Preprocessing":
+        """Raises ValueError if the text is not what to_json wrote."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            return Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a description of preprocessing: {text[:80]!r}") from error
+
+    def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where the crop lies in a picture of that size: left, top, right, bottom, as fractions of its sides.
+
+        Rounded as torchvision rounds: the long side down to a whole pixel, the crop's corner to the nearest (even) one.
+        """
+        new_width = new_height = self.resize
+        if self.mode == "crop" and width <= height:
+            new_height = int(self.resize * height / width)
+        elif self.mode == "crop":
+            new_width = int(self.resize * width / height)
+        left, top = round((new_width - self.crop) / 2), round((new_height - self.crop) / 2)
+        return left / new_width, top / new_height, (left + self.crop) / new_width, (top + self.crop) / new_height
+
+
+def load_image(source: Path | BinaryIO, preprocessing: Preprocessing) -> np.ndarray:
+    """Decode a picture, set it upright, resize and crop it. Returns (crop, crop, 3) uint8, RGB.
+
+    Of an animation the first frame; transparency lies on white; more than 8 bits are scaled to 8. Safe in many threads.
+    Raises MissingImageError if there is no such file and ImageError if it is not a picture within the limits; any other
+    OSError is about the machine, not the file.
+    """
+    data = read_bytes(source) if isinstance(source, Path) else source.read(MAX_BYTES + 1)
+    if not data:
+        raise ImageError("the file is empty")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"more than {MAX_BYTES} bytes, which no picture within the limits needs")
+    with _quiet:
+        try:
+            return _decode(data, preprocessing)
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:  # on hostile bytes decoders raise nearly anything: struct.error, SyntaxError, ...
+            raise ImageError(_reason(error, data)) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file. Raises as load_image does."""
+    try:
+        if not stat.S_ISREG((status := path.stat()).st_mode):
+            raise ImageError("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"{status.st_size} bytes; at most {MAX_BYTES} are read")
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in MISSING_ERRORS:
+            raise MissingImageError("missing: there is no such file") from error
+        if error.errno in FILE_ERRORS:
+            raise ImageError(f"cannot be read: {error.strerror}") from error
+        raise
+
+
+def normalise(batch: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """(B, crop, crop, 3) uint8 to (B, 3, crop, crop) float32 on the device, in channels-last memory order."""
+    std = torch.tensor(preprocessing.std, device=device)
+    scale = (1 / (255 * std)).view(3, 1, 1)
+    shift = (-torch.tensor(preprocessing.mean, device=device) / std).view(3, 1, 1)
+    return batch.to(device, non_blocking=True).permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
+
+
+def _decode(data: bytes, preprocessing: Preprocessing) -> np.ndarray:
+    with Image.open(BytesIO(data)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are decoded")
+        full_size = image.size
+        if isinstance(image, JPEG_FILES):
+            image.draft(None, (2 * preprocessing.resize, 2 * preprocessing.resize))
+        else:
+            image.load()
+            full_size = image.size  # a TIFF turns itself upright while loading
+        image.load()
+        orientation = _orientation(image)
+        pixels = _eight_bits(image)
+    if orientation in TRANSPOSED:
+        pixels = pixels.transpose(TRANSPOSED[orientation])
+        full_size = full_size[::-1] if orientation >= 5 else full_size
+    left, top, right, bottom = preprocessing.crop_box(*full_size)
+    width, height = pixels.size
+    box = (left * width, top * height, min(right * width, width), min(bottom * height, height))
+    side = (preprocessing.crop, preprocessing.crop)
+    square = pixels.resize(side, RESAMPLING[preprocessing.interpolation], box=box)
+    return np.asarray(square.convert("RGB"))

@@ -1,0 +1,206 @@
+"""The feature cache: whole at creation, checked at opening, self-contained."""
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mrnn.data.cache import STATE_PENDING, USER_BLOCK, create_cache, matching_settings, open_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Box, Corpus, Image, Problem
+from mrnn.data.errors import CacheError, CorpusError
+
+PROVENANCE = {"backbone": "alexnet", "layer": "fc7", "batch_size": 4, "weights_sha256": "00ff"}
+
+
+def make_corpus(n: int = 10) -> Corpus:
+    images = tuple(
+        Image(
+            f"näme {i}.jpg",
+            f"pictures/{i}.jpg",
+            ("train", "val", "test", "")[i % 4],
+            tuple(f"sentence {j} of {i}, “quoted”" for j in range(i % 3)),
+            (Box(1.5, 2, 3, 4, "a thing", 0),) * (i % 2),
+        )
+        for i in range(n)
+    )
+    return Corpus("folder", Path("/somewhere/else"), images, problems=(Problem("odd", "x.jpg", "why"),))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    create_cache(tmp_path / "feats.h5", make_corpus(), PROVENANCE, feature_size=6)
+    return tmp_path / "feats.h5"
+
+
+def fill(path: Path) -> np.ndarray:
+    features = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
+    with CacheWriter(path) as writer:
+        writer.write(np.arange(10), features)
+    return features
+
+
+def test_a_complete_cache_holds_everything_that_training_needs(path: Path) -> None:
+    features = fill(path)
+    cache = open_cache(path)
+    corpus = make_corpus()
+    assert cache.images == corpus.images
+    assert cache.problems == corpus.problems
+    assert cache.corpus().sha256() == corpus.sha256()
+    assert cache.provenance == PROVENANCE
+    assert (cache.dataset, cache.root, cache.integer_ids) == ("folder", Path("/somewhere/else"), False)
+    assert cache.done("train").tolist() == [0, 4, 8]
+    np.testing.assert_array_equal(cache.features, features.astype(np.float16))
+
+
+def test_other_programs_read_it_as_plain_hdf5(path: Path) -> None:
+    features = fill(path)
+    with h5py.File(path) as file:
+        assert file["features"].shape == (10, 6)
+        assert file["features"].attrs["rows_per_image"] == 1
+        np.testing.assert_array_equal(file["features"][:], features.astype(np.float16))
+        assert file["images/id"].asstr()[3] == "näme 3.jpg"
+        assert file["provenance"].attrs["backbone"] == "alexnet"
+        assert file["features"].chunks is None
+
+
+def test_rows_of_regions_use_the_same_layout(tmp_path: Path) -> None:
+    path = tmp_path / "regions.h5"
+    create_cache(path, make_corpus(3), {}, feature_size=5, dtype="float32", rows_per_image=20)
+    rows = np.random.default_rng(1).normal(size=(40, 5)).astype(np.float32)
+    with CacheWriter(path) as writer:
+        writer.write(np.array([0, 2]), rows)
+    cache = open_cache(path, allow_partial=True)
+    assert cache.features.shape == (60, 5)
+    np.testing.assert_array_equal(cache.features[:20], rows[:20])
+    np.testing.assert_array_equal(cache.features[40:], rows[20:])
+
+
+def test_disk_space_is_taken_at_creation(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    create_cache(path, make_corpus(), {}, feature_size=100_000)
+    assert os.stat(path).st_blocks * 512 >= 10 * 100_000 * 2
+
+
+def test_pending_images_make_a_cache_incomplete(path: Path) -> None:
+    with pytest.raises(CacheError, match=r"not complete: 10 of 10 .*run the extract-features"):
+        open_cache(path)
+    assert (open_cache(path, allow_partial=True).states == STATE_PENDING).all()
+    assert len(open_cache(path, allow_partial=True).done()) == 0
+
+
+def test_an_existing_file_is_never_replaced(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError):
+        create_cache(path, make_corpus(), PROVENANCE, feature_size=6)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["feats.h5"]
+
+
+def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="at least one image"):
+        create_cache(tmp_path / "f.h5", replace(make_corpus(), images=()), {}, feature_size=6)
+
+
+def test_text_that_no_file_can_hold_is_refused_by_the_corpus() -> None:
+    for text in ("zero \0", "half \ud83d"):
+        with pytest.raises(CorpusError, match="no Unicode"):
+            replace(make_corpus(), images=(Image("a.jpg", "a.jpg", "train", (text,)),))
+
+
+def test_a_full_disk_shows_at_creation_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(CacheError, match=r"needs \d+ MB, and .* MB free \(No space left on device\)"):
+        create_cache(tmp_path / "feats.h5", make_corpus(), {}, feature_size=6)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no feature cache at"),
+        (b"", "not a feature cache"),
+        (b"<html>", "not a feature cache"),
+        (b'{"format": "mrnn-features", "vers', "damaged: its header"),
+    ],
+)
+def test_what_is_no_cache_is_named_so(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "feats.h5"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CacheError, match=message):
+        open_cache(path)
+
+
+def test_hdf5_of_others_and_folders_are_named_so(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["features"] = np.zeros((2, 3))
+    with pytest.raises(CacheError, match="not a feature cache written by mrnn"):
+        open_cache(tmp_path / "other.h5")
+    with pytest.raises(CacheError, match="is a folder"):
+        open_cache(tmp_path)
+
+
+def test_a_cache_cut_off_anywhere_says_so(path: Path) -> None:
+    fill(path)
+    content = path.read_bytes()
+    for size in [*range(USER_BLOCK, len(content), 997), len(content) - 1]:
+        path.write_bytes(content[:size])
+        with pytest.raises(CacheError, match=f"cut off: it has {size} of {len(content)} bytes"):
+            open_cache(path)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_byte_outside_the_rows_is_found_at_opening(path: Path, data: st.DataObject) -> None:
+    cache = open_cache(path, allow_partial=True)
+    content = bytearray(path.read_bytes())
+    lengths = {"features": cache.features.nbytes, "state": 10, "checksum": 40, "reason": 2000}
+    mutable = {
+        position
+        for name, length in lengths.items()
+        for position in range(cache.offsets[name], cache.offsets[name] + length)
+    }
+    header = len(bytes(content[:USER_BLOCK]).rstrip())
+    fixed = [p for p in range(len(content)) if p not in mutable and not header <= p < USER_BLOCK]
+    position = data.draw(st.sampled_from(fixed))
+    content[position] ^= data.draw(st.integers(1, 255))
+    damaged = path.with_name("damaged.h5")
+    damaged.write_bytes(content)
+    with pytest.raises(CacheError):
+        open_cache(damaged, allow_partial=True)
+
+
+def test_contents_in_other_files_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache whose digest is in order, but which links to another file, is refused all the same."""
+    create_cache(tmp_path / "other.h5", make_corpus(), {}, feature_size=6)
+    original = h5py.File
+
+    class Linking(original):
+        def __exit__(self, *exception: object) -> None:
+            if self.mode == "r+" and "images" in self:
+                del self["images/id"]
+                self["images/id"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/images/id")
+            super().__exit__(*exception)
+
+    monkeypatch.setattr(h5py, "File", Linking)
+    create_cache(tmp_path / "feats.h5", make_corpus(), {}, feature_size=6)
+    monkeypatch.undo()
+    with h5py.File(tmp_path / "feats.h5", locking=False) as file:
+        assert isinstance(file["images"].get("id", getlink=True), h5py.ExternalLink)
+    with pytest.raises(CacheError, match=r"images/id is missing or a link"):
+        open_cache(tmp_path / "feats.h5", allow_partial=True)
+
+
+def test_settings_that_change_the_features_are_told_apart() -> None:
+    assert matching_settings(PROVENANCE, PROVENANCE | {"batch_size": 64, "threads": 3}) == []
+    assert matching_settings(PROVENANCE, PROVENANCE | {"layer": "fc6"}) == ["layer"]

@@ -1,0 +1,159 @@
+"""Writing into a cache: order, locks, refusals, and kills at any moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrnn.data import cache_writer
+from mrnn.data.cache import STATE_DONE, STATE_FAILED, create_cache, open_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Corpus, Image
+from mrnn.data.errors import CacheError
+from mrnn.data.verify import verify_cache
+
+N, D = 40, 64
+
+
+def make_cache(folder: Path, dtype: str = "float16") -> Path:
+    images = tuple(Image(f"{i}.jpg", f"{i}.jpg", "train", ("a dog",)) for i in range(N))
+    create_cache(folder / "feats.h5", Corpus("folder", folder, images), {}, feature_size=D, dtype=dtype)
+    return folder / "feats.h5"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return make_cache(tmp_path)
+
+
+def rows(n: int, value: float = 1.0) -> np.ndarray:
+    return np.full((n, D), value, dtype=np.float32)
+
+
+def test_rows_land_where_they_belong_whatever_their_order(path: Path) -> None:
+    indices = np.array([7, 3, 4, 39, 0])
+    features = np.random.default_rng(0).normal(size=(5, D)).astype(np.float16)
+    with CacheWriter(path) as writer:
+        writer.write(indices, features)
+        assert set(writer.pending().tolist()) == set(range(N)) - set(indices.tolist())
+    cache = open_cache(path, allow_partial=True)
+    assert cache.done().tolist() == sorted(indices.tolist())
+    np.testing.assert_array_equal(cache.features[indices], features)
+    assert verify_cache(path).damaged == ()
+
+
+def test_failed_images_have_a_reason_and_can_be_reopened(path: Path) -> None:
+    with CacheWriter(path) as writer:
+        writer.fail(np.array([5, 6]), ["truncated: ümlaut", "x" * 300])
+    cache = open_cache(path, allow_partial=True)
+    assert cache.reasons == {"5.jpg": "truncated: ümlaut", "6.jpg": "x" * 200}
+    assert verify_cache(path).failed == 2
+    with CacheWriter(path) as writer:
+        assert writer.reopen_failed() == 2
+        assert len(writer.pending()) == N
+
+
+@pytest.mark.parametrize(("value", "hint"), [(7e4, "--dtype float32"), (np.nan, "weights"), (-np.inf, "weights")])
+def test_values_that_cannot_be_stored_are_refused_before_anything_is_marked(
+    path: Path, value: float, hint: str
+) -> None:
+    features = rows(3)
+    features[1, 2] = value
+    with CacheWriter(path) as writer, pytest.raises(CacheError, match=rf"'9.jpg' has the activation .*{hint}"):
+        writer.write(np.array([8, 9, 10]), features)
+    assert len(open_cache(path, allow_partial=True).done()) == 0
+
+
+def test_large_values_fit_into_float32(tmp_path: Path) -> None:
+    path = make_cache(tmp_path, dtype="float32")
+    with CacheWriter(path) as writer:
+        writer.write(np.array([0]), rows(1, 7e4))
+    assert open_cache(path, allow_partial=True).features[0, 0] == np.float32(7e4)
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(path: Path) -> None:
+    with CacheWriter(path) as writer:
+        with pytest.raises(CacheError, match="another process is writing"):
+            CacheWriter(path)
+        writer.write(np.arange(3), rows(3))
+    with CacheWriter(path) as writer:
+        assert len(writer.pending()) == N - 3
+
+
+def test_a_reader_during_writing_sees_what_is_done(path: Path) -> None:
+    with CacheWriter(path) as writer:
+        writer.write(np.arange(3), rows(3))
+        assert open_cache(path, allow_partial=True).done().tolist() == [0, 1, 2]
+        with pytest.raises(CacheError, match="not complete: 37 of 40"):
+            open_cache(path)
+
+
+def test_without_locks_the_message_names_the_option(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(cache_writer.fcntl, "flock", unsupported)
+    with pytest.raises(CacheError, match=r"cannot lock files \(No locks available\).*--no-lock"):
+        CacheWriter(path)
+    with CacheWriter(path, lock=False) as writer:
+        writer.write(np.arange(1), rows(1))
+
+
+def test_marks_are_written_after_rows_are_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies at the sync leaves rows behind, but no mark that vouches for them."""
+
+    class Died(Exception):
+        pass
+
+    def die(descriptor: int) -> None:
+        raise Died
+
+    writer = CacheWriter(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", die)
+        with pytest.raises(Died):
+            writer.write(np.arange(2), rows(2))
+    os.close(writer._file)
+    assert len(open_cache(path, allow_partial=True).done()) == 0
+
+
+WRITE_ALL = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from mrnn.data.cache_writer import CacheWriter
+with CacheWriter(Path(sys.argv[1])) as writer:
+    print("ready", flush=True)
+    for i in writer.pending():
+        features = np.random.default_rng(int(i)).normal(size=(1, 64))
+        writer.fail(np.array([i]), ["bad"]) if i % 7 == 3 else writer.write(np.array([i]), features)
+        time.sleep(0.002)
+"""
+
+
+def test_killed_writers_leave_a_cache_that_the_next_one_finishes(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole, killed = make_cache(tmp_path / "whole"), make_cache(tmp_path)
+    subprocess.run([sys.executable, "-c", WRITE_ALL, whole], check=True, capture_output=True)
+    draw = random.Random(0)
+    kills = 0
+    while len(open_cache(killed, allow_partial=True).done()) < len(open_cache(whole).done()):
+        with subprocess.Popen([sys.executable, "-c", WRITE_ALL, killed], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(draw.uniform(0, 0.04))
+            process.send_signal(signal.SIGKILL)
+        kills += process.returncode == -signal.SIGKILL
+        assert verify_cache(killed).damaged == ()
+    assert kills >= 2
+    one, other = open_cache(whole), open_cache(killed)
+    done = one.done()
+    np.testing.assert_array_equal(one.features[done], other.features[done])
+    assert one.reasons == other.reasons
+    assert ((other.states == STATE_FAILED) | (other.states == STATE_DONE)).all()

@@ -1,0 +1,63 @@
+"""Signals become requests, requests become exit codes."""
+
+import os
+import signal
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mrnn.data.command import debug_option, one_line_errors
+from mrnn.data.errors import CacheError, Stopped
+from mrnn.data.stopping import stop_on_signals
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGUSR1, 75, "SIGUSR1"), (signal.SIGINT, 130, "Ctrl-C")],
+)
+def test_signals_ask_for_a_stop(number: signal.Signals, code: int, name: str) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop.reason
+        os.kill(os.getpid(), number)
+        assert stop.reason == name
+        assert stop.stopped("3 rows are saved").exit_code == code
+        assert f"stopped by {name}: 3 rows are saved" in str(stop.stopped("3 rows are saved"))
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), stop_on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_time_limit_asks_for_a_stop_by_itself() -> None:
+    with stop_on_signals(time_limit=0.0) as stop:
+        assert stop.reason == "the time limit"
+        assert stop.stopped("all").exit_code == 75
+    with stop_on_signals(time_limit=100.0) as stop:
+        assert not stop.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (CacheError("no\n  cache"), 1, "error: no cache\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.h5"), 1, "error: No such file or directory: a.h5\n"),
+        (Stopped("stopped", exit_code=75), 75, "stopped\n"),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C\n"),
+    ],
+)
+def test_errors_end_as_one_line_and_an_exit_code(error: BaseException, code: int, line: str) -> None:
+    @click.command()
+    @debug_option
+    @one_line_errors
+    def command() -> None:
+        raise error
+
+    result = CliRunner().invoke(command)
+    assert (result.exit_code, result.stderr) == (code, line)
+    if code == 1:
+        assert "Traceback" in CliRunner().invoke(command, ["--debug"]).stderr

@@ -1,0 +1,73 @@
+"""The package list is the tree, imports point one way, and the stages keep apart."""
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("data", "extract", "train", "evaluate")
+MAY_IMPORT = {"data": {"data"}, "extract": {"data", "extract"}, "train": {"data", "train"}}
+MAY_IMPORT["evaluate"] = {"data", "train", "evaluate"}
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, at its top or inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names.add(node.module or "")
+    return names
+
+
+def test_the_package_list_is_the_tree() -> None:
+    listed = set(setup_cfg()["options"]["packages"].split())
+    found = {"mrnn." + ".".join(path.parent.relative_to(ROOT).parts) for path in MODULES}
+    assert listed == found
+    assert all((ROOT / Path(*name.split(".")[1:]) / "__init__.py").exists() for name in listed)
+
+
+def test_every_console_script_exists() -> None:
+    for line in setup_cfg()["options.entry_points"]["console_scripts"].strip().splitlines():
+        name, _, target = (part.strip() for part in line.partition("="))
+        module, _, function = target.partition(":")
+        path = ROOT / Path(*module.split(".")[1:]).with_suffix(".py")
+        assert f"def {function}(" in path.read_text(), f"{name} has no {target}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    ours = {name for name in imported(path) if name.split(".")[0] in ("mrnn", *ROOMS)}
+    assert all(name.startswith("mrnn.") for name in ours), f"{path} imports a room by its bare name"
+    assert not any(name.split(".")[-1].startswith("cli") for name in ours), "nobody imports a command"
+    if not path.name.startswith("cli"):
+        rooms = {name.split(".")[1] for name in ours}
+        assert rooms <= MAY_IMPORT[room], f"{room} may not import {rooms - MAY_IMPORT[room]}"
+
+
+def test_each_heavy_library_has_its_place() -> None:
+    for path in MODULES:
+        top = {name.split(".")[0] for name in imported(path)}
+        room = path.relative_to(ROOT).parts[0]
+        assert "h5py" not in top or path.relative_to(ROOT) == Path("data/cache.py")
+        assert "torch" not in top or room != "data"
+        assert "torchvision" not in top or room == "extract"
+
+
+def test_looking_into_a_cache_imports_no_torch() -> None:
+    code = "import sys, mrnn.data.cli, mrnn.data.datasets; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,129 @@
+"""Checkpoints: plain types and tensors in a .pt file, from which a model rebuilds itself.
+
+checkpoint_best.pt is the model to use. checkpoint_last.pt also holds all that training needs to go on (optimiser, sampler
+position, generator states); checkpoint_previous.pt is the one before it, in case the last is damaged. A checkpoint is a dict:
+
+    format "mrnn-checkpoint", version 1, model (a name of MODELS), config (fields of MRNNConfig), vocabulary (the words),
+    weights (state dict), features (provenance of the feature cache), settings (fields of TrainSettings),
+    progress (fields of mrnn.train.run.Progress), and in checkpoint_last.pt training (see mrnn.train.run)
+
+Files come from anywhere, so they are read with weights_only=True: nothing in them is executed.
+"""
+
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrnn.data.errors import CheckpointError
+from mrnn.data.vocabulary import Vocabulary
+from mrnn.train.models import MODELS, MRNN, MRNNConfig
+
+FORMAT, VERSION = "mrnn-checkpoint", 1
+LAST, PREVIOUS, BEST = "checkpoint_last.pt", "checkpoint_previous.pt", "checkpoint_best.pt"
+
+
+@dataclass
+class TrainedModel:
+    """A model read from a checkpoint, in evaluation mode, with what it depends on.
+
+    features : provenance of the cache it was trained on. settings : of the training run. run : its folder.
+    file : the checkpoint read. progress : epoch, step, best_perplexity and so on at the time it was written.
+    """
+
+    model: MRNN
+    name: str
+    vocabulary: Vocabulary
+    features: dict[str, Any]
+    settings: dict[str, Any]
+    run: Path
+    file: Path
+    progress: dict[str, Any]
+
+
+def load_trained(run: Path, *, device: torch.device | str = "cpu", which: str = "best") -> TrainedModel:
+    """Rebuild the trained model of a run folder, or of a checkpoint file.
+
+    which : 'best' or 'last', where `run` is a folder. Raises CheckpointError if there is none, or it does not fit.
+    """
+    run = Path(run)
+    file = run / {"best": BEST, "last": LAST}[which] if run.is_dir() else run
+    content = read_checkpoint(file)
+    model, vocabulary = rebuild(content, file)
+    return TrainedModel(
+        model=model.to(device).eval(),
+        name=content["model"],
+        vocabulary=vocabulary,
+        features=content["features"],
+        settings=content["settings"],
+        run=file.parent,
+        file=file,
+        progress=content["progress"],
+    )
+
+
+def model_content(name: str, model: MRNN, vocabulary: Vocabulary) -> dict[str, Any]:
+    """The part of a checkpoint that rebuilds the model; tensors are references, not copies."""
+    return {
+        "model": name,
+        "config": asdict(model.config),
+        "vocabulary": list(vocabulary.words),
+        "weights": model.state_dict(),
+    }
+
+
+def rebuild(content: dict[str, Any], file: Path) -> tuple[MRNN, Vocabulary]:
+    """The model and vocabulary of a checkpoint's content; `file` is for messages."""
+    if content["model"] not in MODELS:
+        raise CheckpointError(f"{file}: its model {content['model']!r} is not one of {', '.join(MODELS)}")
+    try:
+        vocabulary = Vocabulary(tuple(content["vocabulary"]))
+        config = MRNNConfig(**content["config"])
+        if config.vocabulary != len(vocabulary):
+            raise ValueError(f"{len(vocabulary)} words for a network of {config.vocabulary}")
+        model = MODELS[content["model"]](config)
+        model.load_state_dict(content["weights"])
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: it does not describe a model of this version ({error})") from error
+    return model, vocabulary
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """The content of a checkpoint with its tensors on the CPU. Raises CheckpointError if missing, damaged or foreign."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such checkpoint; give the run folder that train-mrnn wrote, or a .pt file of it")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{file}: damaged, or not a checkpoint ({str(error).splitlines()[0][:120]})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: not a checkpoint of mrnn")
+    if content.get("version") != VERSION:
+        raise CheckpointError(f"{file}: checkpoint version {content.get('version')!r}; this mrnn reads version {VERSION}")
+    missing = {"model", "config", "vocabulary", "weights", "features", "settings", "progress"} - content.keys()
+    if missing:
+        raise CheckpointError(f"{file}: the checkpoint lacks {', '.join(sorted(missing))}")
+    return content
+
+
+def write_checkpoint(file: Path, content: dict[str, Any], *, previous: Path | None = None) -> None:
+    """Replace `file` whole or not at all: temporary name, fsync, rename.
+
+    previous : where the file that is replaced stays on, if given; at every moment one of the two is complete.
+    """
+    partial = file.with_name(f".{file.name}.partial")
+    with open(partial, "wb") as stream:
+        torch.save({"format": FORMAT, "version": VERSION, **content}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if previous is not None and file.exists():
+        os.replace(file, previous)
+    os.replace(partial, file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,112 @@
+"""The multimodal recurrent neural network of Mao et al. 2014 (arXiv 1410.1090).
+
+    w(t) = E2 E1[w_t]                            two embeddings, 128 and 256 wide, linear
+    r(t) = ReLU(U r(t-1) + w(t))                 recurrent layer, 256; r(0) = 0; no input matrix, no bias
+    m(t) = g(V_w w(t) + V_r r(t) + V_I I)        multimodal layer, 512; g(x) = 1.7159 tanh(2x/3)
+    P(w_{t+1} | w_1..w_t, I) = softmax(O m(t) + b)
+
+The recurrent layer never sees the image. So what the words contribute to m, `language`, is computed once a sentence, and
+what the image contributes, `image`, once an image; only their sum, g and the softmax are per pair. Training
+(mrnn.train.losses) and retrieval (mrnn.evaluate.retrieval) are built on that split. Letters: CONTRIBUTING.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class MRNNConfig:
+    """Sizes and switches of the network; a checkpoint holds them and rebuilds its model from them.
+
+    vocabulary : V, with the boundary and unknown signs. features : D, length of an image feature.
+    embedding2 must equal recurrent, since w(t) is added to U r(t-1) as it is.
+    dropout : share of units dropped from w(t), from r(t) on its way up (never inside the recurrence) and from m(t).
+    image_dropout : the same for the image feature.
+    """
+
+    vocabulary: int
+    features: int
+    embedding1: int = 128
+    embedding2: int = 256
+    recurrent: int = 256
+    multimodal: int = 512
+    dropout: float = 0.5
+    image_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.embedding2 != self.recurrent:
+            raise ValueError(
+                f"the second embedding ({self.embedding2}) must be as wide as the recurrent layer ({self.recurrent}): "
+                "r(t) = ReLU(U r(t-1) + w(t)) adds the two"
+            )
+        for name in ("vocabulary", "features", "embedding1", "embedding2", "recurrent", "multimodal"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("dropout", "image_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+
+
+def scaled_tanh(x: Tensor) -> Tensor:
+    """g(x) = 1.7159 tanh(2x/3), the activation of the multimodal layer (LeCun et al., Efficient BackProp)."""
+    return 1.7159 * torch.tanh(x * (2 / 3))
+
+
+class MRNN(nn.Module):
+    """m-RNN in the pieces that training, decoding and retrieval put together in their own ways.
+
+    `feature_scale` multiplies every image feature, so that networks with activations of any size train with the same
+    settings; training sets it to 1 / RMS of the training features, and it travels in the checkpoint.
+    """
+
+    feature_scale: Tensor
+
+    def __init__(self, config: MRNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding1 = nn.Embedding(config.vocabulary, config.embedding1)
+        self.embedding2 = nn.Linear(config.embedding1, config.embedding2, bias=False)
+        self.recurrence = nn.Linear(config.recurrent, config.recurrent, bias=False)
+        self.word_to_multimodal = nn.Linear(config.embedding2, config.multimodal, bias=False)
+        self.recurrent_to_multimodal = nn.Linear(config.recurrent, config.multimodal, bias=False)
+        self.image_to_multimodal = nn.Linear(config.features, config.multimodal, bias=False)
+        self.output = nn.Linear(config.multimodal, config.vocabulary)
+        self.dropout = nn.Dropout(config.dropout)
+        self.image_dropout = nn.Dropout(config.image_dropout)
+        self.register_buffer("feature_scale", torch.ones(()))
+
+    def words(self, tokens: Tensor) -> Tensor:
+        """w(t) for word numbers: (...) int64 -> (..., H)."""
+        return self.dropout(self.embedding2(self.embedding1(tokens)))
+
+    def recur(self, words: Tensor, previous: Tensor) -> Tensor:
+        """One step r(t) = ReLU(U r(t-1) + w(t)): two (B, H) -> (B, H)."""
+        return torch.relu(self.recurrence(previous) + words)
+
+    def recur_packed(self, words: Tensor, sizes: Sequence[int]) -> Tensor:
+        """r(t) of whole sentences from r(0) = 0, packed: step after step, the longest sentence first in each.
+
+        words : (P, H), sum(sizes) = P; sizes : how many sentences have a t-th word, never rising with t.
+        Returns (P, H) in the same packing.
+        """
+        state = words.new_zeros(sizes[0], self.config.recurrent)
+        states = []
+        for step in words.split(list(sizes)):
+            state = self.recur(step, state[: len(step)])
+            states.append(state)
+        return torch.cat(states)
+
+    def language(self, words: Tensor, recurrent: Tensor) -> Tensor:
+        """What the sentence so far contributes to the multimodal layer, V_w w + V_r r: two (..., H) -> (..., M)."""
+        return self.word_to_multimodal(words) + self.recurrent_to_multimodal(self.dropout(recurrent))
+
+    def image(self, features: Tensor) -> Tensor:
+        """What an image contributes to the multimodal layer, V_I I: (..., D) -> (..., M)."""
+        return self.image_to_multimodal(self.image_dropout(features * self.feature_scale))
+
+    def multimodal(self, language: Tensor, image: Tensor) -> Tensor:
+        """m(t) = g(language + image): (..., M)."""
+        return self.dropout(scaled_tanh(language + image))
