@@ -1,5 +1,6 @@
-"""merge-features, verify-features, inspect-features: for a login node, so without torch and instant."""
+"""merge-, import-, verify- and inspect-features: for a login node, so without torch and instant."""
 
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -8,9 +9,11 @@ from typing import Any
 
 import click
 
-from mrnn.data.cache import STATE_DONE, STATE_FAILED, STATE_PENDING, FeatureCache, open_cache
+from mrnn.data.cache import DTYPES, STATE_DONE, STATE_FAILED, STATE_PENDING, FeatureCache, open_cache
 from mrnn.data.captions import SPLITS
 from mrnn.data.command import EXIT_FAILED, EXIT_IMAGES_FAILED, debug_option, one_line_errors
+from mrnn.data.datasets import read_dataset
+from mrnn.data.foreign import ORIENTATIONS, import_features, read_foreign
 from mrnn.data.merge import merge_caches
 from mrnn.data.verify import verify_cache
 
@@ -37,6 +40,58 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
     click.echo(f"{output}: {_counts(cache)}")
     if cache.reasons:
         _list_failed(cache)
+        sys.exit(EXIT_IMAGES_FAILED)
+
+
+@click.command("import-features")
+@click.argument("features", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--dataset", required=True, help="The data set whose pictures the features are of.")
+@click.option("--root", type=click.Path(path_type=Path), help="Its folder.  [default: $MRNN_DATA/DATASET]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("feats.h5"), show_default=True)
+@click.option("--ids", "ids_file", type=click.Path(path_type=Path, exists=True), help="Image ids, one a line.")
+@click.option("--features-name", default="feats", show_default=True, help="Variable, array or HDF5 data set.")
+@click.option("--ids-name", default="ids", show_default=True, help="Where the file itself has ids.")
+@click.option("--orientation", type=click.Choice(ORIENTATIONS), default="auto", show_default=True)
+@click.option("--layer", default="fc7", show_default=True, help="What the features are, for the records.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True)
+@debug_option
+@one_line_errors
+def import_(
+    features: Path,
+    dataset: str,
+    root: Path | None,
+    output: Path,
+    ids_file: Path | None,
+    features_name: str,
+    ids_name: str,
+    orientation: str,
+    layer: str,
+    dtype: str,
+) -> None:
+    """Make a feature cache of FEATURES that you already have (.mat, .npy, .npz, HDF5) and a data set's captions.
+
+    Without ids, the rows are taken to be in the order of the data set's own file.
+
+    \b
+    Example (neuraltalk's features):
+      import-features vgg_feats.mat --dataset karpathy --root data/flickr8k
+    """
+    corpus = read_dataset(dataset, root)
+    foreign = read_foreign(
+        features,
+        features_name=features_name,
+        ids_name=ids_name,
+        ids_file=ids_file,
+        count=len(corpus.images),
+        orientation=orientation,
+    )
+    with features.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    absent, strays = import_features(
+        output, corpus, foreign, source=features, source_sha256=digest, layer=layer, dtype=dtype
+    )
+    click.echo(f"{output}: {_counts(open_cache(output))}; {strays} rows of other images left out")
+    if absent:
         sys.exit(EXIT_IMAGES_FAILED)
 
 

@@ -2,9 +2,10 @@
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "heart", "diamond")
+from mrnn.data.scene_shapes import OUTLINES
+
 COLOURS = {
     "red": (214, 40, 45),
     "blue": (42, 84, 206),
@@ -17,7 +18,7 @@ COLOURS = {
     "black": (28, 26, 30),
     "brown": (122, 76, 40),
 }
-RADII = {"small": 6.5, "medium": 11.5, "large": 19.5}  # pixels in a picture whose shorter side is 96
+RADII = {"small": 7.0, "medium": 11.5, "large": 19.5}  # pixels in a picture whose shorter side is 96
 PICTURE_SIZES = ((96, 96), (96, 80), (80, 96), (96, 72), (84, 84))
 
 
@@ -36,24 +37,44 @@ class Background:
 
 
 BACKGROUNDS = (
-    Background("plain", (188, 190, 194), (0, 0, 0), ("on a grey background", "on plain grey", "on gray"), ("white",)),
+    Background("plain", (188, 190, 194), (0, 0, 0), ("on a grey background", "on a grey wall"), ("white",)),
     Background("plain", (250, 249, 244), (0, 0, 0), ("on a white background", "on white paper"), ("white", "yellow")),
     Background("plain", (36, 36, 44), (0, 0, 0), ("on a black background", "in the dark"), ("black", "brown")),
     Background("plain", (166, 206, 240), (0, 0, 0), ("on a pale blue background", "on light blue"), ("white", "blue")),
-    Background("plain", (244, 214, 222), (0, 0, 0), ("on a pink background", "on a rosy wall"), ("pink", "white")),
+    Background("plain", (244, 214, 222), (0, 0, 0), ("on a pink background", "on a pink wall"), ("pink", "white")),
     Background("plain", (182, 218, 158), (0, 0, 0), ("on a light green background",), ("green", "white", "yellow")),
-    Background("fade", (90, 140, 220), (244, 246, 250), ("on a background fading from blue to white",), ("white", "blue")),
-    Background("fade", (250, 190, 90), (190, 70, 110), ("at sunset", "in front of a sunset"), ("orange", "red", "pink")),
     Background(
-        "horizon", (132, 190, 240), (96, 166, 72), ("on the grass under a blue sky", "on a meadow"), ("green", "blue", "white")
+        "fade", (90, 140, 220), (244, 246, 250), ("on a background fading from blue to white",), ("white", "blue")
     ),
-    Background("horizon", (150, 204, 240), (232, 208, 150), ("on the beach", "on sand under a blue sky"), ("yellow", "white")),
-    Background("horizon", (40, 44, 84), (236, 240, 246), ("in the snow at night", "on snow under a dark sky"), ("white", "black", "blue")),
+    Background(
+        "fade", (250, 190, 90), (190, 70, 110), ("at sunset", "in front of a sunset"), ("orange", "red", "pink")
+    ),
+    Background(
+        "horizon",
+        (132, 190, 240),
+        (96, 166, 72),
+        ("on the grass under a blue sky", "on a meadow"),
+        ("green", "blue", "white"),
+    ),
+    Background(
+        "horizon", (150, 204, 240), (232, 208, 150), ("on the beach", "on sand under a blue sky"), ("yellow", "white")
+    ),
+    Background(
+        "horizon",
+        (40, 44, 84),
+        (236, 240, 246),
+        ("in the snow at night", "on snow under a dark sky"),
+        ("white", "black", "blue"),
+    ),
     Background("speckled", (170, 164, 152), (90, 86, 80), ("on a speckled background", "on gravel"), ("brown",)),
-    Background("speckled", (150, 108, 70), (96, 64, 38), ("on brown soil", "on the bare earth"), ("brown", "orange", "red")),
+    Background(
+        "speckled", (150, 108, 70), (96, 64, 38), ("on brown soil", "on the bare earth"), ("brown", "orange", "red")
+    ),
     Background("checked", (226, 226, 222), (194, 196, 200), ("on a checked floor", "on grey tiles"), ("white",)),
-    Background("checked", (232, 222, 150), (214, 196, 110), ("on a yellow checked cloth",), ("yellow", "orange", "white")),
-)  # fmt: skip
+    Background(
+        "checked", (232, 222, 150), (214, 196, 110), ("on a yellow checked cloth",), ("yellow", "orange", "white")
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +130,10 @@ def arrange(rng: random.Random) -> Scene:
     relation, sizes, spots = _spots(rng)
     unit = min(width, height) / 96
     colours = rng.sample([colour for colour in COLOURS if colour not in background.avoid], len(spots))
-    shapes = rng.sample(SHAPES, len(spots)) if rng.random() < 0.8 else [rng.choice(SHAPES)] * len(spots)
+    shapes = rng.sample(list(OUTLINES), len(spots)) if rng.random() < 0.8 else [rng.choice(list(OUTLINES))] * len(spots)
     if relation == "inside":
         shapes[0] = rng.choice(("circle", "square", "diamond", "heart"))
-    groups = []
+    groups: list[Group] = []
     for colour, shape, size, centres in zip(colours, shapes, sizes, spots, strict=True):
         radius = RADII[size] * unit * rng.uniform(0.92, 1.08) * (1.3 if relation == "inside" and not groups else 1)
         roomy = size != "small" and not (relation == "inside" and not groups)
@@ -152,7 +173,11 @@ def _spots(rng: random.Random) -> tuple[str, list[str], Spots]:
         count = rng.choice((2, 3, 3, 4))
         relation = rng.choice(("row", "column"))
         size = rng.choice(("small", "medium")) if count < 4 else "small"
-        return relation, [size], [[_along(relation, (i + 0.5) / count, middle) for i in range(count)]]
+        return (
+            relation,
+            [size],
+            [[_along(relation, (i + 0.5) / count, middle + rng.uniform(-0.03, 0.03)) for i in range(count)]],
+        )
     if kind == "two":
         relation = rng.choice(("left", "right", "above", "below"))
         first, second = (far, near) if relation in ("left", "above") else (near, far)
@@ -163,7 +188,7 @@ def _spots(rng: random.Random) -> tuple[str, list[str], Spots]:
         spot = (rng.uniform(0.35, 0.65), rng.uniform(0.4, 0.6))
         return "inside", ["large", "small"], [[spot], [spot]]
     if kind == "front":
-        shift = rng.choice((-0.17, 0.17))
+        shift = rng.choice((-0.075, 0.075))
         return "front", ["large", rng.choice(("medium", "large"))], [[(0.5 - shift, middle)], [(0.5 + shift, middle)]]
     if kind == "many":
         count = rng.choice((2, 3))
@@ -190,36 +215,3 @@ PLACES = (
     ("bottom left", 0.22, 0.78),
     ("bottom right", 0.78, 0.78),
 )
-
-
-def _polygon(corners: int, inner: float = 1.0) -> tuple[tuple[float, float], ...]:
-    """A regular polygon with a corner at the top; every second corner at the distance `inner`."""
-    return tuple(
-        (radius * math.sin(angle), -radius * math.cos(angle))
-        for i in range(corners)
-        for angle, radius in [(2 * math.pi * i / corners, 1.0 if i % 2 == 0 else inner)]
-    )
-
-
-def _heart() -> tuple[tuple[float, float], ...]:
-    angles = [2 * math.pi * i / 40 for i in range(40)]
-    return tuple(
-        (math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 17)
-        for t in angles
-    )
-
-
-BAR = 0.32  # half the width of a cross's bars
-OUTLINES = {  # around the origin, within the unit circle, y downwards
-    "circle": _polygon(48),
-    "ring": _polygon(48),
-    "square": ((-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)),
-    "triangle": ((0.0, -0.95), (0.95, 0.75), (-0.95, 0.75)),
-    "star": _polygon(10, inner=0.42),
-    "cross": (
-        (-BAR, -0.92), (BAR, -0.92), (BAR, -BAR), (0.92, -BAR), (0.92, BAR), (BAR, BAR),
-        (BAR, 0.92), (-BAR, 0.92), (-BAR, BAR), (-0.92, BAR), (-0.92, -BAR), (-BAR, -BAR),
-    ),
-    "heart": _heart(),
-    "diamond": ((0.0, -1.0), (0.72, 0.0), (0.0, 1.0), (-0.72, 0.0)),
-}  # fmt: skip

@@ -1,0 +1,36 @@
+"""The data sets by name. A new one is a reader and a line here."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mrnn.data.captions import Corpus
+from mrnn.data.coco import read_coco
+from mrnn.data.errors import CorpusError
+from mrnn.data.flickr import read_flickr8k, read_flickr30k
+from mrnn.data.folder import read_folder
+from mrnn.data.iaprtc12 import read_iaprtc12
+from mrnn.data.karpathy import read_karpathy
+from mrnn.data.scenes import read_scenes
+
+READERS: dict[str, Callable[[Path], Corpus]] = {
+    "flickr8k": read_flickr8k,
+    "flickr30k": read_flickr30k,
+    "iaprtc12": read_iaprtc12,
+    "coco": read_coco,
+    "karpathy": read_karpathy,
+    "folder": read_folder,
+    "scenes": read_scenes,
+}
+
+
+def default_root(name: str) -> Path:
+    """$MRNN_DATA/<name> where the variable is set, else datasets/<name> below the working directory."""
+    return Path(os.environ.get("MRNN_DATA") or "datasets") / name
+
+
+def read_dataset(name: str, root: Path | None) -> Corpus:
+    """Read a data set from its folder, None standing for default_root. Raises CorpusError for an unknown name."""
+    if name not in READERS:
+        raise CorpusError(f"there is no data set {name!r}; known are {', '.join(READERS)}")
+    return READERS[name](default_root(name) if root is None else root)

@@ -1,0 +1,103 @@
+"""The prefix tree of a set of sentences: what they begin with alike is scored once.
+
+The 5,000 test sentences of Flickr8k have some 64,000 words and signs but only about 43,000 different beginnings. A state
+of the language half of m-RNN belongs to a beginning, not to a sentence, so retrieval works on the nodes of this tree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrnn.data.vocabulary import BOUNDARY_ID
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Nodes are different beginnings, edges are the words (or END) that follow them. Both stand level by level.
+
+    Node 0 is the empty beginning: the network has read START. Every other node is reached by exactly one edge. An edge
+    whose target is END reaches no node; there a sentence is complete. Equal sentences share all of it.
+
+    node_words   : (N,) int64, the word read last at each node; BOUNDARY_ID at node 0.
+    node_parents : (N,) int64, -1 at node 0.
+    node_levels  : (L+1,) int64, nodes node_levels[t] .. node_levels[t+1]-1 have read t words.
+    edge_nodes   : (E,) int64, never falling: the node that each edge leaves.
+    edge_targets : (E,) int64, the word to predict there, BOUNDARY_ID for END. (edge_nodes, edge_targets) pairs are unique.
+    edge_before  : (E,) int64, the edge that reached edge_nodes; -1 for edges that leave node 0.
+    edge_levels  : (L+1,) int64, edges edge_levels[t] .. edge_levels[t+1]-1 leave nodes of level t.
+    sentence_edges : (S,) int64, the END edge of each sentence.
+    tokens : words and END signs of all sentences, as if nothing were shared.
+    """
+
+    node_words: np.ndarray
+    node_parents: np.ndarray
+    node_levels: np.ndarray
+    edge_nodes: np.ndarray
+    edge_targets: np.ndarray
+    edge_before: np.ndarray
+    edge_levels: np.ndarray
+    sentence_edges: np.ndarray
+    tokens: int
+
+    def sentence_sums(self, edge_values: np.ndarray) -> np.ndarray:
+        """Sum over each sentence's path: (E,) values of edges -> (S,), float64."""
+        sums = edge_values.astype(np.float64)
+        for start, stop in zip(self.edge_levels[1:-1], self.edge_levels[2:], strict=True):
+            sums[start:stop] += sums[self.edge_before[start:stop]]
+        return sums[self.sentence_edges]
+
+
+def build_prefix_tree(sentences: Sequence[Sequence[int]]) -> PrefixTree:
+    """The tree of sentences given as word numbers without signs; an empty sentence is START END.
+
+    Raises ValueError if there is no sentence at all, or a sentence holds the boundary sign.
+    """
+    if not len(sentences):
+        raise ValueError("a prefix tree needs at least one sentence")
+    lengths = np.array([len(sentence) for sentence in sentences])
+    table = np.full((len(sentences), int(lengths.max()) + 1), BOUNDARY_ID, dtype=np.int64)
+    for row, sentence in zip(table, sentences, strict=True):
+        row[: len(sentence)] = sentence
+    if (table == BOUNDARY_ID).sum() != (table.shape[1] - lengths).sum():
+        raise ValueError("a sentence must not hold the boundary sign")
+
+    node_words, node_parents, node_levels = [np.array([BOUNDARY_ID])], [np.array([-1])], [0, 1]
+    edge_nodes, edge_targets, edge_before, edge_levels = [], [], [], [0]
+    sentence_edges = np.empty(len(sentences), dtype=np.int64)
+    at_node = np.zeros(len(sentences), dtype=np.int64)  # of the sentences that are still going
+    node_edge = np.array([-1])  # the edge that reached each node of the present level
+    going = np.arange(len(sentences))
+    width = int(table.max()) + 1
+    for level in range(table.shape[1]):
+        pairs, edge_of = np.unique(at_node * width + table[going, level], return_inverse=True)
+        nodes, targets = np.divmod(pairs, width)
+        edge_nodes.append(nodes)
+        edge_targets.append(targets)
+        edge_before.append(node_edge[nodes - node_levels[level]])
+        first_edge, first_node = edge_levels[-1], node_levels[-1]
+        edge_levels.append(first_edge + len(pairs))
+
+        ends = lengths[going] == level
+        sentence_edges[going[ends]] = first_edge + edge_of[ends]
+        continuing = np.flatnonzero(targets != BOUNDARY_ID)
+        if not len(continuing):
+            break
+        new_node = np.full(len(pairs), -1)
+        new_node[continuing] = first_node + np.arange(len(continuing))
+        node_words.append(targets[continuing])
+        node_parents.append(nodes[continuing])
+        node_levels.append(first_node + len(continuing))
+        node_edge = first_edge + continuing
+        going, at_node = going[~ends], new_node[edge_of[~ends]]
+    return PrefixTree(
+        np.concatenate(node_words),
+        np.concatenate(node_parents),
+        np.array(node_levels),
+        np.concatenate(edge_nodes),
+        np.concatenate(edge_targets),
+        np.concatenate(edge_before),
+        np.array(edge_levels),
+        sentence_edges,
+        int(lengths.sum()) + len(sentences),
+    )
