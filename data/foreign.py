@@ -1,6 +1,5 @@
 """Features that people already have: MATLAB, NumPy and HDF5 files of others, turned into rows with image ids."""
 
-import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ def _load(path: Path, wanted: tuple[str, str]) -> dict[str, np.ndarray]:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             return {wanted[0]: array, "": np.array([wanted[0]])}
         if magic[:2] == b"PK":
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 return {name: archive[name] for name in wanted if name in archive} | {"": np.array(archive.files)}
         if h5py.is_hdf5(path):  # MATLAB 7.3 is HDF5 with every array transposed; orientation sorts that out
             with h5py.File(path, "r", locking=False) as file:
@@ -159,13 +158,13 @@ def _load_hdf5(file: h5py.File, wanted: tuple[str, str]) -> dict[str, np.ndarray
 def _load_matlab(path: Path, wanted: tuple[str, str]) -> dict[str, np.ndarray]:
     try:
         from scipy.io import loadmat, whosmat
-        from scipy.io.matlab import MatReadError
     except ImportError:
         raise CacheError(f"{path} is a MATLAB 5 file, which takes scipy: pip install 'mrnn[analysis]'") from None
     try:
-        names = [name for name, _, _ in whosmat(str(path))]
-        arrays = loadmat(str(path), variable_names=[name for name in wanted if name in names])
-    except (MatReadError, IndexError, struct.error) as error:
+        with path.open("rb") as stream:
+            names = [name for name, _, _ in whosmat(stream)]
+            arrays = loadmat(stream, variable_names=[name for name in wanted if name in names])
+    except Exception as error:  # on damaged files the parser fails in whatever way the bytes lead it to
         raise ValueError(str(error)) from error
     return {name: arrays[name] for name in wanted if name in names} | {"": np.array(names)}
 

@@ -1,0 +1,106 @@
+"""BLEU, ROUGE-L and CIDEr of generated captions, by the community's scorers (pycocoevalcap), without Java.
+
+The scorers take sentences as words with blanks between. The PTB tokeniser of coco-caption needs Java, so references and
+candidates are both tokenised by mrnn.data.tokenize: lower case, punctuation dropped. That is what PTB tokenisation and
+coco-caption's list of punctuation to drop leave of most captions; hyphens and apostrophes differ.
+"""
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DEFINITIONS = {
+    "tokens": "references and candidates lower-cased, characters that are neither letters nor digits dropped",
+    "Bleu_n": "corpus level, cumulative, closest reference length, brevity penalty, as in coco-caption (a fraction)",
+    "ROUGE_L": "longest common subsequence, beta 1.2, mean over images, as in coco-caption (a fraction)",
+    "CIDEr": "CIDEr-D as in coco-caption, document frequencies of these references (10 is the maximum)",
+    "ngram_precision": "individual clipped n-gram precision of the corpus, no brevity penalty (m-RNN v1's B-n is of "
+    "this kind; never compare it with Bleu_n)",
+}
+
+
+@dataclass(frozen=True)
+class CaptionScores:
+    """Corpus scores by name (Bleu_1..4, ROUGE_L, CIDEr) and the same for every image, in the order of the candidates.
+
+    ngram_precision : individual clipped precision for n = 1..4, without brevity penalty.
+    brevity_penalty : of the corpus, min(1, exp(1 - r/c)).
+    """
+
+    corpus: dict[str, float]
+    per_image: dict[str, dict[str, float]]
+    ngram_precision: tuple[float, ...]
+    brevity_penalty: float
+
+
+def score_captions(
+    candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]]
+) -> CaptionScores:
+    """Scores of one candidate per image, all given as words.
+
+    candidates : image id -> words. references : image id -> sentences as words, at least one that is not empty; empty
+    ones are left out. An empty candidate scores 0. CIDEr needs at least two images: with one, every document frequency
+    says nothing, and it is 0.
+    Raises ValueError if there is no candidate, or an image has no reference.
+    """
+    if not candidates:
+        raise ValueError("there are no captions to score")
+    said = {image: [" ".join(words)] for image, words in candidates.items()}
+    kept = {image: [" ".join(words) for words in references.get(image, ()) if words] for image in candidates}
+    without = [image for image, sentences in kept.items() if not sentences]
+    if without:
+        raise ValueError(f"image {without[0]!r} has no reference sentence with a word in it")
+
+    from pycocoevalcap.bleu.bleu import Bleu  # here, because importing them takes a second
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+        bleu, bleu_each = Bleu(4).compute_score(kept, said, verbose=0)
+        rouge, rouge_each = Rouge().compute_score(kept, said)
+        cider, cider_each = Cider().compute_score(kept, said)
+    names = [f"Bleu_{n}" for n in range(1, 5)] + ["ROUGE_L", "CIDEr"]
+    corpus = dict(zip(names, map(float, (*bleu, rouge, cider)), strict=True))
+    each = zip(candidates, *bleu_each, rouge_each, cider_each, strict=True)
+    per_image = {image: dict(zip(names, map(float, scores), strict=True)) for image, *scores in each}
+    words = {image: [sentence.split() for sentence in sentences] for image, sentences in kept.items()}
+    precision = tuple(ngram_precision(candidates, words, n) for n in range(1, 5))
+    return CaptionScores(corpus, per_image, precision, brevity_penalty(candidates, words))
+
+
+def ngram_precision(
+    candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]], n: int
+) -> float:
+    """Share of the candidates' n-grams that their references hold, each counted at most as often as in one reference.
+
+    0 where the candidates have no n-gram at all.
+    """
+    hits = total = 0
+    for image, words in candidates.items():
+        found = _ngrams(words, n)
+        allowed: Counter[tuple[str, ...]] = Counter()
+        for reference in references[image]:
+            allowed |= _ngrams(reference, n)
+        hits += (found & allowed).total()
+        total += found.total()
+    return hits / total if total else 0.0
+
+
+def brevity_penalty(
+    candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]]
+) -> float:
+    """min(1, exp(1 - r/c)): c words in all candidates, r in the references closest in length (ties: the shorter)."""
+    c = sum(len(words) for words in candidates.values())
+    r = sum(
+        min((abs(len(reference) - len(words)), len(reference)) for reference in references[image])[1]
+        for image, words in candidates.items()
+    )
+    return 1.0 if c >= r else float(np.exp(1 - r / c)) if c else 0.0
+
+
+def _ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))

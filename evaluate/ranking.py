@@ -1,0 +1,82 @@
+"""From scores to ranks, recalls and medians.
+
+Ranks count from 1. A tie between a right and a wrong answer has no true order, so both bounds can be had: `worst` puts
+every wrong answer of equal score ahead of the right one, `best` behind it. Reported numbers are the worst ones (a model
+that gives everything the same score gets nothing), with the best beside them where there are ties.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Ties = Literal["worst", "best"]
+
+
+@dataclass(frozen=True)
+class Recalls:
+    """Summary of the ranks of one direction; recalls in percent.
+
+    median_rank of an even number of queries is the mean of the two in the middle.
+    """
+
+    recall_1: float
+    recall_5: float
+    recall_10: float
+    median_rank: float
+
+    def to_json(self) -> dict[str, float]:
+        """With the names that metrics.json uses."""
+        return {
+            "R@1": self.recall_1,
+            "R@5": self.recall_5,
+            "R@10": self.recall_10,
+            "median_rank": self.median_rank,
+        }
+
+
+def rank_of_best(scores: np.ndarray, right: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:
+    """Rank of each query's best right answer, 1 = first.
+
+    scores : (Q, C), higher is better. right : (Q, C) bool, any number of right answers but at least one a query.
+    Returns (Q,) int64. Raises ValueError for a query without right answer, or a score that is not a number.
+    """
+    if np.isnan(scores).any():
+        raise ValueError("a score is not a number")
+    if not right.any(axis=1).all():
+        raise ValueError("a query has no right answer")
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    ahead = scores >= best if ties == "worst" else scores > best
+    return 1 + (ahead & ~right).sum(axis=1)
+
+
+def recall_at_k(ranks: np.ndarray, k: int) -> float:
+    """Fraction of queries whose best right answer is ranked k or better.
+
+    ranks : (Q,) int, 1 = first. Returns a fraction in [0, 1], not percent. Raises ValueError if Q = 0 or k < 1.
+    """
+    if not len(ranks) or k < 1:
+        raise ValueError(f"recall needs at least one query and k of at least 1, not {len(ranks)} and {k}")
+    return float((ranks <= k).mean())
+
+
+def recalls(ranks: np.ndarray) -> Recalls:
+    """R@1, R@5, R@10 in percent and the median of (Q,) ranks."""
+    r1, r5, r10 = (100 * recall_at_k(ranks, k) for k in (1, 5, 10))
+    return Recalls(r1, r5, r10, float(np.median(ranks)))
+
+
+def image_to_sentence_ranks(scores: np.ndarray, sentence_images: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:
+    """Each image asks for sentences; any of its own is a hit.
+
+    scores : (N, S). sentence_images : (S,) int, the row of the image that each sentence belongs to.
+    Returns the ranks (Q,) of the images that have sentences, in order of rows.
+    """
+    asking = np.unique(sentence_images)
+    return rank_of_best(scores[asking], sentence_images[None, :] == asking[:, None], ties=ties)
+
+
+def sentence_to_image_ranks(scores: np.ndarray, sentence_images: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:
+    """Each sentence asks for its one image: scores (N, S) and the row of its image (S,) -> ranks (S,)."""
+    right = sentence_images[:, None] == np.arange(len(scores))[None, :]
+    return rank_of_best(scores.T, right, ties=ties)

@@ -1,0 +1,178 @@
+"""From a feature cache to batches: sentences as word numbers, packed step by step, with the features of their images.
+
+Packing: a batch is laid out time-major, all first words, then all second words and so on, its sentences by falling
+length. So no padding exists anywhere, and step t of the recurrence works on the first sizes[t] rows of step t - 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrnn.data.cache import FeatureCache
+from mrnn.data.tokenize import tokenize
+from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Tokenised sentences of chosen images.
+
+    tokens : (sum of lengths,) int32, word numbers of all sentences one after another, without signs.
+    starts : (S + 1,) int64, where each begins in tokens. image : (S,) int64, the number of its image in the cache.
+    skipped : how many sentences were left out because they hold no word.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    image: np.ndarray
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(S,) int64, words of each sentence without signs."""
+        return np.diff(self.starts)
+
+    @property
+    def targets(self) -> int:
+        """Words to predict: those of the sentences and an END for each."""
+        return len(self.tokens) + len(self)
+
+
+def tokenized_sentences(cache: FeatureCache, images: Sequence[int] | np.ndarray) -> tuple[list[list[str]], np.ndarray]:
+    """The sentences of some images of a cache as words, empty ones included, and the image number of each."""
+    pairs = [(tokenize(sentence), int(i)) for i in images for sentence in cache.images[i].sentences]
+    return [words for words, _ in pairs], np.array([i for _, i in pairs], dtype=np.int64)
+
+
+def encode_sentences(words: Sequence[Sequence[str]], image: np.ndarray, vocabulary: Vocabulary) -> Sentences:
+    """Number the words of sentences; those without a word are skipped and counted."""
+    kept = np.array([bool(sentence) for sentence in words], dtype=bool)
+    encoded = [vocabulary.encode(sentence) for sentence in words if sentence]
+    lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+    return Sentences(
+        tokens=np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(lengths.sum())),
+        starts=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
+        image=image[kept],
+        skipped=int((~kept).sum()),
+    )
+
+
+def sentences_of(cache: FeatureCache, split: str, vocabulary: Vocabulary) -> Sentences:
+    """The sentences of those images of a split that have features."""
+    return encode_sentences(*tokenized_sentences(cache, cache.done(split)), vocabulary)
+
+
+class Features:
+    """Feature vectors by image number: in memory where they fit the budget, else memory-mapped; equal either way.
+
+    Where an image has several rows (regions), its first is taken: the whole image.
+    """
+
+    def __init__(self, cache: FeatureCache, *, budget: float = 4.0) -> None:
+        """budget : GB (1e9 bytes) that the features may take in memory."""
+        rows = cache.features[:: cache.rows_per_image]
+        self.size = cache.feature_size
+        self.in_memory = rows.nbytes <= budget * 1e9
+        self._rows = np.array(rows) if self.in_memory else rows
+
+    def __getitem__(self, images: np.ndarray) -> Tensor:
+        """(n, D) float32 for n image numbers."""
+        return torch.from_numpy(self._rows[images].astype(np.float32))
+
+    def rms(self, images: np.ndarray) -> float:
+        """Root of the mean square over all values of some images; their order and the memory do not matter."""
+        total = 0.0
+        for start in range(0, len(images), 1024):
+            total += float(np.square(self._rows[images[start : start + 1024]], dtype=np.float64).sum())
+        return (total / (len(images) * self.size)) ** 0.5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed sentences with what predicts them, on the device of the model.
+
+    inputs, targets : (P,) int64. sizes : how many sentences have a t-th input; sum(sizes) = P. features : (I, D)
+    float32, one row for every distinct image. image_of_token : (P,) int64 into features. sentences : (B,) their
+    numbers, in the batch's order.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    sizes: list[int]
+    image_of_token: Tensor
+    features: Tensor
+    sentences: np.ndarray
+
+    def __len__(self) -> int:
+        """P, the number of words to predict."""
+        return len(self.targets)
+
+
+def pack(
+    sentences: Sentences, numbers: np.ndarray, features: Features, *, device: torch.device | str = "cpu"
+) -> Batch:
+    """The batch of the sentences of these numbers."""
+    lengths = sentences.starts[numbers + 1] - sentences.starts[numbers]
+    order = np.argsort(-lengths, kind="stable")
+    numbers, lengths = numbers[order], lengths[order]
+    # Row t, column b: is there a t-th input in sentence b, and where do its words lie. Inputs are START and the words,
+    # targets the words and END.
+    steps = np.arange(lengths[0] + 1)[:, None]
+    present = steps <= lengths
+    positions = sentences.starts[numbers] + steps
+    last = len(sentences.tokens) - 1
+    inputs = np.where(steps == 0, BOUNDARY_ID, sentences.tokens[np.clip(positions - 1, 0, last)])[present]
+    targets = np.where(steps == lengths, BOUNDARY_ID, sentences.tokens[np.clip(positions, 0, last)])[present]
+    images, image_of_sentence = np.unique(sentences.image[numbers], return_inverse=True)
+    image_of_token = np.broadcast_to(image_of_sentence, present.shape)[present]
+
+    def to_device(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
+
+    return Batch(
+        inputs=to_device(inputs),
+        targets=to_device(targets),
+        sizes=present.sum(axis=1).tolist(),
+        image_of_token=to_device(image_of_token),
+        features=features[images].to(device, non_blocking=True),
+        sentences=numbers,
+    )
+
+
+def epoch_order(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, window: int = 20) -> list[np.ndarray]:
+    """The sentence numbers of the batches of one epoch; every sentence occurs once.
+
+    Sentences are shuffled, sorted by length within windows of `window` batches, cut, and the batches shuffled: a batch
+    then holds sentences of nearly one length, and the recurrence few steps. Depends on seed and epoch alone, so a run
+    that goes on needs nothing but the number of batches done.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    shuffled = generator.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(shuffled), window * batch_size):
+        part = shuffled[start : start + window * batch_size]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def epoch_batches(
+    sentences: Sentences,
+    features: Features,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[Batch]:
+    """The batches of one epoch from batch number `skip` on."""
+    for numbers in epoch_order(sentences.lengths, batch_size, seed=seed, epoch=epoch)[skip:]:
+        yield pack(sentences, numbers, features, device=device)
