@@ -89,6 +89,21 @@ class FeatureCache:
         indices = np.array(wanted, dtype=np.int64)
         return indices[self.states[indices] == STATE_DONE]
 
+    def read(self, images: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+        """Copy the rows of some images (n,) into `out`, (n * rows_per_image, D) of the cache's dtype, and return it.
+
+        Giving the same `out` again and again is several times faster than new memory for each batch.
+        """
+        if len(images) and not 0 <= images.min() <= images.max() < len(self.images):
+            raise IndexError(
+                f"{self.path} has images 0 to {len(self.images) - 1}, not {images.min()} to {images.max()}"
+            )
+        if out is None:
+            out = np.empty((len(images) * self.rows_per_image, self.feature_size), dtype=self.features.dtype)
+        whole = self.features.reshape(len(self.images), -1)
+        np.take(whole, images, axis=0, out=out.reshape(len(images), -1), mode="clip")
+        return out
+
     def corpus(self) -> Corpus:
         """The captions as the reader of the data set returned them."""
         return Corpus(self.dataset, self.root, self.images, problems=self.problems, integer_ids=self.integer_ids)

@@ -31,8 +31,8 @@ class DecodingConfig:
     beam : hypotheses kept; 1 is greedy. sample : draw words at random instead (beam is then 1).
     temperature : log-probabilities are divided by it before drawing; top_k : draw among the k likeliest words only,
     0 for all. seed : of the draws; each image has its own stream, made of the seed and its id.
-    max_words : a caption that has not ended after so many words (prefix included) is cut and marked incomplete.
-    length_norm : rank finished hypotheses by score / (words + END) instead of score.
+    max_steps : words (prefix included) and END; a caption that has not ended by then is cut and marked incomplete.
+    length_norm : rank an image's hypotheses at the end by score / (words + END) instead of score.
     """
 
     beam: int = 5
@@ -40,13 +40,13 @@ class DecodingConfig:
     temperature: float = 1.0
     top_k: int = 0
     seed: int = 0
-    max_words: int = 30
+    max_steps: int = 30
     length_norm: bool = False
     suppress_unknown: bool = True
 
     def __post_init__(self) -> None:
-        if self.beam < 1 or self.max_words < 1:
-            raise ValueError(f"beam and max_words must be at least 1, not {self.beam} and {self.max_words}")
+        if self.beam < 1 or self.max_steps < 1:
+            raise ValueError(f"beam and max_steps must be at least 1, not {self.beam} and {self.max_steps}")
         if self.sample and self.beam != 1:
             raise ValueError("sampling keeps one hypothesis: use a beam of 1")
         if self.temperature <= 0 or self.top_k < 0:
@@ -69,9 +69,9 @@ class Caption:
     def log_prob(self) -> float:
         return sum(self.log_probs)
 
-    def rank_score(self, *, length_norm: bool) -> float:
-        """What hypotheses of one image are ordered by, highest first."""
-        return self.log_prob / len(self.log_probs) if length_norm else self.log_prob
+    def order(self, *, length_norm: bool) -> tuple[bool, float]:
+        """Sorting key of an image's hypotheses: complete ones first, then the highest score."""
+        return not self.complete, -self.log_prob / (len(self.log_probs) if length_norm else 1)
 
 
 @torch.inference_mode()
@@ -87,15 +87,15 @@ def generate(
 
     model : in eval mode; computes where and in what precision its weights are. ids : of the images, for sampling.
     prefix : word numbers that every caption begins with.
-    Raises ValueError in training mode, for a beam wider than the vocabulary, a prefix as long as max_words, or
+    Raises ValueError in training mode, for a beam wider than the vocabulary, a prefix as long as max_steps, or
     sampling without ids.
     """
     if model.training:
         raise ValueError("captions need the model in eval mode")
     width, vocabulary = config.beam, model.config.vocabulary
-    if width > vocabulary or len(prefix) >= config.max_words:
+    if width > vocabulary or len(prefix) >= config.max_steps:
         raise ValueError(
-            f"a beam of {width} with {vocabulary} words, or a prefix of {len(prefix)} with at most {config.max_words}"
+            f"a beam of {width} with {vocabulary} words, or a prefix of {len(prefix)} with at most {config.max_steps}"
         )
     if config.sample and len(ids) != len(features):
         raise ValueError(f"sampling needs the id of each of the {len(features)} images, not {len(ids)}")
@@ -107,7 +107,7 @@ def generate(
     waiting = torch.arange(len(features), device=weight.device)  # numbers of the images that are not done
     search = _Hypotheses.start(len(features), width, model.config.recurrent, weight)
     results: list[list[Caption]] = [[] for _ in range(len(features))]
-    for step in range(config.max_words + 1):
+    for step in range(config.max_steps):
         last = search.tokens[..., -1] if step else waiting.new_full((len(waiting), width), BOUNDARY_ID)
         words = model.words(last)
         search.state = model.recur(words, search.state)
@@ -116,8 +116,6 @@ def generate(
         if step < len(prefix):
             parents, tokens = _force(search, prefix[step])
         else:
-            if step == config.max_words:  # only END may follow
-                break
             if config.suppress_unknown:
                 log_probs[..., UNKNOWN_ID] = -torch.inf
             if draws is None:
@@ -133,7 +131,7 @@ def generate(
             waiting = waiting[~done]
             if not len(waiting):
                 return results
-    for number, captions in zip(waiting.tolist(), search.captions(search.finished[:, 0] >= 0, config), strict=True):
+    for number, captions in zip(waiting.tolist(), search.captions(torch.ones_like(waiting, dtype=torch.bool), config), strict=True):
         results[number] = captions
     return results
 
@@ -179,13 +177,8 @@ class _Hypotheses:
     def captions(self, chosen: Tensor, config: DecodingConfig) -> list[list[Caption]]:
         """The hypotheses of the chosen images, best first."""
         found = []
-        columns = zip(
-            self.tokens[chosen].tolist(),
-            self.log_probs[chosen].tolist(),
-            self.scores[chosen].tolist(),
-            strict=True,
-        )
-        for tokens, log_probs, scores in columns:
+        columns = (values[chosen].tolist() for values in (self.tokens, self.log_probs, self.scores))
+        for tokens, log_probs, scores in zip(*columns, strict=True):
             captions = []
             for words, logs, score in zip(tokens, log_probs, scores, strict=True):
                 if score == -np.inf:
@@ -193,7 +186,7 @@ class _Hypotheses:
                 complete = BOUNDARY_ID in words
                 length = words.index(BOUNDARY_ID) if complete else len(words)
                 captions.append(Caption(tuple(words[:length]), tuple(logs[: length + complete]), complete))
-            captions.sort(key=lambda caption: -caption.rank_score(length_norm=config.length_norm))
+            captions.sort(key=lambda caption: caption.order(length_norm=config.length_norm))
             found.append(captions)
         return found
 
@@ -226,10 +219,10 @@ def _force(search: _Hypotheses, token: int) -> tuple[Tensor, Tensor]:
 
 
 def _draws(ids: Sequence[str], config: DecodingConfig) -> Tensor:
-    """Uniform numbers in [0, 1) for every image and step, from the seed and the image's id alone: (B, max_words)."""
+    """Uniform numbers in [0, 1) for every image and step, from the seed and the image's id alone: (B, max_steps)."""
     streams = []
     for image in ids:
         digest = hashlib.sha256(f"{config.seed}:{image}".encode()).digest()
         generator = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
-        streams.append(generator.random(config.max_words))
+        streams.append(generator.random(config.max_steps))
     return torch.from_numpy(np.stack(streams))

@@ -9,8 +9,10 @@ is at least twice the size asked for. How far the results may differ is stated a
 import errno
 import json
 import stat
+import struct
 import threading
 import warnings
+import zlib
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mrnn.data.errors import ImageError
@@ -33,6 +35,15 @@ MODES = ("crop", "warp")
 FILE_ERRORS = (errno.EISDIR, errno.EACCES, errno.EPERM, errno.EIO)
 MISSING_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 ORIENTATION_TAG = 0x0112
+TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class MissingImageError(ImageError):
@@ -144,12 +155,10 @@ def _decode(data: bytes, preprocessing: Preprocessing) -> np.ndarray:
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are decoded")
         full_size = image.size
-        if isinstance(image, JPEG_FILES):
-            image.draft(None, (2 * preprocessing.resize, 2 * preprocessing.resize))
-        else:
-            image.load()
-            full_size = image.size  # a TIFF turns itself upright while loading
+        reduced = image.draft(None, (2 * preprocessing.resize, 2 * preprocessing.resize))
         image.load()
+        if reduced is None:  # not a JPEG; and a TIFF turns itself upright while loading
+            full_size = image.size
         orientation = _orientation(image)
         pixels = _eight_bits(image)
     if orientation in TRANSPOSED:
@@ -161,3 +170,69 @@ def _decode(data: bytes, preprocessing: Preprocessing) -> np.ndarray:
     side = (preprocessing.crop, preprocessing.crop)
     square = pixels.resize(side, RESAMPLING[preprocessing.interpolation], box=box)
     return np.asarray(square.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; a broken EXIF block says nothing about it, so 1."""
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error, zlib.error):
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The same picture in mode L or RGB; transparent parts lie on white."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ImageError("whole numbers of more than 16 bits, which have no stated white; save it with 8 or 16 bits")
+        return Image.fromarray(((values.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
+    if image.mode == "F":
+        raise ImageError("real numbers as pixels, which have no stated white; save it with 8 or 16 bits")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        upper = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", upper.size, "white"), upper).convert("RGB")
+    if image.mode == "1":
+        return image.convert("L")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def _reason(error: Exception, data: bytes) -> str:
+    """Why it is not a picture, in words that need no knowledge of the decoder."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS} pixels; it is not decoded"
+    if isinstance(error, UnidentifiedImageError):
+        start = data[:200].lstrip().lower()
+        web_page = start.startswith((b"<!doctype html", b"<html"))
+        return "a web page (HTML), not a picture" if web_page else "not a picture of a known format"
+    if "truncated" in str(error).lower():
+        return "truncated: the file ends before the picture does"
+    return f"cannot be decoded: {str(error) or type(error).__name__}"
+
+
+class _Quiet:
+    """Silences Pillow's warnings while any thread is inside; `catch_warnings` alone is not safe in threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+                warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_quiet = _Quiet()

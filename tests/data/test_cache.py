@@ -79,6 +79,9 @@ def test_rows_of_regions_use_the_same_layout(tmp_path: Path) -> None:
     cache = open_cache(path, allow_partial=True)
     assert cache.features.shape == (60, 5)
     np.testing.assert_array_equal(cache.features[:20], rows[:20])
+    np.testing.assert_array_equal(cache.read(np.array([2, 0])), np.concatenate([rows[20:], rows[:20]]))
+    with pytest.raises(IndexError, match="has images 0 to 2"):
+        cache.read(np.array([3]))
     np.testing.assert_array_equal(cache.features[40:], rows[20:])
 
 

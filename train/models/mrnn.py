@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mrnn.train.models.layers import Dropout, recur_packed
+
 
 @dataclass(frozen=True)
 class MRNNConfig:
@@ -74,8 +76,8 @@ class MRNN(nn.Module):
         self.recurrent_to_multimodal = nn.Linear(config.recurrent, config.multimodal, bias=False)
         self.image_to_multimodal = nn.Linear(config.features, config.multimodal, bias=False)
         self.output = nn.Linear(config.multimodal, config.vocabulary)
-        self.dropout = nn.Dropout(config.dropout)
-        self.image_dropout = nn.Dropout(config.image_dropout)
+        self.dropout = Dropout(config.dropout)
+        self.image_dropout = Dropout(config.image_dropout)
         self.register_buffer("feature_scale", torch.ones(()))
 
     def words(self, tokens: Tensor) -> Tensor:
@@ -92,12 +94,7 @@ class MRNN(nn.Module):
         words : (P, H), sum(sizes) = P; sizes : how many sentences have a t-th word, never rising with t.
         Returns (P, H) in the same packing.
         """
-        state = words.new_zeros(sizes[0], self.config.recurrent)
-        states = []
-        for step in words.split(list(sizes)):
-            state = self.recur(step, state[: len(step)])
-            states.append(state)
-        return torch.cat(states)
+        return recur_packed(words, self.recurrence.weight, sizes)
 
     def language(self, words: Tensor, recurrent: Tensor) -> Tensor:
         """What the sentence so far contributes to the multimodal layer, V_w w + V_r r: two (..., H) -> (..., M)."""
@@ -110,3 +107,12 @@ class MRNN(nn.Module):
     def multimodal(self, language: Tensor, image: Tensor) -> Tensor:
         """m(t) = g(language + image): (..., M)."""
         return self.dropout(scaled_tanh(language + image))
+
+    def forward(self, inputs: Tensor, sizes: Sequence[int], features: Tensor, image_of_token: Tensor) -> Tensor:
+        """m(t) of every token of a packed batch (mrnn.train.batches.Batch): (P, M).
+
+        What comes after it, `output` and softmax, is part of the loss (mrnn.train.losses), which never holds all logits.
+        """
+        words = self.words(inputs)
+        language = self.language(words, self.recur_packed(words, sizes))
+        return self.multimodal(language, self.image(features).index_select(0, image_of_token))

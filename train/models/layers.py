@@ -1,0 +1,78 @@
+"""Two pieces of the network that are written out because that is faster; benchmarks/training.py has the ratios."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def recur_packed(words: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
+    """r(t) = ReLU(U r(t-1) + w(t)) of packed sentences from r(0) = 0, differentiable once.
+
+    words : (P, H), w(t) step after step. weight : (H, H), U. sizes : rows of each step, never rising. Returns (P, H).
+    The gradient of U is one matrix product over all steps, where autograd would take one a step.
+    """
+    states: Tensor = _PackedRecurrence.apply(words, weight, sizes)
+    return states
+
+
+class _PackedRecurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, words: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
+        with torch.autocast(words.device.type, enabled=False):
+            factor = weight.to(words.dtype)
+            states = torch.relu(words)  # all that the first step needs; the others are overwritten
+            previous = states[: sizes[0]]
+            start = sizes[0]
+            for size in sizes[1:]:
+                state = states[start : start + size]
+                torch.addmm(words[start : start + size], previous[:size], factor.t(), out=state)
+                previous = state.relu_()
+                start += size
+        ctx.save_for_backward(states, factor)
+        ctx.sizes, ctx.weight_dtype = list(sizes), weight.dtype  # type: ignore[attr-defined]
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        states, factor = ctx.saved_tensors  # type: ignore[attr-defined]
+        sizes: list[int] = ctx.sizes  # type: ignore[attr-defined]
+        active = states > 0
+        delta = gradients[0].clone(memory_format=torch.contiguous_format)  # of ReLU's argument, from the last step on
+        steps = list(delta.split(sizes))
+        for t in range(len(sizes) - 1, 0, -1):
+            steps[t].mul_(active[sum(sizes[:t]) : sum(sizes[: t + 1])])
+            steps[t - 1][: sizes[t]].addmm_(steps[t], factor)
+        steps[0].mul_(active[: sizes[0]])
+        before = torch.cat(
+            [state[:size] for state, size in zip(states.split(sizes), sizes[1:], strict=False)] or [states[:0]]
+        )
+        weight_gradient = (delta[sizes[0] :].t() @ before).to(ctx.weight_dtype)  # type: ignore[attr-defined]
+        return delta, weight_gradient, None
+
+
+class Dropout(nn.Module):
+    """Sets each value to zero with probability `share` in training, and divides the others by the chance to be kept.
+
+    On a CPU torch's own dropout draws its numbers one by one and takes a tenth of a training step; here four 16-bit
+    numbers come from each draw. So share is rounded to a 65,536th. Both use torch's global generator.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return x
+        if x.device.type != "cpu":
+            return nn.functional.dropout(x, self.share)
+        dropped = round(self.share * 2**16)
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
+        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+
+    def extra_repr(self) -> str:
+        return f"share={self.share}"
