@@ -119,9 +119,11 @@ class Corpus:
         total = sum(map(len, members.values()))
         n = min(n, total)
         shares = {split: n * len(indices) / total for split, indices in members.items()}
-        counts = {split: max(int(share), 1 if n >= len(members) else 0) for split, share in shares.items()}
+        least = int(n >= len(members))
+        counts = {split: max(int(share), least) for split, share in shares.items()}
         while sum(counts.values()) > n:
-            counts[max(counts, key=lambda split: counts[split] - shares[split])] -= 1
+            above = [split for split in counts if counts[split] > least]
+            counts[max(above, key=lambda split: counts[split] - shares[split])] -= 1
         while sum(counts.values()) < n:
             counts[min(counts, key=lambda split: counts[split] - shares[split])] += 1
         kept = sorted(

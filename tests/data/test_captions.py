@@ -60,10 +60,7 @@ def test_trial_keeps_the_proportions_and_the_order() -> None:
     assert trial.images == made.limited(40).images
 
 
-DROPS_A_SMALL_SPLIT = pytest.mark.xfail(strict=True, reason="Corpus.limited takes the only val image away again")
-
-
-@pytest.mark.parametrize("n", [pytest.param(n, marks=DROPS_A_SMALL_SPLIT if 3 <= n <= 8 else ()) for n in range(1, 40)])
+@pytest.mark.parametrize("n", range(1, 40))
 def test_trial_has_n_images_and_every_split_if_it_can(n: int) -> None:
     trial = corpus(train=30, val=1, test=3, none=5).limited(n)
     counts = Counter(image.split for image in trial.images)

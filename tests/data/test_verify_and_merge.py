@@ -116,9 +116,7 @@ def test_an_interrupted_merge_goes_on(
 
 def test_gaps_overlaps_and_strangers_are_refused(tmp_path: Path, shards: list[Path]) -> None:
     merged = tmp_path / "merged.h5"
-    with pytest.raises(
-        CacheError, match="begins at image 8 of 23 is missing before"
-    ):
+    with pytest.raises(CacheError, match="begins at image 8 of 23 is missing before"):
         merge_caches(merged, [shards[0], shards[2]])
     with pytest.raises(CacheError, match="from image 16 of 23 on is missing after"):
         merge_caches(merged, shards[:2])

@@ -16,8 +16,8 @@ Build = Callable[..., MRNN]
 
 @pytest.fixture
 def model(build_model: Build) -> MRNN:
-    model = build_model(double=True)
-    model.output.bias[0] = 2.0  # END often enough that most captions end
+    model = build_model(double=True, spread=0.3)
+    model.output.bias[0] = 3.0  # END often enough that most captions end
     return model
 
 
@@ -154,7 +154,11 @@ def test_samples_follow_the_distribution(model: MRNN, features: Tensor) -> None:
     weights[1] = -torch.inf
     expected = weights.softmax(-1).numpy()
     found = np.bincount(drawn, minlength=40) / count
-    assert (np.abs(found - expected) <= 4 * np.sqrt(expected * (1 - expected) / count) + 1e-12).all()
+    common = expected > 0.005
+    error = np.sqrt(expected * (1 - expected) / count)
+    assert common.sum() >= 3
+    assert (np.abs(found - expected) < 4 * error)[common].all()
+    assert found[~common].sum() == pytest.approx(expected[~common].sum(), abs=0.01)
     assert generate(model, features[:1].expand(count, -1), config, ids=ids) == captions
     other = generate(model, features[:1].expand(count, -1), replace(config, seed=6), ids=ids)
     assert other != captions
