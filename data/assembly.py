@@ -34,15 +34,14 @@ def assemble(
     pictures : paths below root of the picture files that are there.
     An image of a split stays even if its file is missing or it has no sentence: extraction reports the one, training
     passes over the other. An image of no split without a file is left out. White space in sentences becomes single
-    blanks, empty sentences are dropped. All of it is listed. Raises CorpusError if there is no sentence at all, or for
-    characters that no text file can hold.
+    blanks, empty sentences are dropped. All of it is listed. Raises CorpusError if there is no sentence at all, or
+    where Corpus does.
     """
     images: list[Image] = []
     found = list(problems)
     named: set[str] = set()
     for draft in drafts:
         sentences = tuple(words for sentence in draft.sentences if (words := " ".join(sentence.split())))
-        _require_text(name, draft.id, (draft.id, draft.path, *sentences))
         named.add(draft.path)
         missing = draft.path not in pictures
         if len(sentences) < len(draft.sentences):
@@ -60,14 +59,3 @@ def assemble(
     unnamed = sorted(set(pictures) - named)
     found += [Problem("pictures that no data file names", printable(path)) for path in unnamed]
     return Corpus(name, root, tuple(images), tuple(found), tuple(notes), integer_ids)
-
-
-def _require_text(name: str, image_id: str, texts: Iterable[str]) -> None:
-    """Raise CorpusError for what JSON escapes can smuggle in: half a surrogate pair, a NUL."""
-    joined = "\n".join(texts)
-    try:
-        joined.encode()
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{name}: image {image_id!a} has half a surrogate pair in its id or a caption") from error
-    if "\0" in joined:
-        raise CorpusError(f"{name}: image {image_id!a} has a NUL character in its id or a caption")

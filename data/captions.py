@@ -88,7 +88,9 @@ class Corpus:
                 raise CorpusError(f"{self.name}: image {image.id!r} has the unknown split {image.split!r}")
             for text in (image.id, image.path, *image.sentences):
                 if not _is_storable(text):
-                    raise CorpusError(f"{self.name}: image {image.id!r} has text that is no Unicode: {text!r}")
+                    raise CorpusError(
+                        f"{self.name}: image {image.id!a} has text with a NUL character or half a surrogate pair: {text[:80]!a}"
+                    )
 
     def count(self, split: str) -> int:
         """Number of images in a split ('' for those in none)."""

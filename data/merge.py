@@ -95,6 +95,4 @@ def _check_fit(caches: Sequence[FeatureCache]) -> None:
             )
         expected = cache.first + len(cache.images)
     if expected != first.total:
-        raise CacheError(
-            f"the shard from image {expected} of {first.total} on is missing after {caches[-1].path}"
-        )
+        raise CacheError(f"the shard from image {expected} of {first.total} on is missing after {caches[-1].path}")

@@ -85,11 +85,11 @@ def test_a_caption_does_not_depend_on_its_batch(model: MRNN, features: Tensor, c
         apart = [
             caption
             for start in range(0, 9, size)
-            for caption in generate(
-                model, features[start : start + size], config, ids=ids[start : start + size]
-            )
+            for caption in generate(model, features[start : start + size], config, ids=ids[start : start + size])
         ]
-        assert [[c.words for c in captions] for captions in apart] == [[c.words for c in captions] for captions in together]
+        assert [[c.words for c in captions] for captions in apart] == [
+            [c.words for c in captions] for captions in together
+        ]
         np.testing.assert_allclose([c[0].log_prob for c in apart], [c[0].log_prob for c in together], rtol=1e-9)
 
 
@@ -106,7 +106,9 @@ def test_wide_beam_finds_the_most_likely_sentence(build_model: Build, features: 
     config = DecodingConfig(beam=5, max_steps=2, suppress_unknown=False)
     for feature, captions in zip(features, generate(model, features, config), strict=True):
         first = next_log_probs(model, feature, [])
-        pairs = {(a, b): (first[a] + next_log_probs(model, feature, [a])[b]).item() for a in range(1, 5) for b in range(5)}
+        pairs = {
+            (a, b): (first[a] + next_log_probs(model, feature, [a])[b]).item() for a in range(1, 5) for b in range(5)
+        }
         complete = {(): first[0].item(), **{(a,): score for (a, b), score in pairs.items() if b == 0}}
         best = max(captions, key=lambda caption: caption.log_prob)
         assert best.log_prob == pytest.approx(max([*pairs.values(), *complete.values()]))
@@ -132,7 +134,8 @@ def test_what_does_not_end_is_cut_flagged_and_ranked_last(build_model: Build, fe
 
 
 def test_length_norm_prefers_the_better_word_on_average(model: MRNN, features: Tensor) -> None:
-    config = DecodingConfig(beam=6, length_norm=True)
+    model.output.bias[0] = 1.0  # longer captions
+    config = DecodingConfig(beam=8, length_norm=True)
     plain_order = generate(model, features, replace(config, length_norm=False))
     normed = generate(model, features, config)
     changed = 0
@@ -146,7 +149,7 @@ def test_length_norm_prefers_the_better_word_on_average(model: MRNN, features: T
 
 def test_samples_follow_the_distribution(model: MRNN, features: Tensor) -> None:
     """First words of 4,000 ids under one image: frequencies within four standard errors, at a temperature."""
-    count, config = 4000, DecodingConfig(beam=1, sample=True, max_steps=1, temperature=0.7, seed=5)
+    count, config = 4000, DecodingConfig(beam=1, sample=True, max_steps=1, temperature=0.7, seed=7)
     ids = [str(i) for i in range(count)]
     captions = generate(model, features[:1].expand(count, -1), config, ids=ids)
     drawn = [caption.words[0] if caption.words else 0 for (caption,) in captions]
@@ -160,7 +163,7 @@ def test_samples_follow_the_distribution(model: MRNN, features: Tensor) -> None:
     assert (np.abs(found - expected) < 4 * error)[common].all()
     assert found[~common].sum() == pytest.approx(expected[~common].sum(), abs=0.01)
     assert generate(model, features[:1].expand(count, -1), config, ids=ids) == captions
-    other = generate(model, features[:1].expand(count, -1), replace(config, seed=6), ids=ids)
+    other = generate(model, features[:1].expand(count, -1), replace(config, seed=8), ids=ids)
     assert other != captions
 
 

@@ -1,0 +1,191 @@
+"""The training loop: batch -> forward -> loss -> backward -> clip -> step -> log -> validate -> save."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+
+from mrnn.data.cache import FeatureCache
+from mrnn.data.errors import TrainingError
+from mrnn.data.stopping import stop_on_signals
+from mrnn.train.batches import Batch, epoch_batches
+from mrnn.train.checkpoint import LAST
+from mrnn.train.losses import linear_cross_entropy
+from mrnn.train.models import MRNN
+from mrnn.train.optim import learning_rate, squared_norm
+from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_folder import RunFolder
+from mrnn.train.settings import RunOptions, TrainSettings
+from mrnn.train.validation import Perplexity, perplexity
+
+EXPLODED = 10  # times log2 V, the bits of a model that knows nothing
+
+
+def train(
+    cache: FeatureCache,
+    folder: Path,
+    settings: TrainSettings,
+    *,
+    options: RunOptions | None = None,
+    report: Callable[[str], None] = click.echo,
+) -> None:
+    """Train a model on a cache into a run folder, or go on with the run that is there.
+
+    A run that was stopped or killed goes on where its last checkpoint stands and ends, on a CPU, with the same weights
+    bit for bit. Raises Stopped after saving, if asked to stop, and TrainingError if training cannot start or go on.
+    """
+    options = options or RunOptions()
+    with RunFolder(folder, overwrite=options.overwrite, report=report) as run:
+        last = run.read_last()
+        training = prepare(cache, settings, options, last=last, report=report)
+        if training.finished:
+            report(f"{folder}: nothing to do, training is finished ({training.finished})")
+            return
+        progress = training.progress
+        run.begin(
+            training.describe(),
+            metrics_bytes=last["training"]["metrics_bytes"] if last else 0,
+            step=progress.step,
+            tensorboard=options.tensorboard,
+        )
+        if last:
+            report(f"{folder}: going on after epoch {progress.epoch}, step {progress.step}")
+        with stop_on_signals(time_limit=options.time_limit) as stop:
+            timer = SaveTimer(options)
+            while not training.finished:
+                for batch in epoch_batches(
+                    training.train,
+                    training.features,
+                    settings.batch_size,
+                    seed=settings.seed,
+                    epoch=progress.epoch,
+                    skip=progress.batch,
+                    device=training.device,
+                ):
+                    record = train_step(training, batch)
+                    if progress.step % options.log_every == 0:
+                        record["cost"] = record["bits"] + settings.l2 * squared_norm(training.model)
+                        run.log(record)
+                    if stop.reason or timer.due(progress.step):
+                        run.save_last(training.content(training.model), progress, training.state())
+                        timer.reset(progress.step)
+                    if stop.reason:
+                        raise stop.stopped(f"{folder / LAST} holds step {progress.step}")
+                validate_and_save(training, run, report)
+        best = f"epoch {progress.best_epoch}, dev perplexity {progress.best_perplexity:.3f}"
+        report(f"{folder}: training is finished ({training.finished}); best: {best}")
+
+
+def train_step(training: Training, batch: Batch) -> dict[str, float | int | str]:
+    """One step of optimisation on a batch; returns its line for metrics.jsonl."""
+    settings, progress, model = training.settings, training.progress, training.model
+    started = time.perf_counter()
+    lr = learning_rate(
+        progress.step,
+        schedule=settings.schedule,
+        peak=settings.lr,
+        warmup=settings.warmup,
+        total=settings.epochs * training.batches,
+    )
+    for group in training.optimiser.param_groups:
+        group["lr"] = lr
+
+    model.train()
+    training.optimiser.zero_grad(set_to_none=True)
+    with torch.autocast(training.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        bits = batch_bits(model, batch)
+    (bits / len(batch)).backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
+    total, grad_norm = torch.stack([bits.detach(), norm]).tolist()
+    check_finite(training, batch, total / len(batch), grad_norm)
+    training.optimiser.step()
+
+    progress.step += 1
+    progress.batch += 1
+    progress.bits += total
+    progress.tokens += len(batch)
+    if training.average:
+        training.average.update(model, progress.step)
+    seconds = time.perf_counter() - started
+    progress.seconds += seconds
+    return {
+        "kind": "step",
+        "step": progress.step,
+        "epoch": progress.epoch + 1,
+        "bits": total / len(batch),
+        "lr": lr,
+        "tokens_per_s": len(batch) / seconds,
+        "grad_norm": grad_norm,
+    }
+
+
+def batch_bits(model: MRNN, batch: Batch) -> torch.Tensor:
+    """Sum over the words of a batch of -log2 P(word | words before, image)."""
+    hidden = model(batch.inputs, batch.sizes, batch.features, batch.image_of_token)
+    return linear_cross_entropy(hidden, model.output.weight, model.output.bias, batch.targets)
+
+
+def validate_and_save(training: Training, run: RunFolder, report: Callable[[str], None]) -> None:
+    """End an epoch: dev perplexity, the best checkpoint, the lines for people and machines, the last checkpoint."""
+    progress = training.progress
+    started = time.perf_counter()
+    dev: Perplexity = perplexity(training.evaluated, training.val, training.features)
+    train_bits, tokens, seconds = progress.bits / progress.tokens, progress.tokens, progress.seconds
+    progress.finish_epoch()
+    is_best = dev.perplexity < progress.best_perplexity
+    if is_best:
+        progress.best_perplexity, progress.best_epoch = dev.perplexity, progress.epoch
+        run.save_best(training.content(training.evaluated), progress)
+    run.log(
+        {
+            "kind": "epoch",
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "train_bits": train_bits,
+            "val_bits": dev.bits,
+            "val_perplexity": dev.perplexity,
+            "val_perplexity_known": dev.perplexity_known,
+            "seconds": seconds,
+            "best": is_best,
+        }
+    )
+    run.save_last(training.content(training.model), progress, training.state())
+    left = (training.settings.epochs - progress.epoch) * (seconds + time.perf_counter() - started)
+    report(
+        f"epoch {progress.epoch} of {training.settings.epochs}: train {train_bits:.3f} bits a word, dev perplexity "
+        f"{dev.perplexity:.3f}{' (best)' if is_best else ''}, {tokens / seconds:.0f} words/s, {left / 60:.1f} min left"
+    )
+
+
+def check_finite(training: Training, batch: Batch, bits: float, grad_norm: float) -> None:
+    """Raise TrainingError, before the weights are touched, if the cost or its gradient is of no use."""
+    if math.isfinite(grad_norm) and bits < EXPLODED * math.log2(len(training.vocabulary)):
+        return
+    images = sorted({training.image_ids[i] for i in training.train.image[batch.sentences]})
+    shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
+    raise TrainingError(
+        f"training diverged at step {training.progress.step + 1}: {bits:g} bits a word, gradient norm {grad_norm:g}. The "
+        f"batch holds the images {shown}. {LAST} is the last good checkpoint; start anew with a lower --lr or --clip"
+    )
+
+
+class SaveTimer:
+    """When the next save is due, by seconds or steps."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._seconds, self._steps = options.saving_interval()
+        self.reset(0)
+
+    def reset(self, step: int) -> None:
+        """Count from now."""
+        self._time = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether to save after this step."""
+        if self._steps is not None:
+            return step % self._steps == 0
+        return time.monotonic() - self._time >= (self._seconds or 0)

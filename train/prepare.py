@@ -1,0 +1,240 @@
+"""Everything the training loop works on, made from a cache and settings, or taken up from a checkpoint."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mrnn.data.cache import STATE_FAILED, FeatureCache, matching_settings, read_checksums
+from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.vocabulary import Vocabulary, build_vocabulary
+from mrnn.train.batches import Features, Sentences, encode_sentences, sentences_of, tokenized_sentences
+from mrnn.train.checkpoint import load_trained, model_content
+from mrnn.train.initialise import initialise, word_log_frequencies
+from mrnn.train.models import MODELS, MRNN
+from mrnn.train.optim import WeightAverage, build_optimiser
+from mrnn.train.run_folder import Progress
+from mrnn.train.settings import RunOptions, TrainSettings
+
+Report = Callable[[str], None]
+
+
+@dataclass
+class Training:
+    """The state of a run. `average` is the moving average of the weights, if asked for."""
+
+    settings: TrainSettings
+    vocabulary: Vocabulary
+    train: Sentences
+    val: Sentences
+    features: Features
+    image_ids: list[str]
+    model: MRNN
+    optimiser: torch.optim.Optimizer
+    average: WeightAverage | None
+    progress: Progress
+    device: torch.device
+    provenance: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch."""
+        size = self.settings.batch_size
+        window = 20 * size  # every window but the last is whole
+        return len(self.train) // window * 20 + -(-(len(self.train) % window) // size)
+
+    @property
+    def evaluated(self) -> MRNN:
+        """The model that is validated and kept: the average, where there is one."""
+        return self.average.model if self.average else self.model
+
+    @property
+    def finished(self) -> str:
+        """Why there is nothing left to do, or ''."""
+        progress, settings = self.progress, self.settings
+        if settings.patience and progress.epoch - progress.best_epoch >= settings.patience:
+            return f"no better dev perplexity for {settings.patience} epochs"
+        return f"{progress.epoch} epochs" if progress.epoch >= settings.epochs else ""
+
+    def content(self, model: MRNN) -> dict[str, Any]:
+        """The part of a checkpoint that says what the model is and where it comes from."""
+        origin = {"features": self.provenance, "settings": asdict(self.settings)}
+        return model_content(self.settings.model, model, self.vocabulary) | origin
+
+    def state(self) -> dict[str, Any]:
+        """What only going on needs, as plain types and tensors."""
+        on_gpu = self.device.type == "cuda"
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.model.state_dict() if self.average else None,
+            "generator": torch.get_rng_state(),
+            "generator_cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def prepare(
+    cache: FeatureCache, settings: TrainSettings, options: RunOptions, *, last: dict[str, Any] | None, report: Report
+) -> Training:
+    """Set a run up, or take it up from the content of its last checkpoint.
+
+    Raises TrainingError if there is nothing to train on, the settings or the cache are not those of the run, or the
+    weights to start from do not fit.
+    """
+    fingerprint = cache_fingerprint(cache)
+    if last is not None:
+        refuse_changes(last, cache, settings, fingerprint)
+    device = pick_device(options.device, settings.precision)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(settings.seed)
+
+    for split, remedy in (("train", ""), ("val", "; extract-features holds out a part where a data set has no val split")):
+        if not len(cache.done(split)):
+            raise TrainingError(f"{cache.path} has no images of the split {split!r} with features{remedy}")
+    start_from = load_trained(Path(settings.init_from)) if settings.init_from and last is None else None
+    words, image = tokenized_sentences(cache, cache.done("train"))
+    if last is not None:
+        vocabulary = Vocabulary(tuple(last["vocabulary"]))
+    elif start_from is not None:
+        vocabulary = start_from.vocabulary
+    else:
+        vocabulary = build_vocabulary(words, cutoff=settings.cutoff)
+    train, val = encode_sentences(words, image, vocabulary), sentences_of(cache, "val", vocabulary)
+    for split, sentences in (("train", train), ("val", val)):
+        if not len(sentences):
+            raise TrainingError(f"{cache.path}: the images of the split {split!r} have no sentences to learn from")
+    report_data(cache, vocabulary, train, val, report)
+
+    features = Features(cache, budget=options.memory_budget)
+    model = MODELS[settings.model](settings.network(vocabulary=len(vocabulary), features=cache.feature_size))
+    if last is not None:
+        model.load_state_dict(last["weights"])
+    elif start_from is not None:
+        take_weights(model, start_from.model, cache, start_from.features, settings.init_from)
+    else:
+        initialise(
+            model,
+            generator=torch.Generator().manual_seed(settings.seed),
+            recurrence=settings.recurrence_init,
+            recurrence_scale=settings.recurrence_scale,
+            embedding_scale=settings.embedding_scale,
+            output_scale=settings.output_scale,
+        )
+        if settings.frequency_bias:
+            model.output.bias.data.copy_(word_log_frequencies(train, len(vocabulary)))
+        model.feature_scale.fill_(1 / max(features.rms(np.unique(train.image)), 1e-12))
+    model.to(device)
+    optimiser = build_optimiser(
+        settings.optimiser,
+        model.parameters(),
+        lr=settings.lr,
+        l2=settings.l2,
+        momentum=settings.momentum,
+        beta2=settings.beta2,
+    )
+    training = Training(
+        settings=settings,
+        vocabulary=vocabulary,
+        train=train,
+        val=val,
+        features=features,
+        image_ids=[image.id for image in cache.images],
+        model=model,
+        optimiser=optimiser,
+        average=WeightAverage(model, settings.ema) if settings.ema else None,
+        progress=Progress(),
+        device=device,
+        provenance=dict(cache.provenance),
+        fingerprint=fingerprint,
+    )
+    if last is not None:
+        take_up(training, last)
+    return training
+
+
+def take_up(training: Training, last: dict[str, Any]) -> None:
+    """Put optimiser, average, generators and progress where the checkpoint left them."""
+    training.progress = Progress.from_dict(last["progress"])
+    state = last["training"]
+    try:
+        training.optimiser.load_state_dict(state["optimiser"])
+        if training.average:
+            training.average.model.load_state_dict(state["average"])
+        torch.set_rng_state(state["generator"])
+        if training.device.type == "cuda" and state["generator_cuda"] is not None:
+            torch.cuda.set_rng_state(state["generator_cuda"], training.device)
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"the last checkpoint cannot be taken up ({error}); start anew with --overwrite") from error
+
+
+def refuse_changes(last: dict[str, Any], cache: FeatureCache, settings: TrainSettings, fingerprint: str) -> None:
+    """Raise TrainingError unless a run with this last checkpoint may go on with these settings and this cache."""
+    changed = settings.changed_from(last["settings"])
+    before, now = last["features"], cache.provenance
+    changed += [f"{name} of the features {before.get(name)}, now {now.get(name)}" for name in matching_settings(before, now)]
+    if "training" not in last:
+        raise CheckpointError("the last checkpoint holds no training state; start anew with --overwrite")
+    if not changed and last["training"].get("fingerprint") != fingerprint:
+        was, new = str(last["training"].get("fingerprint"))[:12], fingerprint[:12]
+        changed.append(f"images, sentences or features of the cache {was}, now {new}")
+    if changed:
+        raise TrainingError(
+            f"this run was begun otherwise: {'; '.join(changed)}. Go on with the former, choose another --output, or "
+            "start anew with --overwrite"
+        )
+
+
+def take_weights(model: MRNN, other: MRNN, cache: FeatureCache, features: dict[str, Any], run: str) -> None:
+    """Start from the weights of another run; its feature scale comes along."""
+    differing = matching_settings(features, cache.provenance)
+    if differing:
+        raise TrainingError(f"{run} was trained on other features: {', '.join(differing)} differ from those of {cache.path}")
+    try:
+        model.load_state_dict(other.state_dict())
+    except RuntimeError:
+        raise TrainingError(
+            f"the network of {run} has another shape ({other.config}); give --model and sizes as they were there"
+        ) from None
+
+
+def cache_fingerprint(cache: FeatureCache) -> str:
+    """Hex digest of all in a cache that training sees: images done, their sentences, and the checksums of their rows."""
+    digest = hashlib.sha256()
+    checksums = read_checksums(cache)
+    for split in ("train", "val"):
+        for i in cache.done(split):
+            digest.update(repr((split, cache.images[i].id, cache.images[i].sentences, int(checksums[i]))).encode())
+    return digest.hexdigest()
+
+
+def pick_device(name: str, precision: str) -> torch.device:
+    """The device of a name; 'auto' is the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise TrainingError(f"the device {name!r} cannot be used ({str(error).splitlines()[0]})") from error
+    if precision == "bf16" and device.type != "cuda":
+        raise TrainingError(f"--precision bf16 is for GPUs; on {device.type} use fp32")
+    return device
+
+
+def report_data(cache: FeatureCache, vocabulary: Vocabulary, train: Sentences, val: Sentences, report: Report) -> None:
+    """Say what is trained on, and what is left out."""
+    report(
+        f"{cache.path}: {len(cache.done('train'))} training images with {len(train)} sentences, {len(cache.done('val'))} "
+        f"dev images with {len(val)}; {len(vocabulary)} words"
+    )
+    failed = int((cache.states == STATE_FAILED).sum())
+    if failed:
+        report(f"left out: {failed} images that could not be read at extraction (inspect-features lists them)")
+    if train.skipped + val.skipped:
+        report(f"left out: {train.skipped + val.skipped} sentences without a word")
