@@ -89,7 +89,7 @@ class Corpus:
             for text in (image.id, image.path, *image.sentences):
                 if not _is_storable(text):
                     raise CorpusError(
-                        f"{self.name}: image {image.id!a} has text with a NUL character or half a surrogate pair: {text[:80]!a}"
+                        f"{self.name}: image {image.id!a} has text with a NUL or half a surrogate pair: {text[:80]!a}"
                     )
 
     def count(self, split: str) -> int:

@@ -1,0 +1,55 @@
+"""What every family of backbones builds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from mrnn.extract.images import Preprocessing
+
+
+@dataclass
+class Backbone:
+    """A network cut off behind the layer whose values are the features.
+
+    name, layer : as given to `--backbone` and `--layer`.
+    relu : whether the layer's rectifier is applied ('post'), left away ('pre'), or the library's own choice ('none').
+    preprocessing : the library's own for these weights, or as overridden.
+    weights : as given ('pretrained', a file, 'random:SEED'). weights_sha256 : of the file, or of the random values.
+    network : (B, 3, crop, crop) float32 to (B, D) float32; in eval mode, without the layers behind the cut.
+    feature_size : D.
+    """
+
+    name: str
+    layer: str
+    relu: str
+    preprocessing: Preprocessing
+    weights: str
+    weights_sha256: str
+    network: nn.Module
+    feature_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if the network takes no pictures of that size or does not return one row a picture."""
+        side = self.preprocessing.crop
+        self.network.eval().requires_grad_(False)
+        try:
+            with torch.inference_mode():
+                row = self.network(torch.zeros(1, 3, side, side))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ValueError(f"{self.name} does not take pictures of {side} x {side} pixels: {error}") from error
+        if row.ndim != 2 or row.shape[0] != 1:
+            raise ValueError(f"{self.name} returns an array of shape {tuple(row.shape)}, not one row of features")
+        self.feature_size = int(row.shape[1])
+
+    def provenance(self) -> Mapping[str, str]:
+        """The settings that decide what the features mean, under their names in a cache's provenance."""
+        return {
+            "backbone": self.name,
+            "layer": self.layer,
+            "relu": self.relu,
+            "weights": self.weights,
+            "weights_sha256": self.weights_sha256,
+            "preprocessing": self.preprocessing.to_json(),
+        }

@@ -1,0 +1,97 @@
+"""Backbones of torchvision: AlexNet and VGG-16 at fc6 or fc7, any other classifier in front of its last layer.
+
+torchvision's AlexNet is the one-tower variant of 2014 ("one weird trick"), not Caffe's.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VGG, AlexNet, SqueezeNet, get_model, get_model_weights, list_models
+from torchvision.transforms._presets import ImageClassification
+
+from mrnn.extract.backbones.backbone import Backbone
+from mrnn.extract.backbones.weights import PRETRAINED, build_random, download, load_strictly, random_seed, read_weights
+from mrnn.extract.images import Preprocessing
+
+PENULTIMATE = "penultimate"
+# Where to cut `classifier`: behind the rectifier of fc6 and of fc7. fc8 is cut off and never computed.
+CLASSIFIER_CUTS: dict[str, Mapping[str, int]] = {"alexnet": {"fc6": 3, "fc7": 6}, "vgg16": {"fc6": 2, "fc7": 5}}
+# The published weights of these two expect it: they were trained on another normalisation than torchvision's.
+BUILD_OPTIONS = {name: {"transform_input": True, "init_weights": True} for name in ("googlenet", "inception_v3")}
+OLD_DENSENET_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+
+
+def names() -> list[str]:
+    """All classification models of torchvision, as `torchvision:NAME`."""
+    import torchvision
+
+    return [f"torchvision:{name}" for name in list_models(module=torchvision.models)]
+
+
+def layers(name: str) -> tuple[str, ...]:
+    """The layers that can be had, the default first."""
+    return ("fc7", "fc6") if name in CLASSIFIER_CUTS else (PENULTIMATE,)
+
+
+def build(name: str, *, weights: str, layer: str, preprocessing: Preprocessing) -> Backbone:
+    """alexnet, vgg16 or torchvision:NAME. Raises WeightsError if the weights cannot be had or do not fit."""
+    network, digest = build_classifier(name, weights=weights)
+    if name in CLASSIFIER_CUTS:
+        assert isinstance(network, AlexNet | VGG)
+        network.classifier = network.classifier[: CLASSIFIER_CUTS[name][layer]]
+        relu = "post"
+    else:
+        cut_last_layer(network)
+        relu = "none"
+    return Backbone(name, layer, relu, preprocessing, weights, digest, network)
+
+
+def build_classifier(name: str, *, weights: str) -> tuple[nn.Module, str]:
+    """The whole network with its class scores, and the SHA-256 of its weights."""
+    model = name.removeprefix("torchvision:")
+
+    def construct() -> nn.Module:
+        return get_model(model, weights=None, **BUILD_OPTIONS.get(model, {})).eval()
+
+    if (seed := random_seed(weights)) is not None:
+        return build_random(construct, seed=seed)
+    path = download(get_model_weights(model).DEFAULT.url, name=name) if weights == PRETRAINED else Path(weights)
+    state, digest = read_weights(path)
+    network = construct()
+    load_strictly(network, _renamed(state, network), where=str(path))
+    return network, digest
+
+
+def default_preprocessing(name: str) -> Preprocessing:
+    """That of the weights which torchvision offers by default for the model."""
+    transform = get_model_weights(name.removeprefix("torchvision:")).DEFAULT.transforms()
+    assert isinstance(transform, ImageClassification)
+    return Preprocessing(
+        resize=transform.resize_size[0],
+        crop=transform.crop_size[0],
+        interpolation=transform.interpolation.value,
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+    )
+
+
+def cut_last_layer(network: nn.Module) -> None:
+    """Take the last linear layer off, so that the network returns what goes into it."""
+    if isinstance(network, SqueezeNet):  # scores by a convolution and pools them; pool what goes into it instead
+        network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)))
+        return
+    last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    parent, _, child = last.rpartition(".")
+    setattr(network.get_submodule(parent), child, nn.Identity())
+
+
+def _renamed(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """torchvision's older files as its newer code names them: DenseNet's layers, and batch counters left away."""
+    renamed = {OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
+    if not any(name.endswith("num_batches_tracked") for name in renamed):
+        counters = (name for name in network.state_dict() if name.endswith("num_batches_tracked"))
+        renamed.update({name: torch.tensor(0) for name in counters})
+    return renamed
