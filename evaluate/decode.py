@@ -1,12 +1,13 @@
 """Captions from a trained model: greedy, beam search and sampling, in one stepping loop over many images.
 
 Every image has K hypotheses (beam K; sampling and greedy have one). A step feeds the last word of each, takes
-log P(next word | words, I), and lets the strategy choose K continuations among the K x V. Finished hypotheses keep their
-place and score and compete with the others, as in NeuralTalk; an image is done when all of its K are. Scores are sums
-of natural log-probabilities over all words and END, prefix words included, never normalised by length while searching.
+log P(next word | words, I), and lets the strategy choose K continuations among the K x V. Finished hypotheses keep
+their place and score and compete with the others, as in NeuralTalk; an image is done when all of its K are. Scores are
+sums of natural log-probabilities over all words and END, prefix words included, never normalised by length while
+searching.
 
-`<unk>` is not written unless asked for: a caption with it is of no use to a reader. Its probability is not given to other
-words: log-probabilities are the model's own. Exactly equal scores are taken in the order of torch.topk.
+`<unk>` is not written unless asked for: a caption with it is of no use to a reader. Its probability is not given to
+other words: log-probabilities are the model's own. Exactly equal scores are taken in the order of torch.topk.
 
 A caption depends on its own image only. Rounding still differs with the batch, so where two words are as good as equal
 a float32 model may choose differently; given in float64 (as the commands do) that does not happen in practice.
@@ -131,7 +132,9 @@ def generate(
             waiting = waiting[~done]
             if not len(waiting):
                 return results
-    for number, captions in zip(waiting.tolist(), search.captions(torch.ones_like(waiting, dtype=torch.bool), config), strict=True):
+    for number, captions in zip(
+        waiting.tolist(), search.captions(torch.ones_like(waiting, dtype=torch.bool), config), strict=True
+    ):
         results[number] = captions
     return results
 
@@ -140,7 +143,7 @@ def generate(
 class _Hypotheses:
     """The search of B images with K hypotheses each.
 
-    state (B, K, H); scores (B, K), -inf for a place not yet taken; finished (B, K) bool; tokens and log_probs (B, K, t).
+    state (B, K, H); scores (B, K), -inf for a place not yet taken; finished (B, K) bool; tokens, log_probs (B, K, t).
     """
 
     state: Tensor

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 Ties = Literal["worst", "best"]
+CHUNK = 500  # queries ranked at a time, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,20 @@ def image_to_sentence_ranks(scores: np.ndarray, sentence_images: np.ndarray, *, 
     Returns the ranks (Q,) of the images that have sentences, in order of rows.
     """
     asking = np.unique(sentence_images)
-    return rank_of_best(scores[asking], sentence_images[None, :] == asking[:, None], ties=ties)
+    ranks = [
+        rank_of_best(scores[rows], sentence_images == rows[:, None], ties=ties)
+        for rows in np.split(asking, range(CHUNK, len(asking), CHUNK))
+    ]
+    return np.concatenate(ranks)
 
 
 def sentence_to_image_ranks(scores: np.ndarray, sentence_images: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:
     """Each sentence asks for its one image: scores (N, S) and the row of its image (S,) -> ranks (S,)."""
-    right = sentence_images[:, None] == np.arange(len(scores))[None, :]
-    return rank_of_best(scores.T, right, ties=ties)
+    rows = np.arange(len(scores))
+    ranks = [
+        rank_of_best(
+            scores[:, start : start + CHUNK].T, sentence_images[start : start + CHUNK, None] == rows, ties=ties
+        )
+        for start in range(0, len(sentence_images), CHUNK)
+    ]
+    return np.concatenate(ranks)

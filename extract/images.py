@@ -1,9 +1,9 @@
 """From an image file to the square of bytes that a network is fed with.
 
 The same numbers as the libraries' own transforms (torchvision's `weights.transforms()`, timm's `create_transform`), in
-fewer steps: the crop's place in the source picture is computed first and only that part is resized, in one pass over
-bytes; scaling to floats and normalising happen once a batch. Large JPEGs are decoded at a reduced size while that still
-is at least twice the size asked for. How far the results may differ is stated and tested in tests/extract/test_images.py.
+fewer steps: the crop's place in the source picture is computed first and only that part is resized, on bytes; scaling
+to floats and normalising happen once a batch. Large JPEGs are decoded at a reduced size as long as that is at least twice
+the size asked for. How far the results may differ is stated and tested in tests/extract/test_images.py.
 """
 
 import errno
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mrnn.data.errors import ImageError
 
-# Pillow's own limit for a decompression bomb (twice its MAX_IMAGE_PIXELS); checked here too, since callers may lift that.
+# Pillow's own limit for a decompression bomb, twice its MAX_IMAGE_PIXELS; checked here too, since callers may lift it.
 MAX_PIXELS = 178_956_970
 # A file of more bytes than the largest picture allowed has uncompressed (4 channels of 16 bits) is not read at all.
 MAX_BYTES = 8 * MAX_PIXELS
@@ -186,7 +186,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 0xFFFF:
-            raise ImageError("whole numbers of more than 16 bits, which have no stated white; save it with 8 or 16 bits")
+            raise ImageError("pixels of more than 16 bits, which have no stated white; save it with 8 or 16 bits")
         return Image.fromarray(((values.astype(np.uint32) * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
     if image.mode == "F":
         raise ImageError("real numbers as pixels, which have no stated white; save it with 8 or 16 bits")

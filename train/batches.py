@@ -115,9 +115,7 @@ class Batch:
         return len(self.targets)
 
 
-def pack(
-    sentences: Sentences, numbers: np.ndarray, features: Features, *, device: torch.device | str = "cpu"
-) -> Batch:
+def pack(sentences: Sentences, numbers: np.ndarray, features: Features, *, device: torch.device | str = "cpu") -> Batch:
     """The batch of the sentences of these numbers."""
     lengths = sentences.starts[numbers + 1] - sentences.starts[numbers]
     order = np.argsort(-lengths, kind="stable")

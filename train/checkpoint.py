@@ -94,7 +94,9 @@ def rebuild(content: dict[str, Any], file: Path) -> tuple[MRNN, Vocabulary]:
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """The content of a checkpoint with its tensors on the CPU. Raises CheckpointError if missing, damaged or foreign."""
     if not file.is_file():
-        raise CheckpointError(f"{file}: no such checkpoint; give the run folder that train-mrnn wrote, or a .pt file of it")
+        raise CheckpointError(
+            f"{file}: no such checkpoint; give the run folder that train-mrnn wrote, or a .pt file of it"
+        )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -102,7 +104,9 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint of mrnn")
     if content.get("version") != VERSION:
-        raise CheckpointError(f"{file}: checkpoint version {content.get('version')!r}; this mrnn reads version {VERSION}")
+        raise CheckpointError(
+            f"{file}: checkpoint version {content.get('version')!r}; this mrnn reads version {VERSION}"
+        )
     missing = {"model", "config", "vocabulary", "weights", "features", "settings", "progress"} - content.keys()
     if missing:
         raise CheckpointError(f"{file}: the checkpoint lacks {', '.join(sorted(missing))}")

@@ -18,7 +18,7 @@ def initialise(
     recurrence: str = "identity",
     recurrence_scale: float = 0.5,
     embedding_scale: float = 0.1,
-    output_scale: float = 1.0,
+    output_scale: float = 0.1,
 ) -> None:
     """Draw all weights of a model on the CPU from one generator.
 

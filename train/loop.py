@@ -1,9 +1,7 @@
 """The training loop: batch -> forward -> loss -> backward -> clip -> step -> log -> validate -> save."""
 
 import math
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -18,7 +16,7 @@ from mrnn.train.losses import linear_cross_entropy
 from mrnn.train.models import MRNN
 from mrnn.train.optim import learning_rate, squared_norm
 from mrnn.train.prepare import Training, prepare
-from mrnn.train.run_folder import RunFolder
+from mrnn.train.run_folder import RunFolder, SaveTimer
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.validation import Perplexity, perplexity
 
@@ -55,7 +53,7 @@ def train(
         if last:
             report(f"{folder}: going on after epoch {progress.epoch}, step {progress.step}")
         with stop_on_signals(time_limit=options.time_limit) as stop:
-            timer = SaveTimer(options)
+            due = SaveTimer(options)
             while not training.finished:
                 for batch in epoch_batches(
                     training.train,
@@ -70,9 +68,8 @@ def train(
                     if progress.step % options.log_every == 0:
                         record["cost"] = record["bits"] + settings.l2 * squared_norm(training.model)
                         run.log(record)
-                    if stop.reason or timer.due(progress.step):
+                    if stop.reason or due.after(progress.step):
                         run.save_last(training.content(training.model), progress, training.state())
-                        timer.reset(progress.step)
                     if stop.reason:
                         raise stop.stopped(f"{folder / LAST} holds step {progress.step}")
                 validate_and_save(training, run, report)
@@ -83,7 +80,6 @@ def train(
 def train_step(training: Training, batch: Batch) -> dict[str, float | int | str]:
     """One step of optimisation on a batch; returns its line for metrics.jsonl."""
     settings, progress, model = training.settings, training.progress, training.model
-    started = time.perf_counter()
     lr = learning_rate(
         progress.step,
         schedule=settings.schedule,
@@ -110,7 +106,7 @@ def train_step(training: Training, batch: Batch) -> dict[str, float | int | str]
     progress.tokens += len(batch)
     if training.average:
         training.average.update(model, progress.step)
-    seconds = time.perf_counter() - started
+    seconds = training.clock.lap()
     progress.seconds += seconds
     return {
         "kind": "step",
@@ -132,7 +128,6 @@ def batch_bits(model: MRNN, batch: Batch) -> torch.Tensor:
 def validate_and_save(training: Training, run: RunFolder, report: Callable[[str], None]) -> None:
     """End an epoch: dev perplexity, the best checkpoint, the lines for people and machines, the last checkpoint."""
     progress = training.progress
-    started = time.perf_counter()
     dev: Perplexity = perplexity(training.evaluated, training.val, training.features)
     train_bits, tokens, seconds = progress.bits / progress.tokens, progress.tokens, progress.seconds
     progress.finish_epoch()
@@ -154,7 +149,7 @@ def validate_and_save(training: Training, run: RunFolder, report: Callable[[str]
         }
     )
     run.save_last(training.content(training.model), progress, training.state())
-    left = (training.settings.epochs - progress.epoch) * (seconds + time.perf_counter() - started)
+    left = (training.settings.epochs - progress.epoch) * (seconds + training.clock.lap())
     report(
         f"epoch {progress.epoch} of {training.settings.epochs}: train {train_bits:.3f} bits a word, dev perplexity "
         f"{dev.perplexity:.3f}{' (best)' if is_best else ''}, {tokens / seconds:.0f} words/s, {left / 60:.1f} min left"
@@ -171,21 +166,3 @@ def check_finite(training: Training, batch: Batch, bits: float, grad_norm: float
         f"training diverged at step {training.progress.step + 1}: {bits:g} bits a word, gradient norm {grad_norm:g}. The "
         f"batch holds the images {shown}. {LAST} is the last good checkpoint; start anew with a lower --lr or --clip"
     )
-
-
-class SaveTimer:
-    """When the next save is due, by seconds or steps."""
-
-    def __init__(self, options: RunOptions) -> None:
-        self._seconds, self._steps = options.saving_interval()
-        self.reset(0)
-
-    def reset(self, step: int) -> None:
-        """Count from now."""
-        self._time = time.monotonic()
-
-    def due(self, step: int) -> bool:
-        """Whether to save after this step."""
-        if self._steps is not None:
-            return step % self._steps == 0
-        return time.monotonic() - self._time >= (self._seconds or 0)

@@ -47,7 +47,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 # log of the softmax's denominator, from the largest probability, which cannot underflow
                 denominator = largest - probability.amax(1, keepdim=True).log_()
                 bits += (denominator - target_logit).sum()
-                difference = probability.scatter_add_(1, target, target_logit.new_full((), -1.0).expand_as(target_logit))
+                difference = probability.scatter_add_(
+                    1, target, target_logit.new_full((), -1.0).expand_as(target_logit)
+                )
                 bias_gradient += difference.sum(0)
                 if half:
                     narrow = difference.to(hidden.dtype)

@@ -1,8 +1,9 @@
 """Everything the training loop works on, made from a cache and settings, or taken up from a checkpoint."""
 
 import hashlib
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ from mrnn.train.settings import RunOptions, TrainSettings
 Report = Callable[[str], None]
 
 
+class Clock:
+    """Time from lap to lap."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the lap before, or since the start."""
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before
+
+
 @dataclass
 class Training:
     """The state of a run. `average` is the moving average of the weights, if asked for."""
@@ -40,6 +53,7 @@ class Training:
     device: torch.device
     provenance: dict[str, Any]
     fingerprint: str
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def batches(self) -> int:
@@ -65,6 +79,19 @@ class Training:
         """The part of a checkpoint that says what the model is and where it comes from."""
         origin = {"features": self.provenance, "settings": asdict(self.settings)}
         return model_content(self.settings.model, model, self.vocabulary) | origin
+
+    def describe(self) -> dict[str, Any]:
+        """For config.json: what stands in the checkpoints, and what it was applied to."""
+        return {
+            "settings": asdict(self.settings),
+            "config": asdict(self.model.config),
+            "features": self.provenance,
+            "vocabulary_size": len(self.vocabulary),
+            "train_sentences": len(self.train),
+            "val_sentences": len(self.val),
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "torch": torch.__version__,
+        }
 
     def state(self) -> dict[str, Any]:
         """What only going on needs, as plain types and tensors."""
@@ -94,7 +121,10 @@ def prepare(
         torch.set_num_threads(options.threads)
     torch.manual_seed(settings.seed)
 
-    for split, remedy in (("train", ""), ("val", "; extract-features holds out a part where a data set has no val split")):
+    for split, remedy in (
+        ("train", ""),
+        ("val", "; extract-features holds out a part where a data set has no val split"),
+    ):
         if not len(cache.done(split)):
             raise TrainingError(f"{cache.path} has no images of the split {split!r} with features{remedy}")
     start_from = load_trained(Path(settings.init_from)) if settings.init_from and last is None else None
@@ -170,14 +200,18 @@ def take_up(training: Training, last: dict[str, Any]) -> None:
         if training.device.type == "cuda" and state["generator_cuda"] is not None:
             torch.cuda.set_rng_state(state["generator_cuda"], training.device)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"the last checkpoint cannot be taken up ({error}); start anew with --overwrite") from error
+        raise CheckpointError(
+            f"the last checkpoint cannot be taken up ({error}); start anew with --overwrite"
+        ) from error
 
 
 def refuse_changes(last: dict[str, Any], cache: FeatureCache, settings: TrainSettings, fingerprint: str) -> None:
     """Raise TrainingError unless a run with this last checkpoint may go on with these settings and this cache."""
     changed = settings.changed_from(last["settings"])
     before, now = last["features"], cache.provenance
-    changed += [f"{name} of the features {before.get(name)}, now {now.get(name)}" for name in matching_settings(before, now)]
+    changed += [
+        f"{name} of the features {before.get(name)}, now {now.get(name)}" for name in matching_settings(before, now)
+    ]
     if "training" not in last:
         raise CheckpointError("the last checkpoint holds no training state; start anew with --overwrite")
     if not changed and last["training"].get("fingerprint") != fingerprint:
@@ -194,7 +228,9 @@ def take_weights(model: MRNN, other: MRNN, cache: FeatureCache, features: dict[s
     """Start from the weights of another run; its feature scale comes along."""
     differing = matching_settings(features, cache.provenance)
     if differing:
-        raise TrainingError(f"{run} was trained on other features: {', '.join(differing)} differ from those of {cache.path}")
+        raise TrainingError(
+            f"{run} was trained on other features: {', '.join(differing)} differ from those of {cache.path}"
+        )
     try:
         model.load_state_dict(other.state_dict())
     except RuntimeError:

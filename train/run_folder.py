@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from mrnn.data.errors import CheckpointError, TrainingError
 from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, read_checkpoint, write_checkpoint
+from mrnn.train.settings import RunOptions
 
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
 
@@ -59,9 +61,13 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise TrainingError(f"{path}: another process is training into this folder; choose another --output") from None
+            raise TrainingError(
+                f"{path}: another process is training into this folder; choose another --output"
+            ) from None
         except OSError as error:
-            report(f"{path}: its file system has no locks ({error.strerror}); make sure that no other process trains here")
+            report(
+                f"{path}: its file system has no locks ({error.strerror}); make sure that no other process trains here"
+            )
         if overwrite:
             for name in (LAST, PREVIOUS, BEST, CONFIG, METRICS):
                 (path / name).unlink(missing_ok=True)
@@ -132,3 +138,21 @@ class RunFolder:
     def save_best(self, content: dict[str, Any], progress: Progress) -> None:
         """Write checkpoint_best.pt."""
         write_checkpoint(self.path / BEST, {**content, "progress": asdict(progress)})
+
+
+class SaveTimer:
+    """When to save in the middle of an epoch: every so many seconds or steps."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._seconds, self._steps = options.saving_interval()
+        self._saved = time.monotonic()
+
+    def after(self, step: int) -> bool:
+        """Whether to save after this step; if so, the interval begins anew."""
+        if self._steps is not None:
+            return step % self._steps == 0
+        now = time.monotonic()
+        if now - self._saved < (self._seconds or 0):
+            return False
+        self._saved = now
+        return True

@@ -46,7 +46,7 @@ class TrainSettings:
     recurrence_init: str = "identity"
     recurrence_scale: float = 0.5
     embedding_scale: float = 0.1
-    output_scale: float = 1.0
+    output_scale: float = 0.1
     frequency_bias: bool = True
     ema: float = 0.0
     precision: str = "fp32"

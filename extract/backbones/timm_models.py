@@ -35,6 +35,11 @@ def check_name(name: str) -> None:
         architecture = model.partition(".")[0]
         near = timm.list_models(f"*{architecture}*")[:5] or timm.list_models(f"*{architecture[:6]}*")[:5]
         raise ValueError(f"timm has no model {model!r}{'; near are ' + ', '.join(near) if near else ''}")
+    try:
+        timm.get_pretrained_cfg(model, allow_unregistered=False)
+    except RuntimeError as error:
+        tags = [name for name in timm.list_pretrained() if name.startswith(f"{model.partition('.')[0]}.")]
+        raise ValueError(f"timm has no weights called {model!r}; there are {', '.join(tags) or 'none'}") from error
 
 
 def build(name: str, *, weights: str, preprocessing: Preprocessing) -> Backbone:

@@ -21,7 +21,7 @@ PENULTIMATE = "penultimate"
 CLASSIFIER_CUTS: dict[str, Mapping[str, int]] = {"alexnet": {"fc6": 3, "fc7": 6}, "vgg16": {"fc6": 2, "fc7": 5}}
 # The published weights of these two expect it: they were trained on another normalisation than torchvision's.
 BUILD_OPTIONS = {name: {"transform_input": True, "init_weights": True} for name in ("googlenet", "inception_v3")}
-OLD_DENSENET_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+OLD_DENSENET_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 
 
 def names() -> list[str]:

@@ -31,7 +31,7 @@ def test_golden_scores_of_1000_real_captions(real_data: Path) -> None:
 
 
 def test_hand_worked_bleu() -> None:
-    candidates = {"a": "the the the cat".split(), "b": "a dog runs".split()}
+    candidates = {"a": ["the", "the", "the", "cat"], "b": ["a", "dog", "runs"]}
     references = split_all({"a": ["the cat sat on the mat", "the cat"], "b": ["a dog runs fast", "dogs run"]})
     assert ngram_precision(candidates, references, 1) == pytest.approx((3 + 3) / 7)  # "the" counts twice at most
     assert ngram_precision(candidates, references, 2) == pytest.approx((1 + 2) / 5)  # the-cat; a-dog, dog-runs
@@ -43,7 +43,7 @@ def test_hand_worked_bleu() -> None:
 
 
 def test_the_best_there_is() -> None:
-    sentences = {"a": "a red ball on the grass".split(), "b": "two small dogs run in snow".split()}
+    sentences = {"a": ["a", "red", "ball", "on", "the", "grass"], "b": ["two", "small", "dogs", "run", "in", "snow"]}
     scores = score_captions(sentences, {image: [words] for image, words in sentences.items()})
     assert scores.corpus["Bleu_4"] == pytest.approx(1, abs=1e-6)
     assert scores.corpus["ROUGE_L"] == pytest.approx(1)
@@ -51,7 +51,7 @@ def test_the_best_there_is() -> None:
 
 
 def test_empty_captions_and_references(capsys: pytest.CaptureFixture[str]) -> None:
-    candidates = {"a": [], "b": "a dog".split(), "c": "a cat".split()}
+    candidates = {"a": [], "b": ["a", "dog"], "c": ["a", "cat"]}
     references = {"a": [["a", "dog"]], "b": [[], ["a", "dog"]], "c": [["a", "bird"]]}
     scores = score_captions(candidates, references)
     assert scores.per_image["a"]["ROUGE_L"] == 0

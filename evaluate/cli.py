@@ -1,0 +1,192 @@
+"""evaluate-mrnn: perplexity, captions and retrieval of a trained model, as numbers and as a report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from mrnn.data.cache import open_cache
+from mrnn.data.captions import SPLITS
+from mrnn.data.command import debug_option, one_line_errors
+from mrnn.data.files import write_whole
+from mrnn.data.stopping import stop_on_signals
+from mrnn.evaluate.decode import DecodingConfig
+from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
+from mrnn.evaluate.parts import Parts, only_one
+from mrnn.evaluate.report import render
+from mrnn.evaluate.results import Results, build_metrics, build_report, caption_list
+from mrnn.evaluate.stages import (
+    Evaluation,
+    decoding_settings,
+    generation_stage,
+    greedy_config,
+    perplexity_stage,
+    retrieval_stage,
+)
+from mrnn.train.batches import Features
+from mrnn.train.checkpoint import load_trained
+from mrnn.train.prepare import pick_device
+
+STAGES = ("perplexity", "generation", "retrieval")
+DECODING = DecodingConfig()
+
+EPILOG = """\b
+Example:
+  train-mrnn --features feats.h5
+  evaluate-mrnn --checkpoint runs/feats-mrnn --features feats.h5
+
+Then runs/feats-mrnn/evaluation-test holds metrics.json, captions.json and report.html, which opens in any browser.
+Killed or stopped, the same command goes on; what is finished is kept. Exit code 75: stopped on request,
+run it again."""
+
+
+def parse_stages(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    """'a,b' as the stages of these names, in their order."""
+    names = {name.strip() for name in text.split(",")}
+    if not names <= set(STAGES):
+        raise click.BadParameter(f"give some of {', '.join(STAGES)}, with commas between, not {text!r}")
+    return tuple(name for name in STAGES if name in names)
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--checkpoint", required=True, type=click.Path(path_type=Path), help="The run folder (its best is taken)."
+)
+@click.option("--features", required=True, type=click.Path(path_type=Path), help="The feature cache.")
+@click.option("--output", type=click.Path(path_type=Path), help="[default: evaluation-<split> in the run folder]")
+@click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Images to measure on.")
+@click.option(
+    "--only", default=",".join(STAGES), callback=parse_stages, show_default=True, help="Some of these measurements."
+)
+@click.option("--beam", default=DECODING.beam, show_default=True, help="Captions kept while searching; 1 is greedy.")
+@click.option("--length-norm", is_flag=True, help="Rank them by log-probability a word at the end.")
+@click.option("--sample", is_flag=True, help="Draw captions at random instead.")
+@click.option("--temperature", default=DECODING.temperature, show_default=True, help="Of --sample.")
+@click.option("--top-k", default=DECODING.top_k, show_default=True, help="Draw among so many words; 0 for all.")
+@click.option("--max-steps", default=DECODING.max_steps, show_default=True, help="Longest caption, END included.")
+@click.option("--allow-unknown", is_flag=True, help="Let captions contain <unk>.")
+@click.option("--prefix", default="", help="Words that every caption begins with.")
+@click.option("--pool", type=click.IntRange(min=1), help="Retrieval among the first so many images only.")
+@click.option(
+    "--normaliser-images", type=click.IntRange(min=0), default=1000, show_default=True, help="Training images for P(w)."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the training images for P(w) and of --sample.")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: as extracted]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 for torch's choice.")
+@click.option("--allow-partial", is_flag=True, help="Accept a cache with images still pending.")
+@click.option("--overwrite", is_flag=True, help="Measure everything anew.")
+@debug_option
+@one_line_errors
+def main(
+    checkpoint: Path,
+    features: Path,
+    output: Path | None,
+    split: str,
+    only: tuple[str, ...],
+    prefix: str,
+    pool: int | None,
+    normaliser_images: int,
+    images: Path | None,
+    device: str,
+    threads: int,
+    allow_partial: bool,
+    overwrite: bool,
+    **decoding: Any,
+) -> None:
+    """Measure a trained model on a split: perplexity, captions, retrieval."""
+    config = decoding_config(**decoding)
+    if threads:
+        torch.set_num_threads(threads)
+    trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
+    cache = open_cache(features, allow_partial=allow_partial)
+    chosen = check_fit(trained, cache, split)
+    words = known_prefix(trained, prefix)
+    output = output or trained.run / f"evaluation-{split}"
+    settings = {"checkpoint_sha256": sha256_of(trained.file), "cache_sha256": cache_digest(cache), "split": split}
+    with only_one(output), stop_on_signals() as stop:
+        parts = Parts(output, settings)
+        if overwrite:
+            parts.clear()
+        budgeted = Features(cache)
+        evaluation = Evaluation(trained, cache, split, chosen, budgeted, parts, stop, torch.get_num_threads())
+        results = Results()
+        click.echo(f"{trained.file} on {cache.path}, {split}: {len(chosen)} images", err=True)
+        plain = greedy_config(config)
+        results.perplexity = perplexity_stage(evaluation, run="perplexity" in only)
+        writing: dict[str, Any] = {"prefix": words, "run": "generation" in only}
+        results.captions = generation_stage(evaluation, config, **writing)
+        same = plain == config
+        results.greedy = results.captions if same else generation_stage(evaluation, plain, name="greedy", **writing)
+        results.retrieval = retrieval_stage(
+            evaluation,
+            pool=pool,
+            normaliser_images=normaliser_images,
+            seed=config.seed,
+            run="retrieval" in only,
+        )
+        described: dict[str, Any] = {
+            "decoding": decoding_settings(config, words),
+            "seed": config.seed,
+            "checkpoint": {
+                "run": str(trained.run),
+                "file": trained.file.name,
+                "sha256": settings["checkpoint_sha256"],
+                "model": trained.name,
+                "epoch": trained.progress.get("epoch"),
+                "step": trained.progress.get("step"),
+            },
+        }
+        metrics = build_metrics(evaluation, results, settings=described)
+        write_json(output / "metrics.json", metrics)
+        if results.captions is not None:
+            write_json(output / "captions.json", caption_list(evaluation, results.captions))
+        page = build_report(
+            evaluation, results, metrics, pictures=images or cache.root, pictures_named=images is not None
+        )
+        write_whole(output / "report.html", render(page).encode())
+    click.echo(summary(metrics))
+    click.echo(f"report: {output / 'report.html'}")
+
+
+def decoding_config(*, beam: int, sample: bool, allow_unknown: bool, **values: Any) -> DecodingConfig:
+    """The options as a config; --sample goes without a beam. Raises UsageError where they make no sense."""
+    beam_given = click.get_current_context().get_parameter_source("beam") is not click.core.ParameterSource.DEFAULT
+    if sample and not beam_given:
+        beam = 1
+    try:
+        return DecodingConfig(beam=beam, sample=sample, suppress_unknown=not allow_unknown, **values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The table that the command ends with."""
+    lines = []
+    if "perplexity" in metrics:
+        lines.append(
+            f"perplexity {metrics['perplexity']:.2f} ({metrics['perplexity_known']:.2f} without <unk>), vocabulary "
+            f"{metrics['vocabulary_size']}"
+        )
+    names = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
+    if "Bleu_1" in metrics:
+        decoding = metrics["decoding"]
+        label = "sampled" if decoding["sample"] else f"beam {decoding['beam']}"
+        lines.append(" " * 10 + "".join(f"{name:>9}" for name in names))
+        for title, scores in ((label, metrics), ("greedy", metrics["greedy"])):
+            lines.append(f"{title:<10}" + "".join(f"{scores[name]:9.3f}" for name in names))
+    if "retrieval" in metrics:
+        retrieval = metrics["retrieval"]
+        lines.append(f"{'':<27}" + "".join(f"{name:>13}" for name in ("R@1", "R@5", "R@10", "median_rank")))
+        for name in ("image_to_sentence", "image_to_sentence_raw", "sentence_to_image"):
+            lines.append(f"{name:<27}" + "".join(f"{value:13.1f}" for value in retrieval[name].values()))
+        for name, values in retrieval.get("best_of_ties", {}).items():
+            lines.append(f"{name + ', ties won':<27}" + "".join(f"{value:13.1f}" for value in values.values()))
+    return "\n".join(lines)

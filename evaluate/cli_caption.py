@@ -1,0 +1,140 @@
+"""caption-images: captions for picture files, from pixels to words."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from mrnn.data.command import EXIT_IMAGES_FAILED, debug_option, one_line_errors
+from mrnn.data.errors import EvaluationError, WeightsError
+from mrnn.evaluate.decode import Caption, DecodingConfig, generate
+from mrnn.evaluate.fit import known_prefix
+from mrnn.extract.backbones import Backbone, build_backbone
+from mrnn.extract.images import Preprocessing
+from mrnn.extract.runner import features_of_files
+from mrnn.train.checkpoint import TrainedModel, load_trained
+from mrnn.train.prepare import pick_device
+
+DECODING = DecodingConfig()
+LARGEST_BATCH = 64
+
+EPILOG = """\b
+Example:
+  caption-images --checkpoint runs/feats-mrnn holiday/*.jpg
+
+With --json a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob"}]}. log_prob is the natural
+logarithm of P(caption | image), the sum over all words and the end sign, which stands last among the words as
+"<end>"; a caption that was cut at --max-steps has none.
+Exit code 3: some files are not pictures; they are listed on stderr, the others captioned."""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.option(
+    "--checkpoint", required=True, type=click.Path(path_type=Path), help="The run folder (its best is taken)."
+)
+@click.option("--weights", help="Of the backbone: a file, or pretrained.  [default: where they came from]")
+@click.option("--beam", default=DECODING.beam, show_default=True, help="Captions kept while searching; 1 is greedy.")
+@click.option("--max-steps", default=DECODING.max_steps, show_default=True, help="Longest caption, END included.")
+@click.option("--prefix", default="", help="Words that every caption begins with.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with the probability of every word.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that read pictures.")
+@debug_option
+@one_line_errors
+def main(
+    images: tuple[Path, ...],
+    checkpoint: Path,
+    weights: str | None,
+    beam: int,
+    max_steps: int,
+    prefix: str,
+    as_json: bool,
+    device: str,
+    workers: int,
+) -> None:
+    """Describe picture files with a trained model."""
+    try:
+        config = DecodingConfig(beam=beam, max_steps=max_steps)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    place = pick_device(device, "fp32")
+    trained = load_trained(checkpoint, device=place)
+    words = known_prefix(trained, prefix)
+    backbone = rebuild_backbone(trained, weights)
+    features, reasons = features_of_files(
+        backbone, images, batch_size=min(len(images), LARGEST_BATCH), device=str(place), workers=workers
+    )
+    good = [number for number in range(len(images)) if number not in reasons]
+    # float64, so that a caption does not depend on the pictures beside it (mrnn.evaluate.decode)
+    captions = generate(
+        trained.model.double(),
+        as_in_cache(trained, features[good]),
+        config,
+        prefix=trained.vocabulary.encode(words),
+    )
+    found = [(images[number], best) for number, (best, *_) in zip(good, captions, strict=True)]
+    if as_json:
+        click.echo(json.dumps([describe(trained, file, best) for file, best in found], indent=1, ensure_ascii=False))
+    else:
+        for file, best in found:
+            click.echo(f"{file}: {' '.join(trained.vocabulary.decode(best.words))}")
+    for number, reason in sorted(reasons.items()):
+        click.echo(f"{images[number]}: {reason}", err=True)
+    if reasons:
+        sys.exit(EXIT_IMAGES_FAILED)
+
+
+def rebuild_backbone(trained: TrainedModel, weights: str | None) -> Backbone:
+    """The network that made the features the model was trained on, with its layer, preprocessing and weights.
+
+    weights : instead of the recorded origin. Raises EvaluationError if the features are of unknown or foreign origin,
+    WeightsError if the weights cannot be had or are not the recorded ones.
+    """
+    recorded = trained.features
+    origin = weights or str(recorded.get("weights", ""))
+    try:
+        preprocessing = Preprocessing.from_json(str(recorded["preprocessing"]))
+        backbone = build_backbone(
+            str(recorded["backbone"]), weights=origin, layer=str(recorded["layer"]), preprocessing=preprocessing
+        )
+    except (KeyError, ValueError) as error:
+        raise EvaluationError(
+            f"{trained.file} does not say how its features were made in a way that can be repeated ({error}); "
+            "caption-images needs a model trained on features of extract-features"
+        ) from error
+    if backbone.weights_sha256 != recorded.get("weights_sha256"):
+        raise WeightsError(
+            f"the weights {origin} of {backbone.name} are not those the model was trained with (SHA-256 "
+            f"{backbone.weights_sha256[:12]}..., recorded is {str(recorded.get('weights_sha256'))[:12]}...); "
+            "name the right file with --weights"
+        )
+    if backbone.feature_size != trained.model.config.features:
+        raise EvaluationError(
+            f"{backbone.name} gives {backbone.feature_size} numbers a picture, {trained.file} takes "
+            f"{trained.model.config.features}"
+        )
+    return backbone
+
+
+def as_in_cache(trained: TrainedModel, features: np.ndarray) -> torch.Tensor:
+    """Features rounded as the cache stored them, so that captions equal those of evaluate-mrnn."""
+    dtype = np.dtype(str(trained.features.get("dtype", "float32")))
+    return torch.from_numpy(features.astype(dtype).astype(np.float32))
+
+
+def describe(trained: TrainedModel, file: Path, caption: Caption) -> dict[str, Any]:
+    """What --json prints about one picture."""
+    words = [*trained.vocabulary.decode(caption.words), *(["<end>"] if caption.complete else [])]
+    return {
+        "file": str(file),
+        "caption": " ".join(trained.vocabulary.decode(caption.words)),
+        "log_prob": caption.log_prob,
+        "words": [
+            {"word": word, "log_prob": log_prob} for word, log_prob in zip(words, caption.log_probs, strict=True)
+        ],
+    }

@@ -1,0 +1,61 @@
+"""Whether a model, a cache and a request go together, and digests by which finished work is recognised."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from mrnn.data.cache import FeatureCache, matching_settings, read_checksums
+from mrnn.data.captions import SPLITS
+from mrnn.data.errors import EvaluationError
+from mrnn.data.tokenize import tokenize
+from mrnn.train.checkpoint import TrainedModel
+
+
+def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndarray:
+    """Numbers of the split's images with features. Raises EvaluationError if model, cache and split do not fit."""
+    different = matching_settings(trained.features, cache.provenance)
+    if different:
+        pairs = "; ".join(
+            f"{name}: trained on {trained.features.get(name)}, the cache has {cache.provenance.get(name)}"
+            for name in different
+        )
+        raise EvaluationError(f"{cache.path} holds other features than {trained.file} was trained on ({pairs})")
+    if cache.feature_size != trained.model.config.features:
+        raise EvaluationError(
+            f"{cache.path} holds features of {cache.feature_size} numbers, {trained.file} takes "
+            f"{trained.model.config.features}"
+        )
+    chosen = cache.done(split)
+    if not len(chosen):
+        there = ", ".join(f"{name}: {len(cache.done(name))}" for name in SPLITS)
+        raise EvaluationError(f"{cache.path} has no image with features in the split {split!r} ({there})")
+    if not any(any(map(tokenize, cache.images[i].sentences)) for i in chosen):
+        raise EvaluationError(f"the images of the split {split!r} in {cache.path} have no captions to measure against")
+    return chosen
+
+
+def cache_digest(cache: FeatureCache) -> str:
+    """Changes with the captions, the splits, the state or the features of any image."""
+    digest = hashlib.sha256(cache.corpus().sha256().encode())
+    digest.update(cache.states.tobytes())
+    digest.update(np.asarray(read_checksums(cache)).tobytes())
+    return digest.hexdigest()
+
+
+def sha256_of(file: Path) -> str:
+    """Hex digest of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
+    """The words of a prefix. Raises EvaluationError for one that the model does not know."""
+    words = tokenize(prefix)
+    unknown = [word for word in words if word not in trained.vocabulary.numbers]
+    if unknown:
+        raise EvaluationError(
+            f"the model does not know the word {unknown[0]!r} of the prefix; it has learned "
+            f"{len(trained.vocabulary)} words"
+        )
+    return words

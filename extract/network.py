@@ -1,0 +1,73 @@
+"""One forward pass over a full batch of bytes, on the CPU or the GPU, equal bits for equal batches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrnn.data.errors import MrnnError
+from mrnn.extract.backbones import Backbone
+from mrnn.extract.images import normalise
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of 'auto', 'cpu', 'cuda' or 'cuda:N'. Raises ValueError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"there is no kind of device {name!r}; give auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"features are computed on cpu or cuda, not on {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"{name} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+class BatchNetwork:
+    """A backbone on its device. Call it with a batch; every batch has exactly `batch_size` rows.
+
+    With that a row's features depend on nothing but its picture and its place in the batch: not on what else is in the
+    batch, not on how often the work was interrupted.
+    """
+
+    def __init__(self, backbone: Backbone, *, batch_size: int, device: torch.device, precision: str) -> None:
+        if precision != "float32" and device.type != "cuda":
+            raise ValueError(f"precision {precision} is for CUDA devices; on the {device.type} it is float32")
+        self.batch_size, self.device = batch_size, device
+        self._side, self._preprocessing = backbone.preprocessing.crop, backbone.preprocessing
+        self._mixed = precision == "bfloat16"
+        self._network = backbone.network.to(device).to(memory_format=torch.channels_last)
+
+    def empty_batch(self) -> Tensor:
+        """(B, crop, crop, 3) uint8 zeros; in pinned memory if it will travel to a GPU."""
+        shape = (self.batch_size, self._side, self._side, 3)
+        return torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+
+    def __call__(self, batch: Tensor) -> np.ndarray:
+        """(B, D) float32 of (B, crop, crop, 3) uint8. Raises MrnnError if the GPU's memory is full."""
+        assert len(batch) == self.batch_size
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+                features: Tensor = self._network(normalise(batch, self._preprocessing, self.device))
+                return features.float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise MrnnError(
+                f"{self.device} has not memory enough for batches of {self.batch_size}; "
+                "use a smaller --batch-size (a new file) or --device cpu"
+            ) from error
+
+
+@contextmanager
+def repeatable(*, threads: int | None = None) -> Iterator[None]:
+    """Fix what the last bits depend on: the number of threads (None: as it is), cuDNN's algorithms, no TF32."""
+    before = torch.get_num_threads()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        try:
+            torch.set_num_threads(threads or before)
+            yield
+        finally:
+            torch.set_num_threads(before)

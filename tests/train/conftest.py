@@ -1,0 +1,64 @@
+"""A small cache with invented sentences and random features, and settings to match."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Corpus, Image
+from mrnn.train.settings import TrainSettings
+
+SUBJECTS = ("a dog", "a small dog", "two dogs", "a girl", "the man in a red coat", "an old man")
+VERBS = ("runs", "sits", "jumps", "waits", "plays")
+PLACES = ("on the grass", "in the snow", "by a lake", "under a tree", "", "at night near the old station")
+
+
+def make_cache(
+    path: Path,
+    *,
+    train: int = 60,
+    val: int = 12,
+    size: int = 16,
+    seed: int = 0,
+    failed: int = 0,
+    dtype: str = "float16",
+) -> FeatureCache:
+    """A cache whose sentences depend on the features: subject, verb and place stand for one of their values each."""
+    generator = np.random.default_rng(seed)
+    splits = ["train"] * train + ["val"] * val + ["test"] * 3
+    images, rows = [], np.abs(generator.normal(size=(len(splits), size))) * 3
+    for i, split in enumerate(splits):
+        subject = SUBJECTS[int(rows[i, 0] * 3) % len(SUBJECTS)]
+        sentences = [
+            f"{subject} {VERBS[int(generator.integers(len(VERBS)))]} {place}.".capitalize()
+            for place in generator.choice(PLACES, size=3, replace=False)
+        ]
+        images.append(Image(f"picture{i:03}.jpg", f"picture{i:03}.jpg", split, tuple(sentences)))
+    corpus = Corpus("invented", path.parent, tuple(images))
+    create_cache(path, corpus, {"dataset": "invented", "backbone": "noise"}, feature_size=size, dtype=dtype)
+    with CacheWriter(path) as writer:
+        good = np.arange(failed, len(splits))
+        writer.write(good, rows[good].astype(np.float32))
+        writer.fail(np.arange(failed), ["not a picture"] * failed)
+    return open_cache(path)
+
+
+@pytest.fixture(scope="session", name="make_cache")
+def make_cache_fixture() -> Callable[..., FeatureCache]:
+    return make_cache
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    return make_cache(tmp_path_factory.mktemp("cache") / "feats.h5")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> TrainSettings:
+    """A network of a few thousand weights that trains in about a second."""
+    return TrainSettings(
+        epochs=3, batch_size=8, lr=0.01, cutoff=2, embedding1=6, embedding2=8, recurrent=8, multimodal=12, warmup=5
+    )

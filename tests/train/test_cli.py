@@ -1,0 +1,79 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mrnn.data.cache import FeatureCache
+from mrnn.train.checkpoint import load_trained
+from mrnn.train.cli import OPTIONS_HELP, SETTINGS_HELP, main
+from mrnn.train.settings import RunOptions, TrainSettings
+
+TINY = (
+    "--epochs 1 --batch-size 32 --cutoff 2 --embedding1 6 --embedding2 8 --recurrent 8 --multimodal 12 --no-tensorboard"
+)
+
+
+def test_every_setting_has_an_option() -> None:
+    assert set(SETTINGS_HELP) == {field.name for field in fields(TrainSettings)}
+    assert set(OPTIONS_HELP) == {field.name for field in fields(RunOptions)} - {"time_limit", "overwrite"}
+    parameters = {parameter.name: parameter for parameter in main.params}
+    for field in (*fields(TrainSettings), *fields(RunOptions)):
+        if field.name != "time_limit":
+            assert parameters[field.name].default == field.default
+
+
+def test_help_ends_with_an_example() -> None:
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    assert "train-mrnn --features feats.h5" in result.output
+
+
+def test_trains_into_the_default_folder_and_finishes_once(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["--features", str(cache.path), *TINY.split()]
+    first = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert first.exit_code == 0
+    assert "epoch 1 of 1: train" in first.output
+    assert load_trained(tmp_path / "runs" / "feats-mrnn").progress["epoch"] == 1
+    second = CliRunner().invoke(main, command)
+    assert second.exit_code == 0
+    assert "nothing to do" in second.output
+    changed = CliRunner().invoke(main, [*command, "--lr", "0.5"])
+    assert changed.exit_code == 1
+    assert "lr 0.001, now 0.5" in changed.output
+    stopped = CliRunner().invoke(main, [*command, "--overwrite", "--time-limit", "0"])
+    assert stopped.exit_code == 75
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--embedding2 100", "as wide as the recurrent layer"),
+        ("--dropout 1.5", "dropout must lie in"),
+        ("--model lstm", "mrnn, rnn-base"),
+        ("--save-every often", "save_every must be like 5m"),
+        ("--lr 0", "lr must be above 0"),
+        ("--epochs 0", "epochs must be at least 1"),
+    ],
+)
+def test_wrong_settings_are_usage_errors(arguments: str, says: str) -> None:
+    result = CliRunner().invoke(main, ["--features", "feats.h5", *arguments.split()])
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_a_missing_cache_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--features", str(tmp_path / "none.h5")])
+    assert result.exit_code == 1
+    assert len(result.output.splitlines()) == 1
+    assert "extract-features" in result.output
+
+
+def test_bf16_needs_a_gpu(cache: FeatureCache, tmp_path: Path) -> None:
+    command = ["--features", str(cache.path), "--output", str(tmp_path), "--device", "cpu", "--precision", "bf16"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert "for GPUs" in result.output

@@ -1,0 +1,352 @@
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mrnn.data.cache import FeatureCache
+from mrnn.data.errors import Stopped, TrainingError
+from mrnn.train import loop
+from mrnn.train.batches import pack
+from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, load_trained, read_checkpoint
+from mrnn.train.loop import train
+from mrnn.train.optim import build_optimiser, learning_rate
+from mrnn.train.prepare import Training, prepare
+from mrnn.train.settings import RunOptions, TrainSettings
+
+QUIET = RunOptions(device="cpu", tensorboard=False, log_every=4)
+
+
+def run(cache: FeatureCache, folder: Path, settings: TrainSettings, **options: Any) -> list[str]:
+    lines: list[str] = []
+    train(cache, folder, settings, options=replace(QUIET, **options), report=lines.append)
+    return lines
+
+
+def outcome(folder: Path) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
+    """Everything a run leaves, times apart: weights, optimiser and generator state, metrics."""
+    tensors: list[torch.Tensor] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            tensors.append(value)
+        elif isinstance(value, dict):
+            for item in value.values():
+                collect(item)
+
+    collect(read_checkpoint(folder / LAST))
+    collect(read_checkpoint(folder / BEST))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return tensors, [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")} for line in lines]
+
+
+def assert_same(one: Path, two: Path) -> None:
+    (tensors, lines), (other_tensors, other_lines) = outcome(one), outcome(two)
+    assert len(tensors) == len(other_tensors) > 20
+    assert all(torch.equal(a, b) for a, b in zip(tensors, other_tensors, strict=True))
+    assert lines == other_lines
+
+
+@pytest.fixture(scope="module")
+def whole(cache: FeatureCache, tiny: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run, with the moving average."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(cache, folder, replace(tiny, ema=0.9))
+    return folder
+
+
+def test_training_learns_and_logs(whole: Path, tiny: TrainSettings) -> None:
+    _, lines = outcome(whole)
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    assert [line["epoch"] for line in epochs] == [1, 2, 3]
+    assert epochs[-1]["val_perplexity"] < 0.8 * epochs[0]["val_perplexity"]
+    assert [line["step"] for line in lines if line["kind"] == "step"] == list(range(4, epochs[-1]["step"] + 1, 4))
+    config = json.loads((whole / "config.json").read_text())
+    assert config["settings"] == asdict(replace(tiny, ema=0.9))
+    assert config["vocabulary_size"] == len(load_trained(whole).vocabulary)
+
+
+def test_equal_seeds_give_equal_bytes_however_often_saved_and_wherever_the_features_lie(
+    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path
+) -> None:
+    run(cache, tmp_path, replace(tiny, ema=0.9), save_every="3", memory_budget=1e-9)
+    assert_same(tmp_path, whole)
+
+
+def test_another_seed_gives_another_model(
+    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path
+) -> None:
+    run(cache, tmp_path, replace(tiny, ema=0.9, seed=1, epochs=1))
+    assert not torch.equal(load_trained(tmp_path).model.output.weight, load_trained(whole).model.output.weight)
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal after its n-th training step from now."""
+    real, count = loop.train_step, 0
+
+    def step(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == steps:
+            os.kill(os.getpid(), number)
+        return real(*args)
+
+    monkeypatch.setattr(loop, "train_step", step)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=str
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    number: int,
+    code: int,
+    cache: FeatureCache,
+    tiny: TrainSettings,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = replace(tiny, ema=0.9)
+    for steps in (5, 20, 23):  # in the middle of an epoch, at its end
+        stop_after(steps, monkeypatch, number)
+        with pytest.raises(Stopped) as stopped:
+            run(cache, tmp_path, settings)
+        assert stopped.value.exit_code == code
+        monkeypatch.undo()
+    run(cache, tmp_path, settings)
+    assert_same(tmp_path, whole)
+
+
+KILLED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from mrnn.data.cache import open_cache
+from mrnn.train.loop import train
+from mrnn.train.settings import RunOptions, TrainSettings
+import json
+settings = TrainSettings(**json.loads(sys.argv[3]))
+options = RunOptions(device="cpu", tensorboard=False, log_every=4, save_every="3")
+train(open_cache(Path(sys.argv[1])), Path(sys.argv[2]), settings, options=options)
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(
+    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path
+) -> None:
+    settings = replace(tiny, ema=0.9)
+    command = [sys.executable, "-c", KILLED, str(cache.path), str(tmp_path), json.dumps(asdict(settings))]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    steps = []
+    for _ in range(2):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        begun = time.monotonic()
+        before = os.stat(tmp_path / LAST).st_ino if (tmp_path / LAST).exists() else 0
+        while process.poll() is None and time.monotonic() - begun < 60:
+            if (tmp_path / LAST).exists() and os.stat(tmp_path / LAST).st_ino != before:
+                break
+            time.sleep(0.005)
+        time.sleep(random.random() * 0.1)
+        process.kill()
+        process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0)
+        file = LAST if (tmp_path / LAST).exists() else PREVIOUS
+        steps.append(read_checkpoint(tmp_path / file)["progress"]["step"])
+    assert steps[0] > 0
+    run(cache, tmp_path, settings)
+    assert_same(tmp_path, whole)
+
+
+def test_a_damaged_last_checkpoint_falls_back_and_ends_equal(
+    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(tiny, ema=0.9)
+    stop_after(14, monkeypatch)
+    with pytest.raises(Stopped):
+        run(cache, tmp_path, settings, save_every="5")
+    monkeypatch.undo()
+    os.truncate(tmp_path / LAST, 3000)
+    lines = run(cache, tmp_path, settings)
+    assert any(LAST in line and "damaged" in line for line in lines)
+    assert_same(tmp_path, whole)
+
+
+def test_a_time_limit_stops_saved(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match="time limit") as stopped:
+        run(cache, tmp_path, tiny, time_limit=0.0)
+    assert stopped.value.exit_code == 75
+    assert read_checkpoint(tmp_path / LAST)["progress"]["step"] == 1
+
+
+def test_a_finished_run_is_left_alone_and_overwrite_starts_anew(
+    cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
+) -> None:
+    short = replace(tiny, epochs=1)
+    run(cache, tmp_path, short)
+    before = (tmp_path / LAST).read_bytes(), (tmp_path / "metrics.jsonl").read_bytes()
+    assert "nothing to do" in run(cache, tmp_path, short)[-1]
+    assert before == ((tmp_path / LAST).read_bytes(), (tmp_path / "metrics.jsonl").read_bytes())
+    run(cache, tmp_path, replace(short, lr=0.003), overwrite=True)
+    assert load_trained(tmp_path).settings["lr"] == 0.003
+    assert len([line for line in outcome(tmp_path)[1] if line["kind"] == "epoch"]) == 1
+
+
+def test_changed_settings_are_refused_and_named(
+    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, make_cache: Callable[..., FeatureCache]
+) -> None:
+    settings = replace(tiny, ema=0.9)
+    with pytest.raises(TrainingError, match=r"lr 0\.01, now 0\.02; dropout 0\.5, now 0\.1"):
+        run(cache, whole, replace(settings, lr=0.02, dropout=0.1))
+    with pytest.raises(TrainingError, match="epochs 3, now 4"):
+        run(cache, whole, replace(settings, epochs=4))
+    with pytest.raises(TrainingError, match="of the cache"):
+        run(make_cache(tmp_path / "other.h5", seed=5), whole, settings)
+
+
+def test_a_constant_schedule_can_be_prolonged(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
+    settings = replace(tiny, schedule="constant", patience=0)
+    run(cache, tmp_path / "parts", replace(settings, epochs=1))
+    run(cache, tmp_path / "parts", settings)
+    run(cache, tmp_path / "whole", settings)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    with pytest.raises(TrainingError, match="epochs 3, now 2"):
+        run(cache, tmp_path / "parts", replace(settings, epochs=2))
+
+
+def test_early_stopping(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
+    lines = run(
+        cache, tmp_path, replace(tiny, epochs=30, lr=0.5, optimiser="sgd", momentum=0.0, clip=100.0, patience=2)
+    )
+    last = read_checkpoint(tmp_path / LAST)["progress"]
+    assert last["epoch"] == last["best_epoch"] + 2 < 30
+    assert "no better dev perplexity for 2 epochs" in lines[-1]
+    assert load_trained(tmp_path).progress["epoch"] == last["best_epoch"]
+
+
+def test_divergence_names_step_and_images_and_keeps_the_checkpoint(
+    cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
+) -> None:
+    wild = replace(tiny, optimiser="sgd", lr=1e6, clip=0.0, warmup=0)
+    with pytest.raises(TrainingError, match=r"diverged at step \d+: .* holds the images picture\d+\.jpg, ") as error:
+        run(cache, tmp_path, wild, save_every="1")
+    assert LAST in str(error.value)
+    weights = read_checkpoint(tmp_path / LAST)["weights"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_two_processes_cannot_train_into_one_folder(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
+    with open(tmp_path / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TrainingError, match="another process"):
+            run(cache, tmp_path, tiny)
+
+
+def test_a_new_run_from_old_weights(cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path) -> None:
+    start = replace(tiny, epochs=1, lr=1e-12, init_from=str(whole), cutoff=9)
+    run(cache, tmp_path / "run", start)
+    old, new = load_trained(whole), load_trained(tmp_path / "run")
+    assert new.vocabulary == old.vocabulary
+    torch.testing.assert_close(new.model.output.weight, old.model.output.weight)
+    with pytest.raises(TrainingError, match="another shape"):
+        run(cache, tmp_path / "other", replace(start, multimodal=9))
+
+
+def test_failed_images_are_left_out_and_counted(
+    tiny: TrainSettings, tmp_path: Path, make_cache: Callable[..., FeatureCache]
+) -> None:
+    cache = make_cache(tmp_path / "feats.h5", failed=7)
+    lines = run(cache, tmp_path / "run", replace(tiny, epochs=1))
+    assert "53 training images" in lines[0]
+    assert "7 images" in lines[1]
+
+
+@pytest.mark.parametrize(("split", "sizes"), [("train", {"train": 0}), ("val", {"val": 0})])
+def test_a_split_without_images_is_an_error(
+    split: str, sizes: dict[str, int], tiny: TrainSettings, tmp_path: Path, make_cache: Callable[..., FeatureCache]
+) -> None:
+    with pytest.raises(TrainingError, match=f"no images of the split '{split}'"):
+        run(make_cache(tmp_path / "feats.h5", **sizes), tmp_path / "run", tiny)
+
+
+@pytest.fixture
+def training(cache: FeatureCache, tiny: TrainSettings) -> Training:
+    return prepare(cache, replace(tiny, dropout=0.0), QUIET, last=None, report=lambda line: None)
+
+
+def test_features_are_scaled_to_unit_size(training: Training) -> None:
+    images = sorted(set(training.train.image.tolist()))
+    scaled = training.features[np.array(images)] * training.model.feature_scale
+    assert scaled.square().mean().sqrt().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_the_step_descends_the_cost_of_the_paper(training: Training) -> None:
+    """SGD with l2: theta - lr * d/dtheta (bits a word + lambda ||theta||^2), by autograd on that sum."""
+    batch = pack(training.train, np.arange(8), training.features)
+    model, decay, lr = training.model, 0.01, 0.5
+    cost = loop.batch_bits(model, batch) / len(batch)
+    cost = cost + decay * sum((parameter**2).sum() for parameter in model.parameters())
+    gradients = torch.autograd.grad(cost, list(model.parameters()))
+    expected = [parameter.detach() - lr * g for parameter, g in zip(model.parameters(), gradients, strict=True)]
+    optimiser = build_optimiser("sgd", model.parameters(), lr=lr, l2=decay, momentum=0.0)
+    (loop.batch_bits(model, batch) / len(batch)).backward()
+    optimiser.step()
+    for parameter, value in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), value, rtol=1e-5, atol=1e-7)
+
+
+def test_the_gradient_is_clipped_to_its_global_norm(training: Training) -> None:
+    training.settings = replace(training.settings, clip=1e-3, warmup=0, lr=1.0)
+    training.optimiser = build_optimiser("sgd", training.model.parameters(), lr=1.0, l2=0.0, momentum=0.0)
+    before = [parameter.detach().clone() for parameter in training.model.parameters()]
+    record = loop.train_step(training, pack(training.train, np.arange(8), training.features))
+    moved = sum(
+        (p.detach() - b).square().sum().item() for p, b in zip(training.model.parameters(), before, strict=True)
+    )
+    assert record["grad_norm"] > 1e-2
+    assert moved**0.5 == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "rmsprop", "adam"])
+def test_every_optimiser_lowers_the_cost(
+    optimiser: str, cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
+) -> None:
+    run(
+        cache,
+        tmp_path,
+        replace(tiny, optimiser=optimiser, lr={"sgd": 0.2}.get(optimiser, 0.01), l2=1e-5, model="rnn-base"),
+    )
+    epochs = [line for line in outcome(tmp_path)[1] if line["kind"] == "epoch"]
+    assert epochs[-1]["train_bits"] < epochs[0]["train_bits"]
+    step = next(line for line in outcome(tmp_path)[1] if line["kind"] == "step")
+    assert step["cost"] > step["bits"]
+
+
+def test_learning_rates() -> None:
+    def rates(schedule: str) -> list[float]:
+        return [learning_rate(step, schedule=schedule, peak=2.0, warmup=4, total=100) for step in range(100)]
+
+    cosine, constant = rates("cosine"), rates("constant")
+    assert cosine[:4] == constant[:4] == pytest.approx([0.4, 0.8, 1.2, 1.6])
+    assert set(constant[4:]) == {2.0}
+    assert cosine[4] == 2.0
+    assert cosine[4:] == sorted(cosine[4:], reverse=True)
+    assert 0 < cosine[-1] < 0.01
+
+
+def test_tensorboard_events_are_written(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    run(cache, tmp_path, replace(tiny, epochs=1), tensorboard=True)
+    events = list(tmp_path.glob("events.out.tfevents.*"))
+    assert len(events) == 1
+    assert events[0].stat().st_size > 200

@@ -1,0 +1,60 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mrnn.train import losses
+from mrnn.train.losses import linear_cross_entropy, token_bits
+
+
+def problem(tokens: int = 23, width: int = 7, words: int = 31, scale: float = 1.0) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(3)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).requires_grad_()
+
+    return (
+        normal(tokens, width),
+        normal(words, width),
+        normal(words),
+        torch.randint(words, (tokens,), generator=generator),
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 31 * 5, 31 * 23, 10**6])
+def test_loss_and_gradients_are_those_of_cross_entropy_in_bits(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
+    hidden, weight, bias, targets = problem()
+    plain = functional.cross_entropy(functional.linear(hidden, weight, bias), targets, reduction="sum") / math.log(2)
+    expected = torch.autograd.grad(0.3 * plain, (hidden, weight, bias))
+    fused = linear_cross_entropy(hidden, weight, bias, targets)
+    torch.testing.assert_close(fused, plain, rtol=1e-12, atol=0)
+    for ours, theirs in zip(torch.autograd.grad(0.3 * fused, (hidden, weight, bias)), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(token_bits(hidden, weight, bias, targets).sum(), plain.detach(), rtol=1e-12, atol=0)
+
+
+def test_gradients_against_finite_differences() -> None:
+    hidden, weight, bias, targets = problem(tokens=5, width=3, words=6)
+    assert torch.autograd.gradcheck(linear_cross_entropy, (hidden, weight, bias, targets))
+
+
+def test_no_more_than_a_chunk_of_logits_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses.CHUNK, "cpu", 31 * 4)
+    hidden, weight, bias, _ = problem()
+    with torch.no_grad():
+        shapes = [tuple(logits.shape) for _, logits in losses._logits(hidden, weight, bias)]
+    assert max(shapes) == (4, 31)
+    assert sum(rows for rows, _ in shapes) == 23
+
+
+def test_hopeless_targets_cost_a_finite_number_of_bits() -> None:
+    hidden, weight, bias, targets = (x.float() if x.is_floating_point() else x for x in problem(scale=60.0))
+    each = token_bits(hidden.detach(), weight.detach(), bias.detach(), targets)
+    expected = functional.cross_entropy(functional.linear(hidden, weight, bias), targets, reduction="none") / math.log(
+        2
+    )
+    assert each.max() > 1000  # probability 2 ** -1000 is 0 in float32
+    torch.testing.assert_close(each, expected.detach())
+    assert math.isfinite(linear_cross_entropy(hidden, weight, bias, targets).item())
