@@ -39,6 +39,7 @@ Exit code 3: some files are not pictures; they are listed on stderr, the others 
 )
 @click.option("--weights", help="Of the backbone: a file, or pretrained.  [default: where they came from]")
 @click.option("--beam", default=DECODING.beam, show_default=True, help="Captions kept while searching; 1 is greedy.")
+@click.option("--length-norm", is_flag=True, help="Rank them by log-probability a word at the end.")
 @click.option("--max-steps", default=DECODING.max_steps, show_default=True, help="Longest caption, END included.")
 @click.option("--prefix", default="", help="Words that every caption begins with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the probability of every word.")
@@ -51,6 +52,7 @@ def main(
     checkpoint: Path,
     weights: str | None,
     beam: int,
+    length_norm: bool,
     max_steps: int,
     prefix: str,
     as_json: bool,
@@ -59,7 +61,7 @@ def main(
 ) -> None:
     """Describe picture files with a trained model."""
     try:
-        config = DecodingConfig(beam=beam, max_steps=max_steps)
+        config = DecodingConfig(beam=beam, max_steps=max_steps, length_norm=length_norm)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     place = pick_device(device, "fp32")

@@ -6,7 +6,7 @@ from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 280, 48, 36, 12, 12
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 280, 52, 44, 12, 12
 POINTS = 600  # drawn at most; neighbours are averaged
 
 Point = tuple[float, float]
@@ -32,9 +32,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def loss_curve(log: Sequence[dict[str, Any]]) -> str:
     """SVG of bits per word over training steps: the training batches, and validation after each epoch.
 
-    log : lines of metrics.jsonl of kind 'step' (step, bits) and 'epoch' (step, val_bits). '' if nothing can be drawn.
+    log : lines of metrics.jsonl of kind 'step' (step, bits) and 'epoch' (step, train_bits, val_bits). '' if nothing can
+    be drawn.
     """
     training = _average(_points(log, "step", "bits"))
+    if len(training) < 2:  # a run shorter than its --log-every
+        training = _points(log, "epoch", "train_bits")
     validation = _points(log, "epoch", "val_bits")
     if len(training) + len(validation) < 2:
         return ""
@@ -57,8 +60,8 @@ def loss_curve(log: Sequence[dict[str, Any]]) -> str:
         if tick <= right:
             x = place((tick, low))[0]
             anchor = "end" if x > WIDTH - 40 else "middle"
-            parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="{anchor}">{tick:,g}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 2}" text-anchor="middle">training steps</text>')
+            parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="{anchor}">{tick:,g}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 5}" text-anchor="middle">training steps</text>')
     for name, points in (("train", training), ("val", validation)):
         line = " ".join(f"{x},{y}" for x, y in map(place, points))
         parts.append(f'<polyline class="{name}" points="{line}"/>')

@@ -19,7 +19,7 @@ import numpy as np
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import write_whole
 
-MARK_SECONDS = 20.0  # between two markings of finished rows: what a kill can cost
+MARK_SECONDS = 5.0  # between two markings of finished rows: what a kill can cost
 
 
 class Parts:

@@ -241,6 +241,7 @@ ul { margin: 0; padding-left: 18px; font-size: .92rem; overflow-wrap: anywhere }
 .right { color: var(--right); font-weight: 600 }
 .id { margin-top: 10px; font-size: .75rem; overflow-wrap: anywhere }
 @media (max-width: 560px) {
+  svg text { font-size: 17px }
   article { flex-direction: column } article img, .nothing { width: 100% } .said { width: 100% }
 }
 """

@@ -6,7 +6,8 @@ A = V_w w + V_r r is the language half: one row for each node of the prefix tree
 once. What is left for a pair is a matrix product of (nodes x images, M) with (M, V), by far the largest cost, and an
 exp for each of its elements. So the work goes image by image through tiles of `rows` nodes and `columns` words: a tile
 of logits is made, exponentiated and summed while it lies in the processor's cache, and never leaves it. Constants are
-folded away beforehand: 2/3 of g into A and V_I I, 1.7159 into O, and exp(b) into the weights of the row sum,
+folded away beforehand: 2/3 of g (doubled, as tanh x is taken as 2 sigmoid(2x) - 1, five times as fast in torch) into A
+and V_I I, 1.7159 into O, and exp(b) into the weights of the row sum,
 
     sum_v exp(o_v . m) exp(b_v),
 
@@ -67,7 +68,7 @@ class RetrievalScorer:
         self.device = model.output.weight.device
         self.tiles = tiles or Tiles.for_device(self.device)
         self._model = model
-        self._language = language_half(model, tree) * (2 / 3)
+        self._language = language_half(model, tree) * (4 / 3)
         self._output = 1.7159 * model.output.weight
         self._bias = model.output.bias
         self._blocks = [
@@ -83,7 +84,7 @@ class RetrievalScorer:
     @torch.inference_mode()
     def score(self, feature: Tensor) -> np.ndarray:
         """log P(w | I), natural, END counted, of every sentence: (D,) feature of the image -> (S,) float64."""
-        image = self._model.image(feature.to(self._bias)) * (2 / 3)
+        image = self._model.image(feature.to(self._bias)) * (4 / 3)
         log_totals = self._bias.new_zeros(len(self._language))
         edge_logits = self._edge_bias.clone()
         buffer = torch.empty_like(self._language[: self.tiles.rows])
@@ -91,7 +92,7 @@ class RetrievalScorer:
         for start, targets in zip(starts, self._targets, strict=True):
             language = self._language[start : start + self.tiles.rows]
             total = log_totals[start : start + self.tiles.rows]
-            multimodal = torch.add(language, image, out=buffer[: len(language)]).tanh_()
+            multimodal = torch.add(language, image, out=buffer[: len(language)]).sigmoid_().mul_(2).sub_(1)
             rows = multimodal.to_mkldnn() if self._blocks[0].packed else multimodal
             for block, (edges, places) in zip(self._blocks, targets, strict=True):
                 logits = block.product(rows)

@@ -1,7 +1,6 @@
 """extract-features: a data set's pictures through a fixed network into a feature cache."""
 
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -13,37 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.command import EXIT_IMAGES_FAILED, debug_option, one_line_errors
 from mrnn.data.datasets import READERS, read_dataset
-from mrnn.data.errors import CacheError, CorpusError
+from mrnn.data.errors import CorpusError
 from mrnn.data.files import sync_folder, write_whole
 from mrnn.data.stopping import stop_on_signals
 from mrnn.extract.config import DTYPE_NAMES, ON_ERROR, PRECISIONS, ExtractionConfig, parse_shard, shard_range
+from mrnn.extract.resuming import AskedCache
 
 if TYPE_CHECKING:
     from mrnn.extract.backbones import Backbone
 
 DEFAULTS = ExtractionConfig()
-# Recorded settings that must be the same when a run goes on.
-FIXED_SETTINGS = (
-    "dataset",
-    "annotation_sha256",
-    "limit",
-    "backbone",
-    "layer",
-    "relu",
-    "weights_sha256",
-    "preprocessing",
-    "dtype",
-    "batch_size",
-    "precision",
-)
-# Recorded settings that may change, at the price of bits that differ between the images before and after.
-NOTED_SETTINGS = ("device", "torch", "torchvision", "pillow")
 FAILED_KIND = "picture failed"
+CONFIG_OPTIONS = ("batch_size", "dtype", "precision", "device", "on_error")
 
 
 @click.command("extract-features")
@@ -135,7 +120,7 @@ def main(
         provenance = _provenance(corpus, network, config, device=device.type, limit=limit)
         target = output.with_name(f"{output.name}.new") if overwrite else output
         part = replace(corpus, images=corpus.images[begin:end])
-        asked = _AskedCache(target, part, provenance, first=begin, total=len(corpus.images), threads=threads)
+        asked = AskedCache(target, part, provenance, first=begin, total=len(corpus.images), threads=threads)
         if overwrite and target.exists():
             asked.remove_unless_it_fits(lock=not no_lock)
         if not target.exists():
@@ -174,84 +159,6 @@ def main(
     )
     if cache.reasons:
         sys.exit(EXIT_IMAGES_FAILED)
-
-
-CONFIG_OPTIONS = ("batch_size", "dtype", "precision", "device", "on_error")
-
-
-class _AskedCache:
-    """The file that this command should make, to compare with the one that is there.
-
-    threads : as given, None if left open; a file goes on with the number it was begun with.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        part: Corpus,
-        provenance: Mapping[str, str | int],
-        *,
-        first: int,
-        total: int,
-        threads: int | None,
-    ) -> None:
-        self._path, self._part, self._provenance = path, part, provenance
-        self._first, self._total, self._threads = first, total, threads
-
-    def create(self, *, feature_size: int) -> None:
-        create_cache(
-            self._path,
-            self._part,
-            self._provenance,
-            feature_size=feature_size,
-            dtype=str(self._provenance["dtype"]),
-            first=self._first,
-            total=self._total,
-        )
-
-    def check(self, cache: FeatureCache) -> None:
-        """Raises CacheError, naming every setting that differs, if the file was begun with other ones."""
-        if differing := self._differing(cache):
-            raise CacheError(
-                f"{self._path} was begun with other settings: {'; '.join(differing)}. Give the same settings, another "
-                "--output, or --overwrite to start afresh"
-            )
-        for name in NOTED_SETTINGS:
-            was, now = cache.provenance.get(name), self._provenance[name]
-            if was != now:
-                click.echo(f"note: begun with {name} {was}, going on with {now}: last bits may differ", err=True)
-
-    def remove_unless_it_fits(self, *, lock: bool) -> None:
-        """Make way for a new file, unless an interrupted run with the same settings left this one."""
-        try:
-            with CacheWriter(self._path, lock=lock) as writer:
-                if self._differing(writer.cache):
-                    self._path.unlink()
-        except CacheError:
-            if "another process" in str(sys.exc_info()[1]):
-                raise
-            self._path.unlink()
-
-    def _differing(self, cache: FeatureCache) -> list[str]:
-        names = FIXED_SETTINGS + (("threads",) if self._threads else ())
-        then: dict[str, Any] = {name: cache.provenance.get(name) for name in names}
-        now: dict[str, Any] = {name: self._provenance[name] for name in names}
-        images = {"images": (cache.first, len(cache.images), cache.total)}
-        then |= images
-        now |= {"images": (self._first, len(self._part.images), self._total)}
-        texts = [
-            f"{name} was {_shown(then[name])}, now {_shown(now[name])}" for name in then if then[name] != now[name]
-        ]
-        if not texts and cache.images != self._part.images:
-            texts = ["the captions or the list of pictures"]
-        return texts
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        first, number, total = value
-        return f"{number} of {total} from number {first}"
-    return f"{value:.12}" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else str(value)
 
 
 def _read(dataset: str, root: Path | None, *, limit: int | None) -> Corpus:

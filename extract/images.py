@@ -2,8 +2,8 @@
 
 The same numbers as the libraries' own transforms (torchvision's `weights.transforms()`, timm's `create_transform`), in
 fewer steps: the crop's place in the source picture is computed first and only that part is resized, on bytes; scaling
-to floats and normalising happen once a batch. Large JPEGs are decoded at a reduced size as long as that is at least twice
-the size asked for. How far the results may differ is stated and tested in tests/extract/test_images.py.
+to floats and normalising happen once a batch. Large JPEGs are decoded at a reduced size as long as that is at least
+twice the size asked for. How far the results may differ is stated and tested in tests/extract/test_images.py.
 """
 
 import errno

@@ -1,1 +1,1 @@
-"""Stage 2: cached features and tokenised captions into a trained model. Never touches a picture, needs no torchvision."""
+"""Stage 2: cached features and tokenised captions into a trained model. Touches no picture, needs no torchvision."""

@@ -1,17 +1,19 @@
 """Checkpoints: plain types and tensors in a .pt file, from which a model rebuilds itself.
 
-checkpoint_best.pt is the model to use. checkpoint_last.pt also holds all that training needs to go on (optimiser, sampler
-position, generator states); checkpoint_previous.pt is the one before it, in case the last is damaged. A checkpoint is a dict:
+checkpoint_best.pt is the model to use. checkpoint_last.pt also holds all that training needs to go on (optimiser,
+sampler position, generator states); checkpoint_previous.pt is the one before it, in case the last is damaged. A
+checkpoint is a dict:
 
-    format "mrnn-checkpoint", version 1, model (a name of MODELS), config (fields of MRNNConfig), vocabulary (the words),
+    format "mrnn-checkpoint", version 1, model (a name of MODELS), config (fields of MRNNConfig), vocabulary (words),
     weights (state dict), features (provenance of the feature cache), settings (fields of TrainSettings),
-    progress (fields of mrnn.train.run.Progress), and in checkpoint_last.pt training (see mrnn.train.run)
+    progress (fields of mrnn.train.run_folder.Progress), and in checkpoint_last.pt training (Training.state)
 
 Files come from anywhere, so they are read with weights_only=True: nothing in them is executed.
 """
 
 import os
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,17 @@ from mrnn.train.models import MODELS, MRNN, MRNNConfig
 
 FORMAT, VERSION = "mrnn-checkpoint", 1
 LAST, PREVIOUS, BEST = "checkpoint_last.pt", "checkpoint_previous.pt", "checkpoint_best.pt"
+UNREADABLE = (
+    OSError,
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+)
 
 
 @dataclass
@@ -92,14 +105,18 @@ def rebuild(content: dict[str, Any], file: Path) -> tuple[MRNN, Vocabulary]:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """The content of a checkpoint with its tensors on the CPU. Raises CheckpointError if missing, damaged or foreign."""
+    """The content of a checkpoint with its tensors on the CPU. CheckpointError if it is missing, damaged or foreign."""
     if not file.is_file():
         raise CheckpointError(
             f"{file}: no such checkpoint; give the run folder that train-mrnn wrote, or a .pt file of it"
         )
     try:
+        with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums that torch.save writes
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{file}: damaged, or not a checkpoint ({str(error).splitlines()[0][:120]})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint of mrnn")

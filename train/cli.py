@@ -17,8 +17,8 @@ Example:
   extract-features --dataset flickr8k
   train-mrnn --features feats.h5 --epochs 15
 
-The run folder then is runs/feats-mrnn. Stopped or killed, the same command goes on where it was; settings that alter the
-result must be the same. It holds config.json, metrics.jsonl (a line every --log-every steps and every epoch),
+The run folder then is runs/feats-mrnn. Stopped or killed, the same command goes on where it was; settings that alter
+the result must be the same. It holds config.json, metrics.jsonl (a line every --log-every steps and every epoch),
 checkpoint_best.pt and checkpoint_last.pt. Exit code 75: stopped on request with everything saved, run it again."""
 
 SETTINGS_HELP = {

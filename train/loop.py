@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -77,7 +78,7 @@ def train(
         report(f"{folder}: training is finished ({training.finished}); best: {best}")
 
 
-def train_step(training: Training, batch: Batch) -> dict[str, float | int | str]:
+def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     """One step of optimisation on a batch; returns its line for metrics.jsonl."""
     settings, progress, model = training.settings, training.progress, training.model
     lr = learning_rate(
@@ -163,6 +164,6 @@ def check_finite(training: Training, batch: Batch, bits: float, grad_norm: float
     images = sorted({training.image_ids[i] for i in training.train.image[batch.sentences]})
     shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
     raise TrainingError(
-        f"training diverged at step {training.progress.step + 1}: {bits:g} bits a word, gradient norm {grad_norm:g}. The "
-        f"batch holds the images {shown}. {LAST} is the last good checkpoint; start anew with a lower --lr or --clip"
+        f"training diverged at step {training.progress.step + 1}: {bits:g} bits a word, gradient norm {grad_norm:g}. "
+        f"The batch holds the images {shown}. {LAST} is the last good one; lower --lr or --clip and start anew"
     )

@@ -3,14 +3,17 @@
     C = -(1/N) sum_n log2 P(w_n | w_1..w_{n-1}, I) + lambda ||theta||^2        N words, END counted
 
 The sum over words is `linear_cross_entropy`: output layer, softmax and cross-entropy in one, since the logits (words of
-the batch x vocabulary) are by far the largest thing in training. lambda ||theta||^2 is the optimiser's (train/optim.py).
+the batch x vocabulary) are by far the largest thing in training. lambda ||theta||^2 is the optimiser's (optim.py).
 """
 
+from collections.abc import Iterator
 from math import log
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from mrnn.train.products import product
 
 LN2 = log(2)
 CHUNK = {"cpu": 2**22, "cuda": 2**26}  # logits held at a time: 16 MB on a CPU, where more no longer pays
@@ -21,8 +24,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
 
     hidden : (P, M). weight : (V, M). bias : (V,). targets : (P,) int64.
     The gradients are computed in the forward pass, chunk by chunk: softmax - onehot overwrites the logits. So no more
-    than a chunk of logits exists at any time and no logit is computed twice. Where hidden is bfloat16 (autocast), so are
-    the matrix products, while softmax and sums are float32.
+    than a chunk of logits exists at any time and no logit is computed twice. Where hidden is bfloat16 (autocast), so
+    are the matrix products, while softmax and sums are float32.
     """
     bits: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets)
     return bits
@@ -33,33 +36,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: torch.autograd.function.FunctionCtx, *inputs: Tensor) -> Tensor:
         hidden, weight, bias, targets = inputs
         with torch.autocast(hidden.device.type, enabled=False):
-            half = hidden.dtype != weight.dtype
-            factor = weight.to(hidden.dtype) if half else weight
+            factor = weight.to(hidden.dtype)
             hidden_gradient = torch.empty_like(hidden)
             weight_gradient = torch.zeros_like(weight)
             bias_gradient = torch.zeros_like(bias)
             bits = weight.new_zeros(())
-            for rows, logits in _logits(hidden, factor, bias):
+            for rows in _chunks(hidden, len(weight)):
                 target = targets[rows, None]
-                target_logit = logits.gather(1, target)
-                largest = logits.amax(1, keepdim=True)
-                probability = torch.softmax(logits, 1, out=logits)
-                # log of the softmax's denominator, from the largest probability, which cannot underflow
-                denominator = largest - probability.amax(1, keepdim=True).log_()
-                bits += (denominator - target_logit).sum()
-                difference = probability.scatter_add_(
-                    1, target, target_logit.new_full((), -1.0).expand_as(target_logit)
-                )
+                each, difference = _bits_and_softmax(hidden[rows], factor, bias, target)
+                bits += each.sum()
+                difference.scatter_add_(1, target, difference.new_full((), -1.0).expand(target.shape))
                 bias_gradient += difference.sum(0)
-                if half:
-                    narrow = difference.to(hidden.dtype)
-                    torch.mm(narrow, factor, out=hidden_gradient[rows])
-                    weight_gradient += narrow.t() @ hidden[rows]
-                else:
-                    torch.mm(difference, factor, out=hidden_gradient[rows])
-                    weight_gradient.addmm_(difference.t(), hidden[rows])
+                difference = difference.to(hidden.dtype)
+                hidden_gradient[rows] = product(difference, factor.t())
+                weight_gradient += product(difference.t(), hidden[rows].t())
+                del difference  # before the next chunk takes its place
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
-        return bits / LN2
+        return bits
 
     @staticmethod
     @once_differentiable
@@ -73,23 +66,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def token_bits(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """-log2 softmax(hidden weight^T + bias)[target] of every token: (P,), without gradients. Shapes as above."""
     bits = weight.new_empty(len(targets))
-    for rows, logits in _logits(hidden.to(weight.dtype), weight, bias):
-        target_logit = logits.gather(1, targets[rows, None])
-        largest = logits.amax(1, keepdim=True)
-        probability = torch.softmax(logits, 1, out=logits)
-        bits[rows] = (largest - probability.amax(1, keepdim=True).log_() - target_logit).squeeze(1) / LN2
+    for rows in _chunks(hidden, len(weight)):
+        bits[rows] = _bits_and_softmax(hidden[rows].to(weight.dtype), weight, bias, targets[rows, None])[0]
     return bits
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor):  # type: ignore[no-untyped-def]
-    """Rows and logits (in bias's type) of one chunk after another, all in one buffer."""
-    chunk = max(1, CHUNK.get(hidden.device.type, CHUNK["cpu"]) // len(weight))
-    buffer = bias.new_empty(min(chunk, len(hidden)), len(weight))
-    for start in range(0, len(hidden), chunk):
-        part = hidden[start : start + chunk]
-        logits = buffer[: len(part)]
-        if part.dtype == bias.dtype:
-            torch.addmm(bias, part, weight.t(), out=logits)
-        else:
-            torch.add(part @ weight.t(), bias, out=logits)
-        yield slice(start, start + len(part)), logits
+def _chunks(hidden: Tensor, vocabulary: int) -> Iterator[slice]:
+    """Stretches of rows whose logits together are no more than CHUNK, or single rows."""
+    length = max(1, CHUNK.get(hidden.device.type, CHUNK["cpu"]) // vocabulary)
+    for start in range(0, len(hidden), length):
+        yield slice(start, min(start + length, len(hidden)))
+
+
+def _bits_and_softmax(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits of each target (n, 1) as (n,), and the softmax, which overwrites the logits, (n, V); both of bias's type."""
+    same = hidden.dtype == bias.dtype
+    logits = product(hidden, weight, bias) if same else product(hidden, weight) + bias
+    target_logit = logits.gather(1, target)
+    largest = logits.amax(1, keepdim=True)
+    probability = torch.softmax(logits, 1, out=logits)
+    # The softmax's denominator comes from the largest probability, which cannot underflow.
+    bits = (largest - probability.amax(1, keepdim=True).log_() - target_logit) / LN2
+    return bits.squeeze(1), probability

@@ -240,7 +240,7 @@ def take_weights(model: MRNN, other: MRNN, cache: FeatureCache, features: dict[s
 
 
 def cache_fingerprint(cache: FeatureCache) -> str:
-    """Hex digest of all in a cache that training sees: images done, their sentences, and the checksums of their rows."""
+    """Hex digest of all that training sees of a cache: images done, their sentences, the checksums of their rows."""
     digest = hashlib.sha256()
     checksums = read_checksums(cache)
     for split in ("train", "val"):
@@ -266,8 +266,8 @@ def pick_device(name: str, precision: str) -> torch.device:
 def report_data(cache: FeatureCache, vocabulary: Vocabulary, train: Sentences, val: Sentences, report: Report) -> None:
     """Say what is trained on, and what is left out."""
     report(
-        f"{cache.path}: {len(cache.done('train'))} training images with {len(train)} sentences, {len(cache.done('val'))} "
-        f"dev images with {len(val)}; {len(vocabulary)} words"
+        f"{cache.path}: {len(cache.done('train'))} training images with {len(train)} sentences, "
+        f"{len(cache.done('val'))} dev images with {len(val)}; {len(vocabulary)} words"
     )
     failed = int((cache.states == STATE_FAILED).sum())
     if failed:

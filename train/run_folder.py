@@ -38,7 +38,7 @@ class Progress:
     def from_dict(cls, values: dict[str, Any]) -> "Progress":
         """What `asdict` gave; CheckpointError if it lacks something."""
         try:
-            return cls(**{field.name: type(field.default)(values[field.name]) for field in fields(cls)})
+            return cls(**{field.name: type(getattr(cls, field.name))(values[field.name]) for field in fields(cls)})
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint's progress is not complete ({error})") from error
 

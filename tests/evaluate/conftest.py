@@ -1,27 +1,95 @@
 """A small world for the evaluation tests: invented sentences, random features, an untrained model."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from mrnn.data.cache import create_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Corpus, Image
+from mrnn.data.tokenize import tokenize
+from mrnn.data.vocabulary import build_vocabulary
+from mrnn.train.checkpoint import write_checkpoint
 from mrnn.train.models.mrnn import MRNN, MRNNConfig
 
 Build = Callable[..., MRNN]
+SIZE = 12
 
 
 @pytest.fixture
 def build_model() -> Build:
     """Make a small model with weights large enough that its predictions depend on image and words."""
+    return small_model
 
-    def build(
-        *, vocabulary: int = 40, features: int = 12, spread: float = 0.4, seed: int = 0, double: bool = False
-    ) -> MRNN:
-        torch.manual_seed(seed)
-        config = MRNNConfig(vocabulary, features, embedding1=8, embedding2=16, recurrent=16, multimodal=24)
-        model = MRNN(config).eval().requires_grad_(False)
-        for parameter in model.parameters():
-            parameter.normal_(std=spread)
-        return model.double() if double else model
 
-    return build
+def small_model(
+    *, vocabulary: int = 40, features: int = SIZE, spread: float = 0.4, seed: int = 0, double: bool = False
+) -> MRNN:
+    torch.manual_seed(seed)
+    config = MRNNConfig(vocabulary, features, embedding1=8, embedding2=16, recurrent=16, multimodal=24)
+    model = MRNN(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=spread)
+    return model.double() if double else model
+
+
+def invented_corpus(root: Path, *, train: int = 20, val: int = 4, test: int = 10, integer_ids: bool = False) -> Corpus:
+    """Images with 1 to 5 sentences of invented words, some shared; one test image has a sentence without a word."""
+    generator = np.random.default_rng(7)
+    nouns, verbs, places = ("cat", "dog", "boat", "girl"), ("runs", "sleeps", "waits"), ("at home", "in snow", "")
+    images = []
+    for number, split in enumerate(["train"] * train + ["val"] * val + ["test"] * test):
+        sentences = [
+            f"A {generator.choice(nouns)} {generator.choice(verbs)} {generator.choice(places)} ."
+            for _ in range(generator.integers(1, 6))
+        ]
+        if number == train + val:
+            sentences.append("!")
+        name = str(1000 + number) if integer_ids else f"picture <{number}> & co.png"
+        images.append(Image(name, f"pictures/{number}.png", split, tuple(sentences)))
+    return Corpus("invented", root, tuple(images), integer_ids=integer_ids)
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+    """Make a cache and a run folder that fit together: (run, cache file)."""
+
+    def make(
+        *,
+        provenance: dict[str, Any] | None = None,
+        size: int = SIZE,
+        name: str = "feats.h5",
+        end: float = 1.5,
+        **corpus: Any,
+    ) -> tuple[Path, Path]:
+        provenance = provenance or {"backbone": "noise", "layer": "fc7", "weights": "random:0", "dtype": "float16"}
+        captions = invented_corpus(tmp_path, **corpus)
+        cache = tmp_path / name
+        create_cache(cache, captions, provenance, feature_size=size)
+        with CacheWriter(cache) as writer:
+            rows = np.random.default_rng(3).standard_normal((len(captions.images), size))
+            writer.write(np.arange(len(rows)), rows.astype(np.float32))
+        words = [tokenize(s) for image in captions.images if image.split == "train" for s in image.sentences]
+        vocabulary = build_vocabulary(words, cutoff=1)
+        model = small_model(vocabulary=len(vocabulary), features=size, spread=0.3)
+        model.output.bias[0] = end
+        run = tmp_path / "run"
+        run.mkdir(exist_ok=True)
+        content = {
+            "model": "mrnn",
+            "config": asdict(model.config),
+            "vocabulary": list(vocabulary.words),
+            "weights": model.state_dict(),
+            "features": provenance,
+            "settings": {"epochs": 3},
+            "progress": {"epoch": 2, "step": 40},
+        }
+        write_checkpoint(run / "checkpoint_best.pt", content)
+        return run, cache
+
+    return make

@@ -1,10 +1,11 @@
 """A small cache with invented sentences and random features, and settings to match."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mrnn.data.cache import FeatureCache, create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
@@ -44,6 +45,15 @@ def make_cache(
         writer.write(good, rows[good].astype(np.float32))
         writer.fail(np.arange(failed), ["not a picture"] * failed)
     return open_cache(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Matrices this small are slower on several threads, and much slower on a machine that is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", name="make_cache")

@@ -1,10 +1,12 @@
-"""Two pieces of the network that are written out because that is faster; benchmarks/training.py has the ratios."""
+"""Pieces of the network that are written out because that is faster; benchmarks/training.py has the ratios."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+from mrnn.train.products import linear, product
 
 
 def recur_packed(words: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -27,7 +29,7 @@ class _PackedRecurrence(torch.autograd.Function):
             start = sizes[0]
             for size in sizes[1:]:
                 state = states[start : start + size]
-                torch.addmm(words[start : start + size], previous[:size], factor.t(), out=state)
+                torch.add(words[start : start + size], product(previous[:size], factor), out=state)
                 previous = state.relu_()
                 start += size
         ctx.save_for_backward(states, factor)
@@ -44,13 +46,23 @@ class _PackedRecurrence(torch.autograd.Function):
         steps = list(delta.split(sizes))
         for t in range(len(sizes) - 1, 0, -1):
             steps[t].mul_(active[sum(sizes[:t]) : sum(sizes[: t + 1])])
-            steps[t - 1][: sizes[t]].addmm_(steps[t], factor)
+            steps[t - 1][: sizes[t]] += product(steps[t], factor.t())
         steps[0].mul_(active[: sizes[0]])
         before = torch.cat(
             [state[:size] for state, size in zip(states.split(sizes), sizes[1:], strict=False)] or [states[:0]]
         )
-        weight_gradient = (delta[sizes[0] :].t() @ before).to(ctx.weight_dtype)  # type: ignore[attr-defined]
+        weight_gradient = product(delta[sizes[0] :].t(), before.t()).to(ctx.weight_dtype)  # type: ignore[attr-defined]
         return delta, weight_gradient, None
+
+
+class Projection(nn.Linear):
+    """A matrix without bias, multiplied by the faster library."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight)
 
 
 class Dropout(nn.Module):

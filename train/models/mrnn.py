@@ -5,8 +5,8 @@
     m(t) = g(V_w w(t) + V_r r(t) + V_I I)        multimodal layer, 512; g(x) = 1.7159 tanh(2x/3)
     P(w_{t+1} | w_1..w_t, I) = softmax(O m(t) + b)
 
-The recurrent layer never sees the image. So what the words contribute to m, `language`, is computed once a sentence, and
-what the image contributes, `image`, once an image; only their sum, g and the softmax are per pair. Training
+The recurrent layer never sees the image. So what the words contribute to m, `language`, is computed once a sentence,
+and what the image contributes, `image`, once an image; only their sum, g and the softmax are per pair. Training
 (mrnn.train.losses) and retrieval (mrnn.evaluate.retrieval) are built on that split. Letters: CONTRIBUTING.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mrnn.train.models.layers import Dropout, recur_packed
+from mrnn.train.models.layers import Dropout, Projection, recur_packed
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class MRNN(nn.Module):
         super().__init__()
         self.config = config
         self.embedding1 = nn.Embedding(config.vocabulary, config.embedding1)
-        self.embedding2 = nn.Linear(config.embedding1, config.embedding2, bias=False)
-        self.recurrence = nn.Linear(config.recurrent, config.recurrent, bias=False)
-        self.word_to_multimodal = nn.Linear(config.embedding2, config.multimodal, bias=False)
-        self.recurrent_to_multimodal = nn.Linear(config.recurrent, config.multimodal, bias=False)
-        self.image_to_multimodal = nn.Linear(config.features, config.multimodal, bias=False)
+        self.embedding2 = Projection(config.embedding1, config.embedding2)
+        self.recurrence = Projection(config.recurrent, config.recurrent)
+        self.word_to_multimodal = Projection(config.embedding2, config.multimodal)
+        self.recurrent_to_multimodal = Projection(config.recurrent, config.multimodal)
+        self.image_to_multimodal = Projection(config.features, config.multimodal)
         self.output = nn.Linear(config.multimodal, config.vocabulary)
         self.dropout = Dropout(config.dropout)
         self.image_dropout = Dropout(config.image_dropout)
@@ -111,7 +111,7 @@ class MRNN(nn.Module):
     def forward(self, inputs: Tensor, sizes: Sequence[int], features: Tensor, image_of_token: Tensor) -> Tensor:
         """m(t) of every token of a packed batch (mrnn.train.batches.Batch): (P, M).
 
-        What comes after it, `output` and softmax, is part of the loss (mrnn.train.losses), which never holds all logits.
+        What comes after it, `output` and softmax, belongs to the loss (mrnn.train.losses): it never holds all logits.
         """
         words = self.words(inputs)
         language = self.language(words, self.recur_packed(words, sizes))

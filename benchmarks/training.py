@@ -1,0 +1,216 @@
+"""How much faster a training step is than the obvious way to write it, and how near to its limit, side by side in one run.
+
+    MRNN_DATA=... python benchmarks/training.py [--threads 1 --threads 2] [--vocabulary 7415 --vocabulary 2538]
+
+Takes about two minutes. Sentence lengths are those of Flickr8k's training sentences where MRNN_DATA has them, elsewhere
+drawn from max(2, round(N(10.8, 3.8))); words are drawn at random, features are noise, 4,096 wide; batches of 128; the
+paper's layer sizes; dropout 0.5. Everything is brought to milliseconds per 1,000 words to predict (medians):
+
+    naive     padded batches in random order; at each step embedding, recurrence, V_I I anew, and the logits of all
+              positions; cross_entropy with ignore_index; backward; clipping; Adam parameter by parameter
+    ours      mrnn.train: packing the batch, forward, loss, backward, clipping, fused Adam
+    products  nothing but the three matrix products of the output layer on our batch, by the library that `ours` uses
+    torch     the same three by torch.mm (MKL)
+    all       products, and those of all other layers on our batch: the limit of a step that multiplies all it must
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import click
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from mrnn.data.datasets import read_dataset
+from mrnn.data.tokenize import tokenize
+from mrnn.train.batches import Batch, Sentences, epoch_order, pack
+from mrnn.train.initialise import initialise
+from mrnn.train.loop import batch_bits
+from mrnn.train.models import MRNN, MRNNConfig
+from mrnn.train.models.layers import recur_packed
+from mrnn.train.models.mrnn import scaled_tanh
+from mrnn.train.optim import build_optimiser
+from mrnn.train.products import product
+
+BATCH, FEATURES, IMAGES = 128, 4096, 2000
+
+
+@dataclass
+class Noise:
+    """Stands for mrnn.train.batches.Features: rows in memory."""
+
+    rows: Tensor
+
+    def __getitem__(self, images: np.ndarray) -> Tensor:
+        return self.rows[torch.from_numpy(images)]
+
+
+class Naive(nn.Module):
+    """m-RNN as one would write it first, with torch's own parts."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.embedding1, self.embedding2 = nn.Embedding(vocabulary, 128), nn.Linear(128, 256, bias=False)
+        self.recurrence = nn.Linear(256, 256, bias=False)
+        self.word, self.recurrent = nn.Linear(256, 512, bias=False), nn.Linear(256, 512, bias=False)
+        self.image, self.output = nn.Linear(FEATURES, 512, bias=False), nn.Linear(512, vocabulary)
+        self.dropout = nn.Dropout(0.5)
+        nn.init.eye_(self.recurrence.weight)
+
+    def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
+        """Logits (B, T, V) of padded words (B, T)."""
+        state, logits = torch.zeros(len(tokens), 256), []
+        for step in range(tokens.shape[1]):
+            word = self.dropout(self.embedding2(self.embedding1(tokens[:, step])))
+            state = torch.relu(self.recurrence(state) + word)
+            multimodal = scaled_tanh(self.word(word) + self.recurrent(self.dropout(state)) + self.image(features))
+            logits.append(self.output(self.dropout(multimodal)))
+        return torch.stack(logits, dim=1)
+
+
+def caption_lengths() -> tuple[np.ndarray, str]:
+    """Words of each sentence, and where that is from."""
+    root = Path(os.environ.get("MRNN_DATA", "datasets")) / "flickr8k"
+    if root.is_dir():
+        images = read_dataset("flickr8k", root).images
+        lengths = [len(tokenize(text)) for image in images if image.split == "train" for text in image.sentences]
+        return np.array([length for length in lengths if length]), f"{len(lengths)} training sentences of Flickr8k"
+    drawn = np.random.default_rng(0).normal(10.8, 3.8, 30000)
+    return np.maximum(2, drawn.round()).astype(np.int64), "drawn from max(2, round(N(10.8, 3.8)))"
+
+
+def invent(lengths: np.ndarray, vocabulary: int) -> Sentences:
+    """Sentences of these lengths from random words, five to an image."""
+    generator = np.random.default_rng(1)
+    return Sentences(
+        tokens=generator.integers(1, vocabulary, lengths.sum()).astype(np.int32),
+        starts=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
+        image=np.arange(len(lengths)) // 5 % IMAGES,
+    )
+
+
+def milliseconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1000
+
+
+def naive_step(
+    model: Naive, optimiser: torch.optim.Optimizer, sentences: Sentences, numbers: np.ndarray, noise: Noise
+) -> None:
+    words = [torch.from_numpy(sentences.tokens[sentences.starts[n] : sentences.starts[n + 1]]).long() for n in numbers]
+    start = torch.zeros(1, dtype=torch.int64)
+    inputs = pad_sequence([torch.cat([start, w]) for w in words], batch_first=True)
+    targets = pad_sequence([torch.cat([w, start]) for w in words], batch_first=True, padding_value=-1)
+    optimiser.zero_grad()
+    logits = model(inputs, noise[sentences.image[numbers]])
+    functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimiser.step()
+
+
+def our_step(
+    model: MRNN, optimiser: torch.optim.Optimizer, sentences: Sentences, numbers: np.ndarray, noise: Noise
+) -> None:
+    batch = pack(sentences, numbers, noise)  # type: ignore[arg-type]
+    optimiser.zero_grad(set_to_none=True)
+    (batch_bits(model, batch) / len(batch)).backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+    optimiser.step()
+
+
+@torch.no_grad()
+def triple(inputs: Tensor, weight: Tensor, outputs: Tensor, *, of_inputs: bool = True) -> None:
+    """The products of a layer: forwards, towards its inputs, towards its weight."""
+    product(inputs, weight)
+    if of_inputs:
+        product(outputs, weight.t())
+    product(outputs.t(), inputs.t())
+
+
+@torch.no_grad()
+def torch_triple(inputs: Tensor, weight: Tensor, outputs: Tensor) -> None:
+    torch.mm(inputs, weight.t())
+    torch.mm(outputs, weight)
+    torch.mm(outputs.t(), inputs)
+
+
+def other_products(model: MRNN, batch: Batch) -> None:
+    """The products of all layers but the output, and the steps of the recurrence."""
+    tokens, narrow = len(batch), torch.ones(len(batch), 128)
+    words, multimodal = torch.ones(tokens, 256), torch.ones(tokens, 512)
+    triple(narrow, model.embedding2.weight, words)
+    triple(words, model.word_to_multimodal.weight, multimodal)
+    triple(words, model.recurrent_to_multimodal.weight, multimodal)
+    triple(batch.features, model.image_to_multimodal.weight, torch.ones(len(batch.features), 512), of_inputs=False)
+    with torch.enable_grad():
+        states = recur_packed(words.requires_grad_(), model.recurrence.weight, batch.sizes)
+    torch.autograd.grad(states, (words, model.recurrence.weight), torch.ones_like(states))
+
+
+def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -> None:
+    """Measure one vocabulary at one number of threads and print its line."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    noise = Noise(torch.rand(IMAGES, FEATURES))
+    naive, ours = Naive(vocabulary), MRNN(MRNNConfig(vocabulary, FEATURES, image_dropout=0.0))
+    initialise(ours, generator=torch.Generator().manual_seed(0))
+    naive_adam = torch.optim.Adam(naive.parameters(), lr=1e-3, foreach=False)
+    our_adam = build_optimiser("adam", ours.parameters(), lr=1e-3, l2=0.0)
+    shuffled = np.random.default_rng(2).permutation(len(sentences))
+    order = epoch_order(sentences.lengths, BATCH, seed=0, epoch=0)
+    times: dict[str, list[float]] = {name: [] for name in ("naive", "ours", "products", "torch", "all")}
+    for repeat in range(-2, repeats):  # the first two warm up
+        random = shuffled[(repeat + 2) * BATCH :][:BATCH]
+        sorted_ = order[repeat + 2]
+        batch = pack(sentences, sorted_, noise)  # type: ignore[arg-type]
+        hidden, outputs = torch.rand(len(batch), 512), torch.rand(len(batch), vocabulary)
+        weight = ours.output.weight.detach()
+        measured = {
+            "ours": milliseconds(lambda: our_step(ours, our_adam, sentences, sorted_, noise)) / len(batch),
+            "products": milliseconds(lambda: triple(hidden, weight, outputs)) / len(batch),
+            "torch": milliseconds(lambda: torch_triple(hidden, weight, outputs)) / len(batch),
+            "all": milliseconds(lambda: other_products(ours, batch)) / len(batch),
+        }
+        measured["all"] += measured["products"]
+        words = int(sentences.lengths[random].sum()) + len(random)
+        measured["naive"] = milliseconds(lambda: naive_step(naive, naive_adam, sentences, random, noise)) / words
+        if repeat >= 0:
+            for name, value in measured.items():
+                times[name].append(1000 * value)
+    middle = {name: median(values) for name, values in times.items()}
+    rate = 6 * 512 * vocabulary / middle["products"] / 1e3
+    click.echo(
+        f"{vocabulary:>6} {threads:>7} {middle['naive']:>8.1f} {middle['ours']:>8.1f} {middle['products']:>8.1f} "
+        f"{middle['torch']:>8.1f} {middle['all']:>8.1f} {rate:>8.0f} | {middle['naive'] / middle['ours']:>6.2f}x "
+        f"{middle['products'] / middle['ours']:>8.1%} {middle['torch'] / middle['ours']:>8.1%} {middle['all'] / middle['ours']:>8.1%}"
+    )
+
+
+@click.command()
+@click.option("--threads", multiple=True, type=int, default=(1, 2), show_default=True)
+@click.option("--vocabulary", multiple=True, type=int, default=(7415, 2538), show_default=True)
+@click.option("--repeats", default=9, show_default=True)
+def main(threads: tuple[int, ...], vocabulary: tuple[int, ...], repeats: int) -> None:
+    """Print the comparison."""
+    lengths, origin = caption_lengths()
+    click.echo(
+        f"lengths: {origin}; mean {lengths.mean():.1f} words. Milliseconds per 1,000 words, medians of {repeats}"
+    )
+    click.echo(
+        "     V threads    naive     ours products    torch      all  GFLOP/s | naive/ours  products/ours  torch/ours  all/ours"
+    )
+    for words, count in itertools.product(vocabulary, threads):
+        compare(invent(lengths, words), words, count, repeats)
+
+
+if __name__ == "__main__":
+    main()
