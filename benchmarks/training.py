@@ -1,4 +1,4 @@
-"""How much faster a training step is than the obvious way to write it, and how near to its limit, side by side in one run.
+"""How much faster a training step is than the obvious way to write it, and how near its limit, side by side in a run.
 
     MRNN_DATA=... python benchmarks/training.py [--threads 1 --threads 2] [--vocabulary 7415 --vocabulary 2538]
 
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 import numpy as np
@@ -97,9 +98,9 @@ def invent(lengths: np.ndarray, vocabulary: int) -> Sentences:
     )
 
 
-def milliseconds(work: Callable[[], None]) -> float:
+def milliseconds(work: Callable[..., None], *arguments: Any) -> float:
     started = time.perf_counter()
-    work()
+    work(*arguments)
     return (time.perf_counter() - started) * 1000
 
 
@@ -167,32 +168,29 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
     our_adam = build_optimiser("adam", ours.parameters(), lr=1e-3, l2=0.0)
     shuffled = np.random.default_rng(2).permutation(len(sentences))
     order = epoch_order(sentences.lengths, BATCH, seed=0, epoch=0)
-    times: dict[str, list[float]] = {name: [] for name in ("naive", "ours", "products", "torch", "all")}
-    for repeat in range(-2, repeats):  # the first two warm up
-        random = shuffled[(repeat + 2) * BATCH :][:BATCH]
-        sorted_ = order[repeat + 2]
-        batch = pack(sentences, sorted_, noise)  # type: ignore[arg-type]
-        hidden, outputs = torch.rand(len(batch), 512), torch.rand(len(batch), vocabulary)
-        weight = ours.output.weight.detach()
+    times: dict[str, list[float]] = {name: [] for name in ("ours", "products", "torch", "all", "naive")}
+    for repeat in range(repeats + 2):
+        random, alike = shuffled[repeat * BATCH :][:BATCH], order[repeat]
+        batch = pack(sentences, alike, noise)  # type: ignore[arg-type]
+        operands = torch.rand(len(batch), 512), ours.output.weight.detach(), torch.rand(len(batch), vocabulary)
+        words = int(sentences.lengths[random].sum()) + len(random)
         measured = {
-            "ours": milliseconds(lambda: our_step(ours, our_adam, sentences, sorted_, noise)) / len(batch),
-            "products": milliseconds(lambda: triple(hidden, weight, outputs)) / len(batch),
-            "torch": milliseconds(lambda: torch_triple(hidden, weight, outputs)) / len(batch),
-            "all": milliseconds(lambda: other_products(ours, batch)) / len(batch),
+            "ours": milliseconds(our_step, ours, our_adam, sentences, alike, noise) / len(batch),
+            "products": milliseconds(triple, *operands) / len(batch),
+            "torch": milliseconds(torch_triple, *operands) / len(batch),
+            "all": milliseconds(other_products, ours, batch) / len(batch),
+            "naive": milliseconds(naive_step, naive, naive_adam, sentences, random, noise) / words,
         }
         measured["all"] += measured["products"]
-        words = int(sentences.lengths[random].sum()) + len(random)
-        measured["naive"] = milliseconds(lambda: naive_step(naive, naive_adam, sentences, random, noise)) / words
-        if repeat >= 0:
+        if repeat >= 2:  # the first two warm up
             for name, value in measured.items():
                 times[name].append(1000 * value)
     middle = {name: median(values) for name, values in times.items()}
-    rate = 6 * 512 * vocabulary / middle["products"] / 1e3
-    click.echo(
-        f"{vocabulary:>6} {threads:>7} {middle['naive']:>8.1f} {middle['ours']:>8.1f} {middle['products']:>8.1f} "
-        f"{middle['torch']:>8.1f} {middle['all']:>8.1f} {rate:>8.0f} | {middle['naive'] / middle['ours']:>6.2f}x "
-        f"{middle['products'] / middle['ours']:>8.1%} {middle['torch'] / middle['ours']:>8.1%} {middle['all'] / middle['ours']:>8.1%}"
-    )
+    rates = [6 * 512 * vocabulary / middle[name] / 1e3 for name in ("products", "torch")]
+    shares = [middle[name] / middle["ours"] for name in ("products", "torch", "all")]
+    columns = "".join(f"{middle[name]:>9.1f}" for name in times) + "".join(f"{rate:>7.0f}" for rate in rates)
+    ratios = f"{middle['naive'] / middle['ours']:>12.2f}" + "".join(f"{share:>15.0%}" for share in shares)
+    click.echo(f"{vocabulary:>5} {threads:>7} {columns} {ratios}")
 
 
 @click.command()
@@ -202,12 +200,11 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
 def main(threads: tuple[int, ...], vocabulary: tuple[int, ...], repeats: int) -> None:
     """Print the comparison."""
     lengths, origin = caption_lengths()
-    click.echo(
-        f"lengths: {origin}; mean {lengths.mean():.1f} words. Milliseconds per 1,000 words, medians of {repeats}"
-    )
-    click.echo(
-        "     V threads    naive     ours products    torch      all  GFLOP/s | naive/ours  products/ours  torch/ours  all/ours"
-    )
+    click.echo(f"lengths: {origin}; mean {lengths.mean():.1f} words; medians of {repeats}")
+    click.echo(f"{'milliseconds per 1,000 words':>50}{'GFLOP/s':>21}{'ratios':>20}")
+    names = "".join(f"{name:>9}" for name in ("ours", "products", "torch", "all", "naive"))
+    ratios = "".join(f"{name:>15}" for name in ("products/ours", "torch/ours", "all/ours"))
+    click.echo(f"    V threads {names}{'ours':>7}{'torch':>7} {'naive/ours':>12}{ratios}")
     for words, count in itertools.product(vocabulary, threads):
         compare(invent(lengths, words), words, count, repeats)
 

@@ -1,7 +1,10 @@
 """The layer taken, the weights loaded, and the whole way from a photograph to a class."""
 
+import re
+import socket
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from mrnn.extract.images import load_image, normalise
 SEED = "random:0"
 CPU = torch.device("cpu")
 timm = pytest.importorskip("timm", reason="the extra timm is not installed")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 
 def pictures(count: int, side: int = 224) -> torch.Tensor:
@@ -26,7 +30,7 @@ def pictures(count: int, side: int = 224) -> torch.Tensor:
 
 
 def run(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
+    with torch.no_grad():
         return network(batch)
 
 
@@ -47,14 +51,10 @@ def test_alexnet_equals_torchvision_run_by_hand(layer: str, cut: int) -> None:
     assert backbone.layer == layer
 
 
-def test_fc8_is_not_there() -> None:
-    network = build_backbone("alexnet", weights=SEED).network
-    assert [m.out_features for m in network.modules() if isinstance(m, nn.Linear)] == [4096, 4096]
-    assert [
-        m.out_features
-        for m in build_backbone("alexnet", weights=SEED, layer="fc6").network.modules()
-        if isinstance(m, nn.Linear)
-    ] == [4096]  # noqa: E501
+@pytest.mark.parametrize(("layer", "widths"), [("fc6", [4096]), ("fc7", [4096, 4096])])
+def test_layers_behind_the_cut_are_not_there(layer: str, widths: list[int]) -> None:
+    network = build_backbone("alexnet", weights=SEED, layer=layer).network
+    assert [module.out_features for module in network.modules() if isinstance(module, nn.Linear)] == widths
 
 
 def test_vgg16_fc7_is_behind_the_second_rectifier() -> None:
@@ -70,17 +70,10 @@ def test_vgg16_fc7_is_behind_the_second_rectifier() -> None:
     [
         "alexnet",
         "resnet18",
-        "regnet_y_400mf",
-        "shufflenet_v2_x0_5",
         "googlenet",
-        "densenet121",
-        "mobilenet_v2",
         "mobilenet_v3_small",
-        "efficientnet_b0",
-        "mnasnet0_5",
         "vit_b_32",
         "swin_t",
-        "convnext_tiny",
     ],
 )
 def test_penultimate_layer_is_what_the_last_layer_takes(name: str) -> None:
@@ -92,7 +85,7 @@ def test_penultimate_layer_is_what_the_last_layer_takes(name: str) -> None:
     torchvision_models.cut_last_layer(whole)
     features = run(whole, batch)
     assert last.out_features == 1000
-    torch.testing.assert_close(last(features), scores, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run(last, features), scores, rtol=1e-4, atol=1e-5)
 
 
 def test_squeezenet_has_pooled_features() -> None:
@@ -104,7 +97,7 @@ def test_timm_features_are_what_its_last_layer_takes() -> None:
     backbone = build_backbone("timm:resnet18", weights=SEED)
     batch = pictures(2)
     assert backbone.weights_sha256 == digest
-    torch.testing.assert_close(whole.fc(run(backbone.network, batch)), run(whole, batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run(whole.fc, run(backbone.network, batch)), run(whole, batch), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16", "torchvision:resnet50", "torchvision:efficientnet_b0"])
@@ -123,16 +116,12 @@ def test_preprocessing_is_the_librarys(name: str) -> None:
 )
 def test_preprocessing_is_timms_own_transform(name: str) -> None:
     """Bytes and normalisation as create_transform gives them on a picture of another shape."""
-    from timm.data import create_transform, resolve_data_config
-
     noise = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((391, 302), Image.Resampling.BICUBIC)
-    transform = create_transform(**resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict()))
+    transform = timm.data.create_transform(
+        **timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    )
     ours = timm_models.default_preprocessing(f"timm:{name}")
-    path = Path(image.filename) if hasattr(image, "filename") else None
-    assert path is None
-    from io import BytesIO
-
     stream = BytesIO()
     image.save(stream, format="PNG")
     stream.seek(0)
@@ -228,23 +217,15 @@ def test_weights_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("cut.pt", "cut.safetensors", "empty.pt"):
         Path(name).write_bytes(b"" if name == "empty.pt" else b"PK\x03\x04 not whole")
     for path in (*Path().glob("*"), Path("absent.pt"), tmp_path):
-        with pytest.raises(WeightsError, match=re_escape(path.name)):
+        with pytest.raises(WeightsError, match=re.escape(path.name)):
             build_backbone("torchvision:squeezenet1_1", weights=str(path))
     assert not Path("ran").exists()
-
-
-def re_escape(text: str) -> str:
-    import re
-
-    return re.escape(text)
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), TimeoutError("timed out"), RuntimeError("bad hash")])
 def test_a_failing_download_says_how_to_pass_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    import socket
-
     seen = []
 
     def fail(*args: object, **kwargs: object) -> None:
@@ -260,11 +241,8 @@ def test_a_failing_download_says_how_to_pass_a_file(
 
 
 def test_a_failing_hub_says_how_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     def fail(*args: object, **kwargs: object) -> None:
-        raise LocalEntryNotFoundError("no connection")
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     with pytest.raises(WeightsError, match=r"tf_efficientnet_lite0.*no connection.*--weights FILE"):
@@ -288,7 +266,6 @@ def test_pretrained_takes_the_downloaded_file(tmp_path: Path, monkeypatch: pytes
     assert torch.equal(run(backbones[1].network, pictures(1)), run(reference.network, pictures(1)))
     timm_state, _ = timm_models.build_classifier("timm:resnet18", weights="random:5")
     save_file(timm_state.state_dict(), tmp_path / "model.safetensors")
-    import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
     given = build_backbone("timm:resnet18", weights=str(tmp_path / "model.safetensors"))
@@ -320,7 +297,7 @@ def test_photographs_get_their_classes(real_data: Path, real_weights: Path) -> N
         pixels = load_image(real_data / "neuraltalk-example" / f"{picture}.jpg", backbone.preprocessing)
         batch = normalise(torch.from_numpy(pixels.copy())[None], backbone.preprocessing, CPU)
         scores = run(network, batch).softmax(1)[0]
-        head = network.classifier(run(backbone.network, batch)).softmax(1)[0]
+        head = run(network.classifier, run(backbone.network, batch)).softmax(1)[0]
         best = int(scores.argmax())
         assert name in names[best].lower()
         assert abs(float(scores[best]) - probability) < 0.05

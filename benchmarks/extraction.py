@@ -1,0 +1,162 @@
+"""How near extraction comes to what the network alone can do, and how far it is ahead of the obvious loop.
+
+usage: python benchmarks/extraction.py [--pictures N] [--rounds R]
+
+In every round, side by side: (network) passes over batches that are in memory already; (ours) extract() from files into
+a cache; (loop) one picture at a time, Pillow and torchvision's classic transform. Medians over the rounds. The
+machine's own rates for matrix products and for copying stand beside them, to compare machines. Goals: ours >= 0.88 of
+network, and >= 1.5 times loop. Flickr8k's photographs are taken too where MRNN_DATA names the data sets.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image as Picture
+from torchvision import transforms
+
+from mrnn.data.cache import create_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Corpus, Image
+from mrnn.extract.backbones import Backbone, build_backbone
+from mrnn.extract.config import ExtractionConfig
+from mrnn.extract.images import Preprocessing
+from mrnn.extract.network import BatchNetwork, repeatable
+from mrnn.extract.runner import extract
+
+BACKBONES = ("alexnet", "timm:tf_efficientnet_lite0")
+LOOP_PICTURES = 32
+CPU = torch.device("cpu")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def machine_rates() -> str:
+    """Matrix products in float32 and copies, best of a few."""
+    matrix, memory = torch.randn(1536, 1536), torch.zeros(64 << 20, dtype=torch.uint8)
+    product = min(seconds(lambda: matrix @ matrix) for _ in range(8))
+    copy = min(seconds(memory.clone) for _ in range(8))
+    return f"{2 * 1536**3 / product / 1e9:.0f} GFLOP/s, copies {len(memory) / copy / 1e9:.1f} GB/s"
+
+
+def write_pictures(folder: Path, *, count: int) -> None:
+    """JPEGs of the usual size, 500 x 375, with the detail of photographs (about 60 kB)."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        pixels = np.zeros((375, 500, 3))
+        for grid, weight in ((5, 120), (20, 70), (90, 40), (250, 25)):
+            layer = Picture.fromarray(generator.integers(0, 256, (grid, grid, 3), dtype=np.uint8))
+            pixels += (np.asarray(layer.resize((500, 375), Picture.Resampling.BICUBIC)) / 255 - 0.5) * weight
+        stream = BytesIO()
+        Picture.fromarray(np.clip(pixels + 128, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+        (folder / f"{number}.jpg").write_bytes(stream.getvalue())
+
+
+def picture_sets(scratch: Path, *, count: int) -> Iterator[tuple[str, Path]]:
+    generated = scratch / "generated"
+    generated.mkdir()
+    write_pictures(generated, count=count)
+    yield "generated 500x375", generated
+    if data := os.environ.get("MRNN_DATA"):
+        folder = Path(data) / "flickr8k" / "Flicker8k_original_aspect"
+        if folder.is_dir():
+            yield folder.name, folder
+
+
+def classic_transform(preprocessing: Preprocessing) -> Callable[[Picture.Image], torch.Tensor]:
+    mode = transforms.InterpolationMode(preprocessing.interpolation)
+    return transforms.Compose(
+        [
+            transforms.Resize(preprocessing.resize, interpolation=mode),
+            transforms.CenterCrop(preprocessing.crop),
+            transforms.ToTensor(),
+            transforms.Normalize(preprocessing.mean, preprocessing.std),
+        ]
+    )
+
+
+def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, rounds: int) -> str:
+    """One line of results for a network and a folder of pictures."""
+    config = ExtractionConfig()
+    names = sorted(path.name for path in folder.glob("*.jpg"))[:count]
+    corpus = Corpus("benchmark", folder, tuple(Image(name, name, "train", ("a picture",)) for name in names))
+    network = BatchNetwork(backbone, batch_size=config.batch_size, device=CPU, precision="float32")
+    transform = classic_transform(backbone.preprocessing)
+    passes = -(-len(names) // config.batch_size)
+    batch = torch.randint(0, 256, network.empty_batch().shape, dtype=torch.uint8)
+
+    def network_only() -> None:
+        with repeatable(threads=config.threads):
+            for _ in range(passes):
+                network(batch)
+
+    def ours() -> None:
+        path = scratch / "feats.h5"
+        path.unlink(missing_ok=True)
+        create_cache(path, corpus, {}, feature_size=backbone.feature_size)
+        with CacheWriter(path) as writer:
+            extract(
+                writer,
+                backbone,
+                folder,
+                batch_size=config.batch_size,
+                threads=config.threads,
+                device="cpu",
+                workers=config.workers,
+            )
+
+    def loop() -> None:
+        with torch.inference_mode():
+            for name in names[:LOOP_PICTURES]:
+                with Picture.open(folder / name) as picture:
+                    backbone.network(transform(picture.convert("RGB"))[None])
+
+    network_only()
+    rates: dict[str, list[float]] = {"network": [], "ours": [], "loop": []}
+    for _ in range(rounds):
+        rates["network"].append(passes * config.batch_size / seconds(network_only))
+        rates["ours"].append(len(names) / seconds(ours))
+        rates["loop"].append(min(LOOP_PICTURES, len(names)) / seconds(loop))
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    share = statistics.median(a / b for a, b in zip(rates["ours"], rates["network"], strict=True))
+    ahead = statistics.median(a / b for a, b in zip(rates["ours"], rates["loop"], strict=True))
+    spread = max(rates["network"]) / min(rates["network"])
+    return (
+        f"network {median['network']:6.1f}/s, ours {median['ours']:6.1f}/s, loop {median['loop']:6.1f}/s; "
+        f"ours = {share:.2f} of network, {ahead:.2f} x loop (network's own rate varied {spread:.2f} x)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--pictures", type=int, default=256, help="per set; more hide the first batch, which nothing overlaps"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    config = ExtractionConfig()
+    torch.set_num_threads(config.threads)
+    print(f"extraction: {config.threads} threads, batches of {config.batch_size}; {machine_rates()}")
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        sets = list(picture_sets(scratch, count=arguments.pictures))
+        for backbone_name in BACKBONES:
+            backbone = build_backbone(backbone_name, weights="random:0")
+            for label, folder in sets:
+                line = compare(backbone, folder, scratch, count=arguments.pictures, rounds=arguments.rounds)
+                print(f"{backbone_name}, {label}: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""extract-features as a user calls it: options, exit codes, going on, starting afresh."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from mrnn.data.cache import STATE_DONE, open_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.merge import merge_caches
+from mrnn.extract import runner
+from mrnn.extract.cli import main
+
+# The smallest network torchvision has, on small pictures; every run here takes it.
+SMALL = ("--backbone", "torchvision:squeezenet1_1", "--weights", "random:0", "--resize", "64", "--crop", "64")
+
+
+def run(*arguments: object, small: bool = True) -> Result:
+    result = CliRunner().invoke(main, [*map(str, arguments), *(SMALL if small else ())])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    root.mkdir()
+    generator = np.random.default_rng(0)
+    lines = ["image,caption,split"]
+    for number in range(18):
+        Image.fromarray(generator.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(root / f"{number:02}.png")
+        lines.append(f"{number:02}.png,picture number {number},{('train', 'train', 'val', 'test')[number % 4]}")
+    (root / "captions.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def folder(photos: Path, output: Path, *more: object, small: bool = True) -> Result:
+    fixed = ("--dataset", "folder", "--root", photos, "--output", output, "--batch-size", 4, "--threads", 1)
+    return run(*fixed, *more, small=small)
+
+
+def features(path: Path) -> bytes:
+    cache = open_cache(path)
+    return cache.features[cache.done()].tobytes()
+
+
+def test_scenes_from_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "feats.h5"
+    result = run("--dataset", "scenes", "--root", tmp_path / "scenes", "--limit", 20, "--output", output)
+    assert result.exit_code == 0, result.output
+    cache = open_cache(output)
+    assert len(cache.done()) == len(cache.images) == 20
+    assert cache.features.dtype == np.float16
+    assert all(image.sentences for image in cache.images)
+    assert {image.split for image in cache.images} == {"train", "val", "test"}
+    provenance = cache.provenance
+    assert provenance["backbone"] == "torchvision:squeezenet1_1"
+    assert provenance["layer"] == "penultimate"
+    assert provenance["weights"] == "random:0"
+    assert len(str(provenance["weights_sha256"])) == 64
+    assert json.loads(str(provenance["preprocessing"]))["resize"] == 64
+    assert provenance["batch_size"] == 64
+    assert provenance["threads"] == len(os.sched_getaffinity(0))
+    assert provenance["limit"] == 20
+    assert {"torch", "torchvision", "pillow", "mrnn", "device", "annotation_sha256", "dtype"} <= provenance.keys()
+    again = run("--dataset", "scenes", "--root", tmp_path / "scenes", "--limit", 20, "--output", output)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.output
+
+
+def test_alexnet_is_the_default(photos: Path, tmp_path: Path) -> None:
+    result = folder(photos, tmp_path / "a.h5", "--weights", "random:0", "--limit", 3, small=False)
+    assert result.exit_code == 0, result.output
+    cache = open_cache(tmp_path / "a.h5")
+    assert (cache.provenance["backbone"], cache.provenance["layer"], cache.feature_size) == ("alexnet", "fc7", 4096)
+    assert cache.provenance["relu"] == "post"
+
+
+def test_failed_pictures_are_listed_and_exit_with_3(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "feats.h5"
+    (photos / "03.png").write_bytes(b"<html>")
+    (photos / "05.png").unlink()
+    result = folder(photos, output)
+    assert result.exit_code == 3
+    assert "picture failed: 2" in result.output
+    assert "pictures missing: 1" in result.output
+    report = [line.split("\t") for line in (tmp_path / "feats.h5.report.tsv").read_text().splitlines()]
+    assert report[0] == ["kind", "id", "reason"]
+    assert ["picture failed", "03.png", "a web page (HTML), not a picture"] in report
+    assert [row[:2] for row in report if row[0] == "pictures missing"] == [["pictures missing", "05.png"]]
+    again = folder(photos, output)
+    assert again.exit_code == 3
+    assert "nothing to do" in again.output
+    Image.new("RGB", (80, 80)).save(photos / "03.png")
+    assert folder(photos, output).exit_code == 3, "without --retry-failed they stay failed"
+    retried = folder(photos, output, "--retry-failed")
+    assert retried.exit_code == 3
+    assert "2 failed pictures are tried again" in retried.output
+    assert list(open_cache(output).reasons) == ["05.png"]
+
+
+def test_on_error_fail_exits_with_1(photos: Path, tmp_path: Path) -> None:
+    (photos / "05.png").write_bytes(b"")
+    result = folder(photos, tmp_path / "a.h5", "--on-error", "fail")
+    assert result.exit_code == 1
+    assert "error: 05.png" in result.output
+    assert "empty" in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("--backbone", "torchvision:squeezenet1_0"), ["backbone was torchvision:squeezenet1_1", "weights_sha256"]),
+        (("--weights", "random:1"), ["weights_sha256"]),
+        (("--crop", "60"), ["crop was 64, now 60"]),
+        (("--interpolation", "bicubic", "--mean", "0,0,0"), ["interpolation was bilinear, now bicubic", "mean"]),
+        (("--warp",), ["mode was crop, now warp"]),
+        (("--dtype", "float32"), ["dtype was float16, now float32"]),
+        (("--batch-size", "8"), ["batch_size was 4, now 8"]),
+        (("--limit", "10"), ["limit was 0, now 10", "annotation_sha256"]),
+        (("--shard", "0/2"), ["images was 18 of 18 from number 0, now 8 of 18 from number 0"]),
+        (("--threads", "2"), ["threads was 1, now 2"]),
+    ],
+)
+def test_going_on_with_other_settings_is_refused(
+    photos: Path, tmp_path: Path, change: tuple[str, ...], named: list[str]
+) -> None:
+    output = tmp_path / "feats.h5"
+    assert folder(photos, output).exit_code == 0
+    before = output.read_bytes()
+    fixed = ("--dataset", "folder", "--root", photos, "--output", output, "--batch-size", 4, "--threads", 1)
+    result = run(*fixed, *SMALL, *change, small=False)
+    assert result.exit_code == 1
+    for text in named:
+        assert text in result.output
+    assert output.read_bytes() == before
+
+
+def test_changed_captions_are_refused(photos: Path, tmp_path: Path) -> None:
+    assert folder(photos, tmp_path / "a.h5").exit_code == 0
+    text = (photos / "captions.csv").read_text()
+    (photos / "captions.csv").write_text(text.replace("number 3", "number three"))
+    result = folder(photos, tmp_path / "a.h5")
+    assert result.exit_code == 1
+    assert "annotation_sha256" in result.output
+
+
+def test_threads_go_on_as_recorded(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert folder(photos, tmp_path / "a.h5").exit_code == 0
+    with CacheWriter(tmp_path / "a.h5") as writer:
+        writer._mark(np.arange(5), 0)
+    used = []
+    extract = runner.extract
+    monkeypatch.setattr(runner, "extract", lambda *a, **k: (used.append(k["threads"]), extract(*a, **k))[1])
+    fixed = ("--dataset", "folder", "--root", photos, "--output", tmp_path / "a.h5", "--batch-size", 4)
+    assert run(*fixed).exit_code == 0
+    assert used == [1]
+
+
+def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signals) -> None:
+    """Send this process a signal while the network works on a batch."""
+    calls = []
+    original = runner.BatchNetwork.__call__
+
+    def call(self: Any, batch: Any) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), by)
+        return original(self, batch)
+
+    monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
+
+
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_stopped_and_resumed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals, code: int
+) -> None:
+    assert folder(photos, tmp_path / "whole.h5").exit_code == 0
+    with monkeypatch.context() as patch:
+        stop_in_batch(patch, 2, by)
+        stopped = folder(photos, tmp_path / "a.h5")
+    assert stopped.exit_code == code
+    assert "8 of 18 images are done" in stopped.output
+    assert folder(photos, tmp_path / "a.h5").exit_code == 0
+    assert features(tmp_path / "a.h5") == features(tmp_path / "whole.h5")
+
+
+def test_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
+    """SIGKILL of the installed command, in the middle; then the same command again."""
+    output = tmp_path / "a.h5"
+    command = [Path(sys.executable).with_name("extract-features"), "--dataset", "folder", "--root", photos]
+    command += ["--output", output, "--batch-size", "1", "--threads", "1", *SMALL, "--crop", "160", "--resize", "160"]
+    whole = subprocess.run([*command, "--output", tmp_path / "whole.h5"], capture_output=True, check=False)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit and process.poll() is None:
+        if output.exists() and (open_cache(output, allow_partial=True).states == STATE_DONE).sum() >= 3:
+            break
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was to be killed before it was done"
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert features(output) == features(tmp_path / "whole.h5")
+
+
+def test_overwrite_keeps_the_old_file_until_the_new_one_is_complete(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "a.h5"
+    assert folder(photos, output).exit_code == 0
+    before = output.read_bytes()
+    with monkeypatch.context() as patch:
+        stop_in_batch(patch, 2, signal.SIGTERM)
+        assert folder(photos, output, "--overwrite", "--dtype", "float32").exit_code == 75
+    assert output.read_bytes() == before
+    partial = tmp_path / "a.h5.new"
+    assert len(open_cache(partial, allow_partial=True).done()) == 8
+    assert folder(photos, output, "--overwrite", "--dtype", "float32").exit_code == 0
+    assert not partial.exists()
+    assert open_cache(output).features.dtype == np.float32
+    with monkeypatch.context() as patch:
+        stop_in_batch(patch, 2, signal.SIGTERM)
+        assert folder(photos, output, "--overwrite").exit_code == 75
+    assert folder(photos, output, "--overwrite", "--limit", 8).exit_code == 0, "a remainder of others gives way"
+    assert len(open_cache(output).images) == 8
+    partial.write_bytes(b"damaged")
+    assert folder(photos, output, "--overwrite").exit_code == 0
+
+
+def test_shards_merge_to_the_whole(photos: Path, tmp_path: Path) -> None:
+    assert folder(photos, tmp_path / "whole.h5").exit_code == 0
+    parts = [tmp_path / f"{index}.h5" for index in range(3)]
+    for index, part in enumerate(parts):
+        assert folder(photos, part, "--shard", f"{index}/3").exit_code == 0
+    merged = merge_caches(tmp_path / "merged.h5", parts)
+    assert merged.features.tobytes() == open_cache(tmp_path / "whole.h5").features.tobytes()
+    result = folder(photos, tmp_path / "none.h5", "--shard", "0/9")
+    assert result.exit_code == 2
+    assert "at most 5 shards" in result.output
+
+
+def test_weights_from_a_file_are_recorded(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from mrnn.extract.backbones.torchvision_models import build_classifier
+
+    network, _ = build_classifier("torchvision:squeezenet1_1", weights="random:0")
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    monkeypatch.chdir(tmp_path)
+    assert folder(photos, tmp_path / "a.h5", *SMALL, "--weights", "w.pth", small=False).exit_code == 0
+    assert folder(photos, tmp_path / "b.h5").exit_code == 0
+    assert features(tmp_path / "a.h5") == features(tmp_path / "b.h5")
+    assert open_cache(tmp_path / "a.h5").provenance["weights"] == str(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [
+        (("--backbone", "nope"), 2, "no backbone"),
+        (("--layer", "fc7"), 2, "has no layer"),
+        (("--weights", "random:x"), 2, "random:SEED"),
+        (("--weights", "nowhere.pt"), 1, "nowhere.pt"),
+        (("--shard", "3/2"), 2, "I/N"),
+        (("--batch-size", "0"), 2, "batch_size"),
+        (("--workers", "0"), 2, "workers"),
+        (("--device", "abacus"), 2, "abacus"),
+        (("--mean", "1,2"), 2, "three"),
+        (("--std", "a,b,c"), 2, "R,G,B"),
+        (("--crop", "9999"), 2, "crop"),
+        (("--limit", "0"), 2, "limit"),
+        (("--dataset", "nope"), 2, "nope"),
+        (("--root", "/nowhere"), 1, "/nowhere"),
+        (("--output", "/nowhere/a.h5"), 2, "/nowhere"),
+    ],
+)
+def test_what_cannot_be_says_so(photos: Path, tmp_path: Path, options: tuple[str, ...], code: int, text: str) -> None:
+    result = folder(photos, tmp_path / "a.h5", *SMALL, *options, small=False)
+    assert result.exit_code == code
+    assert text in result.output
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_another_writer_is_noticed(photos: Path, tmp_path: Path) -> None:
+    assert folder(photos, tmp_path / "a.h5").exit_code == 0
+    with CacheWriter(tmp_path / "a.h5"):
+        result = folder(photos, tmp_path / "a.h5")
+        assert result.exit_code == 1
+        assert "another process" in result.output
+        assert folder(photos, tmp_path / "a.h5", "--no-lock").exit_code == 0
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys; import mrnn.extract.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert "Examples:" in CliRunner().invoke(main, ["--help"]).output
