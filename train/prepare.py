@@ -158,7 +158,7 @@ def prepare(
         )
         if settings.frequency_bias:
             model.output.bias.data.copy_(word_log_frequencies(train, len(vocabulary)))
-        model.feature_scale.fill_(1 / max(features.rms(np.unique(train.image)), 1e-12))
+        model.feature_scale.fill_(settings.image_scale / max(features.rms(np.unique(train.image)), 1e-12))
     model.to(device)
     optimiser = build_optimiser(
         settings.optimiser,

@@ -20,7 +20,9 @@ class TrainSettings:
     global norm of the gradient of the bits, 0 for none. momentum : sgd's, and adam's beta1; beta2 : adam's, rmsprop's.
     warmup : steps of rising learning rate. patience : epochs without a better dev perplexity before stopping, 0 for
     never. frequency_bias : start the output bias at the log frequencies of the words. ema : decay of the average of the
-    weights that is validated and kept as the best, 0 for none. init_from : run whose weights and words to start from.
+    weights that is validated and kept as the best, 0 for none. image_scale : root mean square that the image features
+    are brought to; smaller ones learn more slowly beside the words. init_from : run whose weights and words to begin
+    with.
     """
 
     model: str = "mrnn"
@@ -47,6 +49,7 @@ class TrainSettings:
     recurrence_scale: float = 0.5
     embedding_scale: float = 0.1
     output_scale: float = 0.1
+    image_scale: float = 0.5
     frequency_bias: bool = True
     ema: float = 0.0
     precision: str = "fp32"
@@ -71,8 +74,9 @@ class TrainSettings:
         for name in ("momentum", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, not {self.lr}")
+        for name in ("lr", "image_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         self.network(vocabulary=2, features=1)  # checks the sizes
 
     def network(self, *, vocabulary: int, features: int) -> MRNNConfig:

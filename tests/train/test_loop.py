@@ -284,10 +284,10 @@ def training(cache: FeatureCache, tiny: TrainSettings) -> Training:
     return prepare(cache, replace(tiny, dropout=0.0), QUIET, last=None, report=lambda line: None)
 
 
-def test_features_are_scaled_to_unit_size(training: Training) -> None:
+def test_features_are_scaled_to_the_size_asked_for(training: Training) -> None:
     images = sorted(set(training.train.image.tolist()))
     scaled = training.features[np.array(images)] * training.model.feature_scale
-    assert scaled.square().mean().sqrt().item() == pytest.approx(1, rel=1e-5)
+    assert scaled.square().mean().sqrt().item() == pytest.approx(training.settings.image_scale, rel=1e-5)
 
 
 def test_the_step_descends_the_cost_of_the_paper(training: Training) -> None:

@@ -61,7 +61,7 @@ class MRNN(nn.Module):
     """m-RNN in the pieces that training, decoding and retrieval put together in their own ways.
 
     `feature_scale` multiplies every image feature, so that networks with activations of any size train with the same
-    settings; training sets it to 1 / RMS of the training features, and it travels in the checkpoint.
+    settings; training sets it so that the training features have a stated RMS, and it travels in the checkpoint.
     """
 
     feature_scale: Tensor
