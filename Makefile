@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := -p mrnn.data -p mrnn.extract -p mrnn.train -p mrnn.evaluate
 
-.PHONY: help setup demo test lint types bench wheel clean
+.PHONY: help setup demo test lint types bench soak wheel clean
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,9 @@ types: setup    ## static types
 
 bench: setup    ## speed, as ratios measured side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+soak: setup     ## kill extraction and merging 300 times at random moments (about half an hour)
+	$(BIN)/python tests/soak.py --kills 300
 
 wheel: setup    ## build the wheel and run the commands from it, outside the checkout
 	sh .ci/check_wheel

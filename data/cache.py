@@ -134,7 +134,7 @@ def create_cache(
             file.attrs["integer_ids"] = corpus.integer_ids
             file.attrs["first"] = first
             file.attrs["total"] = len(corpus.images) if total is None else total
-            file.create_group("provenance").attrs.update(provenance)
+            file.create_group("provenance").attrs.update(sorted(provenance.items()))
             _write_corpus(file, corpus)
             n = len(corpus.images)
             shapes = {"features": (n * rows_per_image, feature_size), "state": (n,), "checksum": (n,), "reason": (n,)}

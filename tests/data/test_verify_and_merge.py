@@ -23,7 +23,7 @@ def extract_part(path: Path, begin: int, end: int, *, provenance: dict | None = 
     """A finished shard of the images begin..end-1, image FAILED failed."""
     images = tuple(Image(f"{i}.jpg", f"{i}.jpg", "train", (f"picture {i}",)) for i in range(begin, end))
     corpus = Corpus("folder", Path("root"), images)
-    create_cache(path, corpus, provenance or {"layer": "fc7"}, feature_size=D, first=begin, total=N)
+    create_cache(path, corpus, provenance or {"layer": "fc7", "backbone": "alexnet"}, feature_size=D, first=begin, total=N)
     with CacheWriter(path) as writer:
         done = np.array([i for i in range(begin, end if finish else end - 1) if i != FAILED])
         writer.write(done - begin, FEATURES[done])
@@ -122,7 +122,7 @@ def test_gaps_overlaps_and_strangers_are_refused(tmp_path: Path, shards: list[Pa
         merge_caches(merged, shards[:2])
     with pytest.raises(CacheError, match="overlaps"):
         merge_caches(merged, [*shards, shards[1]])
-    stranger = extract_part(tmp_path / "stranger.h5", 16, N, provenance={"layer": "fc6"})
+    stranger = extract_part(tmp_path / "stranger.h5", 16, N, provenance={"layer": "fc6", "backbone": "alexnet"})
     with pytest.raises(CacheError, match=r"differ in layer \(layer: 'fc6' and 'fc7'\)"):
         merge_caches(merged, [*shards[:2], stranger])
     unfinished = extract_part(tmp_path / "unfinished.h5", 16, N, finish=False)
