@@ -1,4 +1,4 @@
-"""A short run of the soak: real processes killed at random moments, and every surviving cache equals the undisturbed."""
+"""A short run of the soak: processes killed at random moments, and every cache equals the undisturbed one."""
 
 import subprocess
 import sys

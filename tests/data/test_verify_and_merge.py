@@ -23,7 +23,8 @@ def extract_part(path: Path, begin: int, end: int, *, provenance: dict | None = 
     """A finished shard of the images begin..end-1, image FAILED failed."""
     images = tuple(Image(f"{i}.jpg", f"{i}.jpg", "train", (f"picture {i}",)) for i in range(begin, end))
     corpus = Corpus("folder", Path("root"), images)
-    create_cache(path, corpus, provenance or {"layer": "fc7", "backbone": "alexnet"}, feature_size=D, first=begin, total=N)
+    recorded = provenance or {"layer": "fc7", "backbone": "alexnet"}
+    create_cache(path, corpus, recorded, feature_size=D, first=begin, total=N)
     with CacheWriter(path) as writer:
         done = np.array([i for i in range(begin, end if finish else end - 1) if i != FAILED])
         writer.write(done - begin, FEATURES[done])
