@@ -140,9 +140,7 @@ def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, roun
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--pictures", type=int, default=256, help="per set; more hide the first batch, which nothing overlaps"
-    )
+    parser.add_argument("--pictures", type=int, default=256, help="per set; the first batch overlaps nothing")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     config = ExtractionConfig()

@@ -27,7 +27,7 @@ class TrainSettings:
 
     model: str = "mrnn"
     epochs: int = 20
-    batch_size: int = 128
+    batch_size: int = 100
     lr: float = 1e-3
     seed: int = 0
     cutoff: int = 5
@@ -36,7 +36,7 @@ class TrainSettings:
     recurrent: int = 256
     multimodal: int = 512
     dropout: float = 0.5
-    image_dropout: float = 0.0
+    image_dropout: float = 0.5
     l2: float = 0.0
     clip: float = 5.0
     optimiser: str = "adam"
@@ -49,7 +49,7 @@ class TrainSettings:
     recurrence_scale: float = 0.5
     embedding_scale: float = 0.1
     output_scale: float = 0.1
-    image_scale: float = 0.5
+    image_scale: float = 0.12
     frequency_bias: bool = True
     ema: float = 0.0
     precision: str = "fp32"
