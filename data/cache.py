@@ -146,10 +146,8 @@ def create_cache(
             file["features"].attrs["rows_per_image"] = rows_per_image
         size = max(draft.stat().st_size, max(offset + length for offset, length in ranges.values()))
         _reserve(draft, size, path)
-        header = {"format": FORMAT, "version": VERSION, "size": size, "mutable": ranges}
-        header["sha256"] = _static_digest(draft, ranges, size)
         with draft.open("r+b") as stream:
-            stream.write(json.dumps(header).encode().ljust(USER_BLOCK - 1) + b"\n")
+            stream.write(_user_block(size, ranges, _static_digest(draft, ranges, size)))
 
 
 def open_cache(path: Path, *, allow_partial: bool = False) -> FeatureCache:
@@ -246,6 +244,11 @@ def _reserve(draft: Path, size: int, path: Path) -> None:
             ) from error
 
 
+def _user_block(size: int, ranges: Mapping[str, list[int]], sha256: str) -> bytes:
+    header = {"format": FORMAT, "version": VERSION, "size": size, "mutable": ranges, "sha256": sha256}
+    return json.dumps(header).encode().ljust(USER_BLOCK - 1) + b"\n"
+
+
 def _static_ranges(ranges: Mapping[str, list[int]], size: int) -> Iterator[tuple[int, int]]:
     """Begin and end of the stretches of the file that never change after creation."""
     position = USER_BLOCK
@@ -282,14 +285,16 @@ def _check_bytes(path: Path) -> dict[str, list[int]]:
     try:
         header = json.loads(block[:USER_BLOCK])
         version, whole, digest = header["version"], int(header["size"]), header["sha256"]
-        ranges = {name: [int(number) for number in header["mutable"][name]] for name in MUTABLE}
-    except (ValueError, KeyError, TypeError):
+        ranges = {name: [int(offset), int(length)] for name, (offset, length) in header["mutable"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise damaged from None
     if version != VERSION:
         raise CacheError(f"{path} has schema version {version}; this mrnn reads version {VERSION}")
     if size < whole:
         raise CacheError(f"{path} is cut off: it has {size} of {whole} bytes; copy it again or make it anew")
-    ordered = all(begin <= end for begin, end in _static_ranges(ranges, size))
+    if ranges.keys() != set(MUTABLE) or block[:USER_BLOCK] != _user_block(whole, ranges, digest):
+        raise damaged
+    ordered = all(0 <= begin <= end for begin, end in _static_ranges(ranges, size))
     if not ordered or size != whole or _static_digest(path, ranges, size) != digest:
         raise CacheError(f"{path} is damaged: bytes outside the features have changed; copy it again or make it anew")
     return ranges
