@@ -86,12 +86,17 @@ class Features:
         """(n, D) float32 for n image numbers."""
         return torch.from_numpy(self._rows[images].astype(np.float32))
 
-    def rms(self, images: np.ndarray) -> float:
-        """Root of the mean square over all values of some images; their order and the memory do not matter."""
-        total = 0.0
+    def moments(self, images: np.ndarray) -> tuple[np.ndarray, float]:
+        """Mean over some images, (D,) float64, and the root of the mean square of what is left without it."""
+        total = np.zeros(self.size)
+        squares = np.zeros(self.size)
         for start in range(0, len(images), 1024):
-            total += float(np.square(self._rows[images[start : start + 1024]], dtype=np.float64).sum())
-        return (total / (len(images) * self.size)) ** 0.5
+            rows = self._rows[images[start : start + 1024]].astype(np.float64)
+            total += rows.sum(axis=0)
+            squares += np.square(rows).sum(axis=0)
+        mean = total / len(images)
+        variance = np.maximum(squares / len(images) - np.square(mean), 0)
+        return mean, float(variance.mean() ** 0.5)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ SETTINGS_HELP = {
     "recurrence_scale": "Factor on the first recurrent weights.",
     "embedding_scale": "Bound of the first word embeddings.",
     "output_scale": "Factor on the first output weights.",
-    "image_scale": "Root mean square that image features are brought to.",
+    "image_scale": "Root mean square that image features are brought to, their mean taken off.",
     "frequency_bias": "Start the output bias at the log frequencies of the words.",
     "ema": "Decay of a moving average of the weights that is validated and kept as the best; 0 for none.",
     "precision": "fp32, or bf16 on GPUs.",

@@ -158,7 +158,9 @@ def prepare(
         )
         if settings.frequency_bias:
             model.output.bias.data.copy_(word_log_frequencies(train, len(vocabulary)))
-        model.feature_scale.fill_(settings.image_scale / max(features.rms(np.unique(train.image)), 1e-12))
+        mean, rms = features.moments(np.unique(train.image))
+        model.feature_mean.copy_(torch.from_numpy(mean))
+        model.feature_scale.fill_(settings.image_scale / max(rms, 1e-12))
     model.to(device)
     optimiser = build_optimiser(
         settings.optimiser,

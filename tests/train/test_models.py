@@ -38,7 +38,9 @@ def bits_by_the_equations(model: MRNN, tokens: list[int], feature: np.ndarray) -
         w = weights["embedding2.weight"] @ weights["embedding1.weight"][word]
         r = np.maximum(weights["recurrence.weight"] @ r + w, 0)
         x = weights["word_to_multimodal.weight"] @ w + weights["recurrent_to_multimodal.weight"] @ r
-        x += weights["image_to_multimodal.weight"] @ (feature * float(model.feature_scale))
+        x += weights["image_to_multimodal.weight"] @ (
+            (feature - model.feature_mean.numpy()) * float(model.feature_scale)
+        )
         m = 1.7159 * np.tanh(2 * x / 3)
         logits = weights["output.weight"] @ m + weights["output.bias"]
         probabilities = np.exp(logits) / np.exp(logits).sum()
@@ -50,6 +52,7 @@ def test_batch_equals_the_paper_written_out(data: tuple[Sentences, Features, int
     sentences, features, vocabulary = data
     model = small_model(vocabulary).double()
     model.feature_scale.fill_(0.25)
+    model.feature_mean.uniform_()
     numbers = np.arange(3, 20)
     batch = pack(sentences, numbers, features)
     batch = replace(batch, features=batch.features.double())

@@ -60,10 +60,12 @@ def scaled_tanh(x: Tensor) -> Tensor:
 class MRNN(nn.Module):
     """m-RNN in the pieces that training, decoding and retrieval put together in their own ways.
 
-    `feature_scale` multiplies every image feature, so that networks with activations of any size train with the same
-    settings; training sets it so that the training features have a stated RMS, and it travels in the checkpoint.
+    The image feature I is the stored one less `feature_mean`, times `feature_scale`, both taken from the training images
+    and kept in the checkpoint. So networks with activations of any size train with the same settings, and what all
+    images have in common does not drown what tells them apart. For the multimodal layer that is a bias, V_I (I - mean).
     """
 
+    feature_mean: Tensor
     feature_scale: Tensor
 
     def __init__(self, config: MRNNConfig) -> None:
@@ -78,6 +80,7 @@ class MRNN(nn.Module):
         self.output = nn.Linear(config.multimodal, config.vocabulary)
         self.dropout = Dropout(config.dropout)
         self.image_dropout = Dropout(config.image_dropout)
+        self.register_buffer("feature_mean", torch.zeros(config.features))
         self.register_buffer("feature_scale", torch.ones(()))
 
     def words(self, tokens: Tensor) -> Tensor:
@@ -102,7 +105,7 @@ class MRNN(nn.Module):
 
     def image(self, features: Tensor) -> Tensor:
         """What an image contributes to the multimodal layer, V_I I: (..., D) -> (..., M)."""
-        return self.image_to_multimodal(self.image_dropout(features * self.feature_scale))
+        return self.image_to_multimodal(self.image_dropout((features - self.feature_mean) * self.feature_scale))
 
     def multimodal(self, language: Tensor, image: Tensor) -> Tensor:
         """m(t) = g(language + image): (..., M)."""
