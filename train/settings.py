@@ -21,8 +21,8 @@ class TrainSettings:
     warmup : steps of rising learning rate. patience : epochs without a better dev perplexity before stopping, 0 for
     never. frequency_bias : start the output bias at the log frequencies of the words. ema : decay of the average of the
     weights that is validated and kept as the best, 0 for none. image_scale : root mean square that the image features
-    are brought to, their mean taken off; smaller ones learn more slowly beside the words. init_from : run whose weights and words to begin
-    with.
+    are brought to once their mean is taken off; smaller ones learn more slowly beside the words. init_from : run whose
+    weights and words to begin with. docs/results.md says how the defaults were chosen.
     """
 
     model: str = "mrnn"

@@ -38,9 +38,8 @@ def bits_by_the_equations(model: MRNN, tokens: list[int], feature: np.ndarray) -
         w = weights["embedding2.weight"] @ weights["embedding1.weight"][word]
         r = np.maximum(weights["recurrence.weight"] @ r + w, 0)
         x = weights["word_to_multimodal.weight"] @ w + weights["recurrent_to_multimodal.weight"] @ r
-        x += weights["image_to_multimodal.weight"] @ (
-            (feature - model.feature_mean.numpy()) * float(model.feature_scale)
-        )
+        image = (feature - model.feature_mean.numpy()) * float(model.feature_scale)
+        x += weights["image_to_multimodal.weight"] @ image
         m = 1.7159 * np.tanh(2 * x / 3)
         logits = weights["output.weight"] @ m + weights["output.bias"]
         probabilities = np.exp(logits) / np.exp(logits).sum()

@@ -60,9 +60,9 @@ def scaled_tanh(x: Tensor) -> Tensor:
 class MRNN(nn.Module):
     """m-RNN in the pieces that training, decoding and retrieval put together in their own ways.
 
-    The image feature I is the stored one less `feature_mean`, times `feature_scale`, both taken from the training images
-    and kept in the checkpoint. So networks with activations of any size train with the same settings, and what all
-    images have in common does not drown what tells them apart. For the multimodal layer that is a bias, V_I (I - mean).
+    The image feature I is the stored one less `feature_mean`, times `feature_scale`, both taken from the training
+    images and kept in the checkpoint. So activations of any size train with the same settings, and what all images
+    have in common does not drown what tells them apart. For the multimodal layer this is a bias, V_I (I - mean).
     """
 
     feature_mean: Tensor
