@@ -1,0 +1,66 @@
+"""Commands, their options and the documents agree."""
+
+import configparser
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> dict[str, click.Command]:
+    """The console scripts of setup.cfg by name."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options.entry_points"]["console_scripts"].strip().splitlines()
+    targets = [re.split(r"\s*[=:]\s*", line.strip()) for line in lines]
+    return {name: getattr(importlib.import_module(module), function) for name, module, function in targets}
+
+
+COMMANDS = commands()
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """Words of every command of ours in the code blocks of a document, and in shell scripts."""
+    joined = text.replace("\\\n", " ")
+    lines = [line.split("#")[0].strip() for line in joined.splitlines()]
+    return [shlex.split(line) for line in lines if line.split(" ")[0] in COMMANDS]
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "jobs" / "demo.sh"], ids=lambda path: path.name)
+def test_every_option_in_a_document_exists(path: Path) -> None:
+    for name, *words in command_lines(path.read_text()):
+        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        used = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert used <= known, f"{path.name}: {name} has no {used - known}"
+
+
+def test_the_readme_names_every_command() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in COMMANDS if name not in text] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_an_example(name: str) -> None:
+    command = COMMANDS[name]
+    text = command.get_help(click.Context(command, info_name=name))
+    assert "Example" in text
+    assert f"  {name} " in text.partition("Example")[2]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
+
+
+def test_make_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = re.search(r"\.PHONY: (.*)", text)
+    assert phony is not None
+    assert set(phony[1].split()) == set(re.findall(r"^([a-z]+):.*##", text, flags=re.MULTILINE))
