@@ -179,9 +179,10 @@ def summary(metrics: dict[str, Any]) -> str:
     if "Bleu_1" in metrics:
         decoding = metrics["decoding"]
         label = "sampled" if decoding["sample"] else f"beam {decoding['beam']}"
-        lines.append(" " * 10 + "".join(f"{name:>9}" for name in names))
+        label += ", by length" if decoding["length_norm"] else ""
+        lines.append(" " * 18 + "".join(f"{name:>9}" for name in names))
         for title, scores in ((label, metrics), ("greedy", metrics["greedy"])):
-            lines.append(f"{title:<10}" + "".join(f"{scores[name]:9.3f}" for name in names))
+            lines.append(f"{title:<18}" + "".join(f"{scores[name]:9.3f}" for name in names))
     if "retrieval" in metrics:
         retrieval = metrics["retrieval"]
         lines.append(f"{'':<27}" + "".join(f"{name:>13}" for name in ("R@1", "R@5", "R@10", "median_rank")))
