@@ -8,9 +8,10 @@ from pathlib import Path
 
 
 @contextmanager
-def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def new_file(path: Path, *, replace: bool = False, previous: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, sync it and rename it into place.
 
+    previous : with replace, the name under which the old file stays on.
     The block must create the file. If it raises, the temporary file is removed and `path` is as it was. A killed
     process leaves the temporary file behind; it carries machine and process number, and the next call there removes it.
     Raises FileExistsError if `path` exists and replace is False, FileNotFoundError if it has no folder.
@@ -22,6 +23,8 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
         if replace:
+            if previous is not None and path.exists():
+                path.replace(previous)
             draft.replace(path)
         else:
             _rename_to_new(draft, path)

@@ -11,7 +11,6 @@ checkpoint is a dict:
 Files come from anywhere, so they are read with weights_only=True: nothing in them is executed.
 """
 
-import os
 import pickle
 import zipfile
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from mrnn.data.errors import CheckpointError
+from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.train.models import MODELS, MRNN, MRNNConfig
 
@@ -135,16 +135,5 @@ def write_checkpoint(file: Path, content: dict[str, Any], *, previous: Path | No
 
     previous : where the file that is replaced stays on, if given; at every moment one of the two is complete.
     """
-    partial = file.with_name(f".{file.name}.partial")
-    with open(partial, "wb") as stream:
-        torch.save({"format": FORMAT, "version": VERSION, **content}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if previous is not None and file.exists():
-        os.replace(file, previous)
-    os.replace(partial, file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with new_file(file, replace=True, previous=previous) as draft:
+        torch.save({"format": FORMAT, "version": VERSION, **content}, draft)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.files import write_whole
 from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from mrnn.train.settings import RunOptions
 
@@ -104,9 +105,7 @@ class RunFolder:
 
         metrics_bytes : 0 for a new run. step : where TensorBoard goes on; later events of a lost session are dropped.
         """
-        draft = self.path / f".{CONFIG}.partial"
-        draft.write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(draft, self.path / CONFIG)
+        write_whole(self.path / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
         self._metrics.truncate(metrics_bytes)
         self._metrics.seek(0, os.SEEK_END)
         if tensorboard:
