@@ -17,10 +17,14 @@ def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndar
     different = matching_settings(trained.features, cache.provenance)
     if different:
         pairs = "; ".join(
-            f"{name}: trained on {trained.features.get(name)}, the cache has {cache.provenance.get(name)}"
+            f"{name}: trained on {str(trained.features.get(name))[:40]}, the cache has "
+            f"{str(cache.provenance.get(name))[:40]}"
             for name in different
         )
-        raise EvaluationError(f"{cache.path} holds other features than {trained.file} was trained on ({pairs})")
+        raise EvaluationError(
+            f"{cache.path} holds other features than {trained.file} was trained on ({pairs}); "
+            "give a cache extracted with the same settings"
+        )
     if cache.feature_size != trained.model.config.features:
         raise EvaluationError(
             f"{cache.path} holds features of {cache.feature_size} numbers, {trained.file} takes "
