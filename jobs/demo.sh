@@ -9,6 +9,13 @@ set -eu
 DATASET=${DATASET:-scenes}
 OUT=${OUT:-runs/demo-$DATASET}
 mkdir -p "$OUT"
+
+extract() { # exit code 3: finished, but for pictures that are listed
+    code=0
+    extract-features "$@" || code=$?
+    [ "$code" -eq 3 ] || return "$code"
+}
+
 set -- --dataset "$DATASET" --output "$OUT/feats.h5"
 if [ "$DATASET" = scenes ]; then
     set -- "$@" --root "${ROOT:-$OUT/scenes}"
@@ -16,11 +23,11 @@ else
     set -- "$@" ${ROOT:+--root "$ROOT"} --limit "${LIMIT:-1000}"
 fi
 if [ -n "${WEIGHTS:-}" ]; then
-    extract-features "$@" --weights "$WEIGHTS"
-elif ! extract-features "$@" --weights pretrained; then
+    extract "$@" --weights "$WEIGHTS"
+elif ! extract "$@" --weights pretrained; then
     echo "NOTICE: pretrained AlexNet weights cannot be had here. The demo goes on with RANDOM weights (seed 0):"
     echo "NOTICE: the pipeline is the real one, but its features know nothing of photographs."
-    extract-features "$@" --weights random:0
+    extract "$@" --weights random:0
 fi
 train-mrnn --features "$OUT/feats.h5" --output "$OUT/run" --epochs "${EPOCHS:-12}" --cutoff "${CUTOFF:-3}"
 evaluate-mrnn --checkpoint "$OUT/run" --features "$OUT/feats.h5" --output "$OUT/results" --normaliser-images 100
