@@ -28,8 +28,9 @@ from torch.nn.utils.rnn import pad_sequence
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, build_vocabulary
 from mrnn.evaluate.prefix_tree import build_prefix_tree
-from mrnn.evaluate.retrieval import ColumnBlock, RetrievalScorer, Tiles, score_images
+from mrnn.evaluate.retrieval import RetrievalScorer, Tiles, score_images
 from mrnn.train.models.mrnn import MRNN, MRNNConfig
+from mrnn.train.products import product
 
 VOCABULARY, FEATURES, SENTENCES = 2538, 4096, 5000
 
@@ -89,15 +90,11 @@ def word_by_word(model: MRNN, feature: Tensor, sentence: list[int]) -> float:
 @torch.inference_mode()
 def products_only(model: MRNN, nodes: int, tiles: Tiles) -> None:
     """The matrix products of one image, without anything else."""
-    blocks = [
-        ColumnBlock(w, b)
-        for w, b in zip(model.output.weight.split(tiles.columns), model.output.bias.split(tiles.columns), strict=True)
-    ]
+    blocks = model.output.weight.split(tiles.columns)
     rows = torch.rand(tiles.rows, model.config.multimodal)
-    packed = rows.to_mkldnn() if blocks[0].packed else rows
     for _ in range(nodes // tiles.rows):
         for block in blocks:
-            functional.linear(packed, block.weight)
+            product(rows, block)
 
 
 def seconds(work: Callable[[], object], *, repeats: int) -> float:

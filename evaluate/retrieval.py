@@ -27,10 +27,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mrnn.evaluate.prefix_tree import PrefixTree
 from mrnn.train.models.mrnn import MRNN
+from mrnn.train.products import product
 
 SMALLEST_SUM = 1e-25  # float32 rounds terms below 1e-38 to multiples of 1e-45; here they are 1e-13 of the sum at most
 
@@ -71,12 +71,8 @@ class RetrievalScorer:
         self._language = language_half(model, tree) * (4 / 3)
         self._output = 1.7159 * model.output.weight
         self._bias = model.output.bias
-        self._blocks = [
-            ColumnBlock(weight, bias)
-            for weight, bias in zip(
-                self._output.split(self.tiles.columns), self._bias.split(self.tiles.columns), strict=True
-            )
-        ]
+        self._blocks = self._output.split(self.tiles.columns)
+        self._bias_exps = self._bias.exp().split(self.tiles.columns)
         self._edge_bias = self._bias[torch.from_numpy(tree.edge_targets).to(self.device)]
         self._edge_nodes = torch.from_numpy(tree.edge_nodes).to(self.device)
         self._targets = self._sort_targets()
@@ -93,11 +89,10 @@ class RetrievalScorer:
             language = self._language[start : start + self.tiles.rows]
             total = log_totals[start : start + self.tiles.rows]
             multimodal = torch.add(language, image, out=buffer[: len(language)]).sigmoid_().mul_(2).sub_(1)
-            rows = multimodal.to_mkldnn() if self._blocks[0].packed else multimodal
-            for block, (edges, places) in zip(self._blocks, targets, strict=True):
-                logits = block.product(rows)
+            for block, bias_exp, (edges, places) in zip(self._blocks, self._bias_exps, targets, strict=True):
+                logits = product(multimodal, block)
                 edge_logits[edges] += logits.take(places)
-                total.addmv_(logits.exp_(), block.bias_exp)
+                total.addmv_(logits.exp_(), bias_exp)
             wrong = ~((total > SMALLEST_SUM) & (total < torch.inf))
             total.log_()
             if wrong.any():
@@ -120,32 +115,12 @@ class RetrievalScorer:
             row_of_tiles = []
             for number, block in enumerate(self._blocks):
                 inside = np.flatnonzero(numbers == number)
-                places = rows[inside] * len(block.bias_exp) + columns[inside]
+                places = rows[inside] * len(block) + columns[inside]
                 row_of_tiles.append(
                     (torch.from_numpy(first + inside).to(self.device), torch.from_numpy(places).to(self.device))
                 )
             tiles.append(row_of_tiles)
         return tiles
-
-
-class ColumnBlock:
-    """Some rows of O, ready to be multiplied with; exp of their biases.
-
-    On x86 processors oneDNN's product is called for (tensors in its own layout), because the one behind torch.mm (MKL)
-    was half as fast on an AMD processor with AVX-512 and no faster elsewhere. Both are plain float32.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.packed = (
-            weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-        )
-        self.weight = weight.contiguous().to_mkldnn() if self.packed else weight.contiguous()
-        self.bias_exp = bias.exp()
-
-    def product(self, rows: Tensor) -> Tensor:
-        """(n, M) -> (n, columns) in a new tensor; rows in oneDNN's layout if `packed`."""
-        logits = functional.linear(rows, self.weight)
-        return logits.to_dense() if self.packed else logits
 
 
 @torch.inference_mode()
