@@ -1,5 +1,10 @@
 """From a sentence to words, as in DVSA: lower case, characters that are neither letters nor digits dropped."""
 
+import re
+
+# What is neither `str.isalnum` nor `str.isspace`: to Python \w means alphanumeric or underscore, in every script.
+DROPPED = re.compile(r"[^\w\s]|_")
+
 
 def tokenize(sentence: str) -> list[str]:
     """Words of a sentence.
@@ -8,4 +13,4 @@ def tokenize(sentence: str) -> list[str]:
     "teeshirt"); split at white space. Letters of every script count. The rule is the one of DVSA section 4; m-RNN's
     own could not be established.
     """
-    return "".join(c for c in sentence.lower() if c.isalnum() or c.isspace()).split()
+    return DROPPED.sub("", sentence.lower()).split()
