@@ -83,7 +83,7 @@ def make_cache(root: Path) -> None:
 def measure(what: str, *arguments: object) -> tuple[float, float]:
     """Seconds of the imports, and from there until the work begins (or the command ends)."""
     command = [sys.executable, "-c", TIMED, what, *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     imports, rest = map(float, done.stdout.splitlines()[-1].split())
