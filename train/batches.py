@@ -16,6 +16,8 @@ from mrnn.data.cache import FeatureCache
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary
 
+TOKEN_ROWS, IMAGE_ROWS = 64, 16  # multiples that the rows of a batch are rounded up to
+
 
 @dataclass(frozen=True)
 class Sentences:
@@ -103,9 +105,11 @@ class Features:
 class Batch:
     """Packed sentences with what predicts them, on the device of the model.
 
-    inputs, targets : (P,) int64. sizes : how many sentences have a t-th input; sum(sizes) = P. features : (I, D)
-    float32, one row for every distinct image. image_of_token : (P,) int64 into features. sentences : (B,) their
-    numbers, in the batch's order.
+    targets : (P,) int64. sizes : how many sentences have a t-th input; sum(sizes) = P. inputs, image_of_token :
+    (P + rest,) int64, the latter into features : (I + rest, D) float32, one row for every distinct image. sentences :
+    (B,) their numbers, in the batch's order. The rest rounds the numbers of rows up, so that few shapes occur: oneDNN
+    makes a kernel for each, in half a millisecond, and keeps it. No target belongs to it, so it takes no part in the
+    loss and its gradients are zero.
     """
 
     inputs: Tensor
@@ -136,15 +140,16 @@ def pack(sentences: Sentences, numbers: np.ndarray, features: Features, *, devic
     images, image_of_sentence = np.unique(sentences.image[numbers], return_inverse=True)
     image_of_token = np.broadcast_to(image_of_sentence, present.shape)[present]
 
-    def to_device(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
+    def to_device(array: np.ndarray, rows: int) -> Tensor:
+        rounded = np.pad(array.astype(np.int64), (0, -len(array) % rows))
+        return torch.from_numpy(rounded).to(device, non_blocking=True)
 
     return Batch(
-        inputs=to_device(inputs),
-        targets=to_device(targets),
+        inputs=to_device(inputs, TOKEN_ROWS),
+        targets=to_device(targets, 1),
         sizes=present.sum(axis=1).tolist(),
-        image_of_token=to_device(image_of_token),
-        features=features[images].to(device, non_blocking=True),
+        image_of_token=to_device(image_of_token, TOKEN_ROWS),
+        features=features[np.pad(images, (0, -len(images) % IMAGE_ROWS), mode="edge")].to(device, non_blocking=True),
         sentences=numbers,
     )
 
