@@ -43,14 +43,16 @@ BASELINES = {
 }
 Captioned = dict[int, list[list[str]]]
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
+RETRIEVAL = ("R@1", "R@5", "R@10", "median_rank")
 
 EPILOG = """\b
 Example:
   evaluate-baselines --features feats.h5
 
 The words are those of train-mrnn with the same --cutoff, so the perplexities are of the same tokens as in
-evaluate-mrnn. The remaining baseline, the network that sees no image, is a model of its own:
-train-mrnn --model rnn-base. Written are baselines.json and a captions file of each, captions-NAME.json."""
+evaluate-mrnn; --beside puts evaluated models into the same table. The remaining baseline, the network that sees no
+image, is such a model: train-mrnn --model rnn-base. Written are baselines.json and the captions of each baseline,
+captions-NAME.json."""
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,14 +67,26 @@ train-mrnn --model rnn-base. Written are baselines.json and a captions file of e
     help="Words seen less often in training are <unk>.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the random captions.")
+@click.option(
+    "--beside", multiple=True, type=click.Path(path_type=Path), help="Folder that evaluate-mrnn wrote; any number."
+)
 @click.option("--allow-partial", is_flag=True, help="Accept a cache with images still pending.")
 @debug_option
 @one_line_errors
-def main(features: Path, split: str, output: Path | None, cutoff: int, seed: int, allow_partial: bool) -> None:
+def main(
+    features: Path,
+    split: str,
+    output: Path | None,
+    cutoff: int,
+    seed: int,
+    beside: tuple[Path, ...],
+    allow_partial: bool,
+) -> None:
     """Measure baselines on a split: what a trained model has to beat."""
     cache = open_cache(features, allow_partial=allow_partial)
     output = output or Path("runs") / f"{features.stem}-baselines" / f"evaluation-{split}"
     training, measured = captioned(cache, "train"), captioned(cache, split)
+    models = [read_metrics(folder, cache.dataset, split) for folder in beside]
     vocabulary = build_vocabulary((words for own in training.values() for words in own), cutoff=cutoff)
     ids = [cache.images[i].id for i in measured]
     references = dict(zip(ids, measured.values(), strict=True))
@@ -92,7 +106,8 @@ def main(features: Path, split: str, output: Path | None, cutoff: int, seed: int
             for image, words in said.items()
         ]
         write_json(output / f"captions-{name}.json", listed)
-    results["chance"] = {"retrieval": chance_retrieval([len(sentences) for sentences in measured.values()])}
+    expected = chance_retrieval([len(sentences) for sentences in measured.values()])
+    results["chance"] = {"retrieval": {**expected, "images": len(measured)}}
     content = {
         "baselines": results,
         "split": split,
@@ -111,7 +126,7 @@ def main(features: Path, split: str, output: Path | None, cutoff: int, seed: int
         "mrnn": version("mrnn"),
     }
     write_json(output / "baselines.json", content)
-    click.echo(table(content))
+    click.echo(table(content, models))
     click.echo(f"written: {output / 'baselines.json'}")
 
 
@@ -168,23 +183,36 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def table(content: dict[str, Any]) -> str:
-    """What the command prints."""
+def read_metrics(folder: Path, dataset: str, split: str) -> dict[str, Any]:
+    """What evaluate-mrnn wrote to a folder. Raises EvaluationError if it is not that, or of other images."""
+    file = folder / "metrics.json"
+    try:
+        metrics: dict[str, Any] = json.loads(file.read_text())
+        model, measured = metrics["checkpoint"]["model"], (metrics["dataset"], metrics["split"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{file} is not what evaluate-mrnn writes ({error}); give its output folder") from error
+    if measured != (dataset, split):
+        raise EvaluationError(f"{file} is of {' '.join(measured)}, the baselines are of {dataset} {split}")
+    return {**metrics, "name": f"{model}, V {metrics['vocabulary_size']}"}
+
+
+def table(content: dict[str, Any], models: list[dict[str, Any]]) -> str:
+    """What the command prints: a row for each baseline, and one for each model beside them."""
     counts, columns = content["counts"], ("perplexity", *METRICS)
     lines = [
         f"{content['dataset']} {content['split']}: {counts['images']} images, {counts['sentences']} sentences; "
         f"training: {counts['training_images']} images; vocabulary {content['vocabulary_size']}",
-        " " * 14 + "".join(f"{name:>11}" for name in columns),
+        " " * 18 + "".join(f"{name:>11}" for name in columns),
     ]
-    for name, values in content["baselines"].items():
-        if name != "chance":
-            cells = [
-                f"{values[column]:.{2 if column == 'perplexity' else 3}f}" if column in values else ""
-                for column in columns
-            ]
-            lines.append(f"{name:<14}" + "".join(f"{cell:>11}" for cell in cells))
-    retrieval = content["baselines"]["chance"]["retrieval"]
-    lines.append(f"{'chance':<27}" + "".join(f"{name:>13}" for name in ("R@1", "R@5", "R@10", "median_rank")))
-    for direction, values in retrieval.items():
-        lines.append(f"{direction:<27}" + "".join(f"{value:13.1f}" for value in values.values()))
+    named = [*content["baselines"].items(), *((metrics["name"], metrics) for metrics in models)]
+    for name, values in named:
+        cells = [f"{values[c]:.{2 if c == 'perplexity' else 3}f}" if c in values else "" for c in columns]
+        if any(cells):
+            lines.append(f"{name:<18}" + "".join(f"{cell:>11}" for cell in cells))
+    for direction in ("image_to_sentence", "sentence_to_image"):
+        lines.append(f"{direction:<18}" + "".join(f"{name:>13}" for name in (*RETRIEVAL, "among images")))
+        for name, values in named:
+            if "retrieval" in values:
+                numbers = (f"{values['retrieval'][direction][column]:13.1f}" for column in RETRIEVAL)
+                lines.append(f"{name:<18}" + "".join(numbers) + f"{values['retrieval']['images']:13}")
     return "\n".join(lines)

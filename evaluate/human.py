@@ -15,7 +15,7 @@ et al. 2021, github.com/jmhessel/clipscore, flickr8k_example) spells it out:
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,13 @@ class Judgements:
 
     def only(self, chosen: np.ndarray) -> "Judgements":
         """The pairs chosen by (P,) bool."""
-        images, captions, references = (
-            tuple(values[i] for i in np.flatnonzero(chosen)) for values in (self.images, self.captions, self.references)
-        )
-        return Judgements(
-            self.name, self.coefficient, images, captions, references, self.ratings[chosen], self.left_out
+        kept = np.flatnonzero(chosen)
+        return replace(
+            self,
+            images=tuple(self.images[i] for i in kept),
+            captions=tuple(self.captions[i] for i in kept),
+            references=tuple(self.references[i] for i in kept),
+            ratings=self.ratings[kept],
         )
 
 

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.cli_baselines import BASELINES, main
+from mrnn.evaluate.cli import main as evaluate
+from mrnn.evaluate.cli_baselines import BASELINES, METRICS, main
 from mrnn.evaluate.metrics.captions import score_captions
 from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
@@ -50,6 +51,24 @@ def test_every_baseline_is_measured(make_world: World, tmp_path: Path) -> None:
     assert found["vocabulary_size"] == len(trained.vocabulary)
     assert 1 < trigram["perplexity"] < len(trained.vocabulary)
     assert f"{trigram['perplexity']:.2f}" in done.output
+
+
+def test_models_stand_in_the_same_table(make_world: World, tmp_path: Path) -> None:
+    world = make_world()
+    arguments = ["--checkpoint", world[0], "--features", world[1], "--beam", "1", "--normaliser-images", "2"]
+    assert CliRunner().invoke(evaluate, [*map(str, arguments)]).exit_code == 0
+    folder = world[0] / "evaluation-test"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    done, _ = run(world[1], tmp_path / "out", "--beside", str(folder))
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.output.splitlines() if line.startswith("mrnn, V ")]
+    assert rows[0][3:] == [f"{metrics['perplexity']:.2f}", *(f"{metrics[name]:.3f}" for name in METRICS)]
+    assert rows[1][3:] == [*(f"{v:.1f}" for v in metrics["retrieval"]["image_to_sentence"].values()), "10"]
+    done, _ = run(world[1], tmp_path / "val", "--split", "val", "--beside", str(folder))
+    assert done.exit_code == 1
+    assert "is of invented test, the baselines are of invented val" in done.output
+    done, _ = run(world[1], tmp_path / "val", "--beside", str(tmp_path))
+    assert "is not what evaluate-mrnn writes" in done.output
 
 
 def test_seed_split_and_integer_ids(make_world: World, tmp_path: Path) -> None:
