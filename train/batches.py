@@ -95,9 +95,9 @@ class Features:
         """Mean over some images, (D,) float64, and the root of the mean square of what is left without it."""
         total, squares = np.zeros(self.size), 0.0
         for start in range(0, len(images), 256):
-            rows = self._mapped[images[start : start + 256]].astype(np.float32)
-            total += rows.sum(axis=0)
-            squares += float(np.square(rows, out=rows).sum(dtype=np.float64))
+            rows = self[images[start : start + 256]]
+            total += rows.sum(dim=0).cpu().numpy()
+            squares += rows.square_().sum(dtype=torch.float64).item()
         mean = total / len(images)
         variance = squares / len(images) - np.square(mean).sum()
         return mean, float(max(variance, 0) / self.size) ** 0.5
