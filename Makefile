@@ -33,7 +33,7 @@ types: setup    ## static types
 bench: setup    ## speed, as ratios measured side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-soak: setup     ## kill extraction and merging 300 times at random moments (some minutes)
+soak: setup     ## kill extraction, merging and training 300 times each at random moments (some minutes)
 	$(BIN)/python tests/soak.py --kills 300
 
 wheel: setup    ## build the wheel and run the commands from it, outside the checkout

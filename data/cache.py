@@ -36,7 +36,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mrnn.data.captions import Box, Corpus, Image, Problem
+from mrnn.data.captions import Box, Corpus, Image, Problem, is_storable
 from mrnn.data.errors import CacheError
 from mrnn.data.files import new_file
 
@@ -123,10 +123,14 @@ def create_cache(
     """Create a cache whose images are all pending; it appears at `path` whole or not at all.
 
     corpus : the images of this file (of one shard, say), `first` the place of its first image among all `total`.
-    Raises CacheError for an empty corpus or a full disk, FileExistsError if `path` exists.
+    Raises CacheError for an empty corpus, for a root or provenance that is not UTF-8 and for a full disk,
+    FileExistsError if `path` exists.
     """
     if not corpus.images:
         raise CacheError(f"{path}: a feature cache needs at least one image, and {corpus.name} has none here")
+    for name, value in {"root": str(corpus.root), **provenance}.items():
+        if isinstance(value, str) and not is_storable(value):
+            raise CacheError(f"{path}: the {name}, {value!a}, is not UTF-8 text, which a cache holds; rename it")
     with new_file(path) as draft:
         with h5py.File(draft, "w", libver="earliest", userblock_size=USER_BLOCK, locking=False) as file:
             file.attrs["dataset"] = corpus.name
@@ -160,7 +164,16 @@ def open_cache(path: Path, *, allow_partial: bool = False) -> FeatureCache:
     try:
         with h5py.File(path, "r", locking=False) as file:
             cache = _read(path, file, {name: offset for name, (offset, _) in ranges.items()})
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise CacheError(f"{path} does not follow the schema of a feature cache: {error}") from error
     pending = int((cache.states == STATE_PENDING).sum())
     if pending and not allow_partial:
@@ -315,16 +328,23 @@ def _read(path: Path, file: h5py.File, offsets: dict[str, int]) -> FeatureCache:
     def text(name: str) -> list[str]:
         return [value.decode() for value in plain(name)[:]]
 
+    def numbers(name: str, *, below: int) -> list[int]:
+        """Numbers of images."""
+        found = plain(name)[:]
+        if len(found) and not 0 <= found.min() <= found.max() < below:
+            raise ValueError(f"{name} names images that are not there")
+        return found.tolist()
+
     mutable = {name: plain(name) for name in MUTABLE}
     moved = [name for name, data in mutable.items() if data.id.get_offset() != offsets[name]]
     if moved:
         raise ValueError(f"{moved[0]} does not lie where the header says")
     ids = text("images/id")
     sentences: list[list[str]] = [[] for _ in ids]
-    for number, sentence in zip(plain("sentences/image")[:].tolist(), text("sentences/text"), strict=True):
+    for number, sentence in zip(numbers("sentences/image", below=len(ids)), text("sentences/text"), strict=True):
         sentences[number].append(sentence)
     boxes: list[list[Box]] = [[] for _ in ids]
-    of_image, of_sentence = plain("boxes/image")[:].tolist(), plain("boxes/sentence")[:].tolist()
+    of_image, of_sentence = numbers("boxes/image", below=len(ids)), plain("boxes/sentence")[:].tolist()
     rectangles, phrases = plain("boxes/rectangle")[:].tolist(), text("boxes/phrase")
     for i, (left, top, width, height), phrase, j in zip(of_image, rectangles, phrases, of_sentence, strict=True):
         boxes[i].append(Box(left, top, width, height, phrase, j))

@@ -55,11 +55,19 @@ class Problem:
 
     kind : a short phrase that problems are counted by, such as 'captions without a picture'.
     subject : the id, file or line concerned.
+    Characters that no file can hold (see `Corpus`) are written out, since it may be these that are wrong.
     """
 
     kind: str
     subject: str
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("kind", "subject", "detail"):
+            text: str = getattr(self, name)
+            if not is_storable(text):
+                storable = text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+                object.__setattr__(self, name, storable)
 
 
 @dataclass(frozen=True)
@@ -86,8 +94,8 @@ class Corpus:
         for image in self.images:
             if image.split and image.split not in SPLITS:
                 raise CorpusError(f"{self.name}: image {image.id!r} has the unknown split {image.split!r}")
-            for text in (image.id, image.path, *image.sentences):
-                if not _is_storable(text):
+            for text in (image.id, image.path, *image.sentences, *(box.phrase for box in image.boxes)):
+                if not is_storable(text):
                     raise CorpusError(
                         f"{self.name}: image {image.id!a} has text with a NUL or half a surrogate pair: {text[:80]!a}"
                     )
@@ -136,7 +144,7 @@ class Corpus:
         return replace(self, images=tuple(self.images[i] for i in kept))
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether UTF-8 and HDF5 can hold the text: no zero characters, no halves of surrogate pairs."""
     return "\0" not in text and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text))
 

@@ -1,32 +1,56 @@
-"""Kill extraction, sharded extraction and merging with SIGKILL at random moments until enough have died.
+"""Kill extraction, merging and training with SIGKILL at random moments until enough processes have died.
 
-    python tests/soak.py --kills 300
+    python tests/soak.py --kills 300 [--of extraction or training]
 
-After every round the surviving cache must equal, byte for byte, that of a run that nobody disturbed. The commands run
-as forked processes of this one, so that the imports are paid for once; nothing here may start a thread before a fork.
-`make soak` runs it with 300 kills, the test suite with 10.
+After every round, what the survivors made must equal what a run makes that nobody disturbs: caches byte for byte, of
+training all weights, the optimiser's state, the generators and the lines of metrics.jsonl (times apart). The commands
+run as forked processes of this one, so that the imports are paid for once; nothing here may start a thread before a
+fork. `make soak` runs it with 300 kills of each, the test suite with 10 and 5.
 """
 
 import argparse
+import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
-import torch  # noqa: F401  paid for once, before the forks
+import numpy as np
+import torch
+import torch._dynamo  # paid for once, before the forks; an optimiser would import it
 
 import mrnn.extract.backbones
 import mrnn.extract.runner  # noqa: F401  likewise
+from mrnn.data.cache import create_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Corpus, Image
 from mrnn.data.cli import merge
 from mrnn.extract.cli import main as extract
+from mrnn.train.checkpoint import BEST, LAST, read_checkpoint
+from mrnn.train.cli import main as train
 
 IMAGES, BATCH = 48, 8
 NETWORK = ("--backbone", "torchvision:squeezenet1_1", "--weights", "random:0")
+SMALL = "--epochs 3 --batch-size 8 --cutoff 2 --embedding1 6 --embedding2 8 --recurrent 8 --multimodal 12 --ema 0.9"
+WORDS = (
+    "a dog",
+    "two dogs",
+    "an old man",
+    "the girl",
+    "runs",
+    "sits",
+    "waits",
+    "on the grass",
+    "by a lake",
+    "at night",
+)
 
 
 def run(command: click.Command, arguments: Sequence[str], log: Path, *, kill_after: float | None = None) -> int:
@@ -59,52 +83,133 @@ def run_killed(command: click.Command, arguments: Sequence[str], log: Path, draw
     return kills
 
 
+def time_of(command: click.Command, arguments: Sequence[str], log: Path) -> float:
+    """Seconds of an undisturbed run, a little generously."""
+    begin = time.monotonic()
+    if run(command, arguments, log) != 0:
+        sys.exit(log.read_text())
+    return 1.1 * (time.monotonic() - begin)
+
+
+def check_folder(folder: Path, *, allowed: set[str]) -> None:
+    """End with a message if drafts or other remains lie about."""
+    left = {path.name for path in folder.iterdir()} - allowed
+    if left:
+        sys.exit(f"left behind: {', '.join(sorted(left))}")
+
+
+def extraction_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
+    """Make an undisturbed cache; return a function that does a round of kills and returns their number."""
+    log = folder / "log"
+    base = ["--dataset", "scenes", "--root", str(folder / "scenes"), "--limit", str(IMAGES)]
+    base += [*NETWORK, "--batch-size", str(BATCH), "--threads", "1"]
+
+    def arguments(output: str, *more: str) -> list[str]:
+        return [*base, "--output", str(folder / output), *more]
+
+    time_of(extract, arguments("whole.h5"), log)  # draws the scenes too
+    (folder / "whole.h5").unlink()
+    longest = time_of(extract, arguments("whole.h5"), log)
+    whole = (folder / "whole.h5").read_bytes()
+
+    def one_round(number: int) -> int:
+        kills = 0
+        if number % 2:
+            shards = [f"shard{part}.h5" for part in range(3)]
+            for part, shard in enumerate(shards):
+                kills += run_killed(extract, arguments(shard, "--shard", f"{part}/3"), log, draw, longest)
+            kills += run_killed(merge, [str(folder / name) for name in ("feats.h5", *shards)], log, draw, 0.1)
+        else:
+            kills += run_killed(extract, arguments("feats.h5"), log, draw, longest)
+        if (folder / "feats.h5").read_bytes() != whole:
+            sys.exit(f"round {number}: the cache differs from that of an undisturbed run")
+        for path in folder.glob("*.h5*"):
+            if not path.name.startswith("whole"):
+                path.unlink()
+        check_folder(folder, allowed={"whole.h5", "whole.h5.report.tsv", "scenes", "log"})
+        return kills
+
+    return one_round
+
+
+def training_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
+    """The same for training, saving every third step."""
+    log, cache = folder / "log", folder / "feats.h5"
+    write_cache(cache)
+
+    def arguments(output: str) -> list[str]:
+        fixed = ["--features", str(cache), "--output", str(folder / output), "--device", "cpu", "--threads", "1"]
+        return [*fixed, *SMALL.split(), "--log-every", "4", "--save-every", "3", "--no-tensorboard"]
+
+    longest = time_of(train, arguments("whole"), log)
+    whole_tensors, whole_rest = outcome(folder / "whole")
+    names = {path.name for path in (folder / "whole").iterdir()}
+
+    def one_round(number: int) -> int:
+        kills = run_killed(train, arguments("run"), log, draw, longest)
+        tensors, rest = outcome(folder / "run")
+        same = len(tensors) == len(whole_tensors) and all(map(torch.equal, tensors, whole_tensors))
+        if not same or rest != whole_rest:
+            sys.exit(f"round {number}: the run differs from an undisturbed one")
+        check_folder(folder / "run", allowed=names)
+        shutil.rmtree(folder / "run")
+        return kills
+
+    return one_round
+
+
+def write_cache(path: Path) -> None:
+    """A cache of 80 images with random features and invented sentences."""
+    draw, splits = random.Random(0), ["train"] * 64 + ["val"] * 16
+    images = [
+        Image(f"{n}.jpg", f"{n}.jpg", split, tuple(" ".join(draw.choices(WORDS, k=draw.randint(1, 6))) for _ in "abc"))
+        for n, split in enumerate(splits)
+    ]
+    create_cache(path, Corpus("invented", path.parent, tuple(images)), {"backbone": "noise"}, feature_size=16)
+    with CacheWriter(path) as writer:
+        writer.write(np.arange(len(images)), np.random.default_rng(0).random((len(images), 16), dtype=np.float32))
+
+
+def outcome(folder: Path) -> tuple[list[torch.Tensor], list[Any]]:
+    """All that a run leaves but for times: tensors, and plain values."""
+    tensors: list[torch.Tensor] = []
+    rest: list[Any] = []
+
+    def collect(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            tensors.append(value)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                collect(str(key), item)
+        elif name not in ("seconds", "tokens_per_s", "metrics_bytes"):
+            rest.append((name, value))
+
+    for name in (LAST, BEST):
+        collect(name, read_checkpoint(folder / name))
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        collect("line", json.loads(line))
+    return tensors, rest
+
+
+ROUNDS = {"extraction": extraction_rounds, "training": training_rounds}
+
+
 def main() -> None:
-    """Kill and compare until --kills processes have died."""
+    """Kill and compare until --kills processes of each kind have died."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--of", choices=list(ROUNDS), help="only these")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        log = folder / "log"
-        base = ["--dataset", "scenes", "--root", str(folder / "scenes"), "--limit", str(IMAGES)]
-        base += [*NETWORK, "--batch-size", str(BATCH), "--threads", "1"]
-
-        def extraction(output: str, *more: str) -> list[str]:
-            return [*base, "--output", str(folder / output), *more]
-
-        if run(extract, extraction("whole.h5"), log) != 0:  # draws the scenes too
-            sys.exit(log.read_text())
-        (folder / "whole.h5").unlink()
-        begin = time.monotonic()
-        run(extract, extraction("whole.h5"), log)
-        longest = 1.1 * (time.monotonic() - begin)
-        whole = (folder / "whole.h5").read_bytes()
-        kills = rounds = 0
-        while kills < options.kills:
-            in_pieces = rounds % 2 == 1
-            if in_pieces:
-                shards = [f"shard{part}.h5" for part in range(3)]
-                for part, shard in enumerate(shards):
-                    kills += run_killed(extract, extraction(shard, "--shard", f"{part}/3"), log, draw, longest)
-                paths = [str(folder / shard) for shard in ("feats.h5", *shards)]
-                kills += run_killed(merge, paths, log, draw, 0.1)
-            else:
-                kills += run_killed(extract, extraction("feats.h5"), log, draw, longest)
-            if (folder / "feats.h5").read_bytes() != whole:
-                sys.exit(f"round {rounds}: the cache differs from that of an undisturbed run")
-            for path in folder.glob("*.h5"):
-                if path.name != "whole.h5":
-                    path.unlink()
-            left = [path.name for path in folder.iterdir() if path.name not in ("whole.h5", "scenes", "log")]
-            left = [name for name in left if not name.endswith(".report.tsv")]
-            if left:
-                sys.exit(f"round {rounds}: left behind: {', '.join(left)}")
-            rounds += 1
-            print(f"round {rounds}: {kills} kills, every cache equal", flush=True)
-    print(f"{kills} processes killed in {rounds} rounds; every cache equals the undisturbed one byte for byte")
+    for kind in [options.of] if options.of else list(ROUNDS):
+        with tempfile.TemporaryDirectory() as name:
+            one_round = ROUNDS[kind](Path(name), random.Random(options.seed))
+            kills = rounds = 0
+            while kills < options.kills:
+                kills += one_round(rounds)
+                rounds += 1
+                print(f"{kind}, round {rounds}: {kills} kills, everything equal", flush=True)
+        print(f"{kind}: {kills} processes killed in {rounds} rounds; everything equals an undisturbed run")
 
 
 if __name__ == "__main__":

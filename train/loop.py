@@ -65,7 +65,10 @@ def train(
                     skip=progress.batch,
                     device=training.device,
                 ):
-                    record = train_step(training, batch)
+                    try:
+                        record = train_step(training, batch)
+                    except TrainingError as error:
+                        raise TrainingError(f"{error}; {run.describe_last()}") from None
                     if progress.step % options.log_every == 0:
                         record["cost"] = record["bits"] + settings.l2 * squared_norm(training.model)
                         run.log(record)
@@ -165,5 +168,5 @@ def check_finite(training: Training, batch: Batch, bits: float, grad_norm: float
     shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
     raise TrainingError(
         f"training diverged at step {training.progress.step + 1}: {bits:g} bits a word, gradient norm {grad_norm:g}. "
-        f"The batch holds the images {shown}. {LAST} is the last good one; lower --lr or --clip and start anew"
+        f"The batch holds the images {shown}. Lower --lr or --clip and start anew with --overwrite"
     )

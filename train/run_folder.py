@@ -100,13 +100,22 @@ class RunFolder:
             raise CheckpointError(f"{self.path}: no checkpoint can be read; start anew with --overwrite")
         return None
 
+    def describe_last(self) -> str:
+        """Which checkpoints there are, in words, for a run that cannot go on."""
+        held = [self.path / name for name in (LAST, BEST) if (self.path / name).exists()]
+        steps = [f"{file} holds step {read_checkpoint(file)['progress']['step']}" for file in held]
+        return ", ".join(steps) or "no checkpoint had been written yet"
+
     def begin(self, config: dict[str, Any], *, metrics_bytes: int, step: int, tensorboard: bool) -> None:
         """Write config.json, cut metrics.jsonl to what the checkpoint knows, and open the TensorBoard events.
 
         metrics_bytes : 0 for a new run. step : where TensorBoard goes on; later events of a lost session are dropped.
         """
         write_whole(self.path / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-        self._metrics.truncate(metrics_bytes)
+        size = os.fstat(self._metrics.fileno()).st_size
+        if size < metrics_bytes:
+            self._report(f"notice: {self.path / METRICS} lacks lines that were there when the checkpoint was written")
+        self._metrics.truncate(min(size, metrics_bytes))
         self._metrics.seek(0, os.SEEK_END)
         if tensorboard:
             try:

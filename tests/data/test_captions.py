@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mrnn.data.captions import Box, Corpus, Image, relative_path, seeded_order, seeded_split
+from mrnn.data.captions import Box, Corpus, Image, Problem, relative_path, seeded_order, seeded_split
 from mrnn.data.errors import CorpusError
 
 
@@ -26,6 +26,11 @@ def test_doubled_id_and_unknown_split_are_errors() -> None:
         Corpus("made", Path(), (image, replace(image, path="b.jpg")))
     with pytest.raises(CorpusError, match="unknown split 'restval'"):
         Corpus("made", Path(), (replace(image, split="restval"),))
+
+
+def test_text_that_no_file_can_hold_is_written_out_where_it_is_the_problem() -> None:
+    problem = Problem("odd", "half \ud83d", "zero \0, whole 😀")
+    assert (problem.subject, problem.detail) == ("half \\ud83d", "zero \\0, whole 😀")
 
 
 def test_count() -> None:

@@ -51,6 +51,11 @@ def test_file_systems_without_hard_links_are_served(tmp_path: Path, monkeypatch:
         draft.write_text("again")
 
 
+def test_a_folder_that_is_not_there_is_named_by_the_file_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*none/a'"):
+        write_whole(tmp_path / "none" / "a", b"x")
+
+
 def test_drafts_of_dead_processes_are_removed_and_those_of_live_ones_kept(tmp_path: Path) -> None:
     code = "import os, sys; from pathlib import Path; from mrnn.data.files import new_file\n"
     code += "with new_file(Path(sys.argv[1])) as draft: draft.write_text('part'); os._exit(9)"

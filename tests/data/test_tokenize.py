@@ -1,5 +1,7 @@
 """Words of sentences, as DVSA takes them."""
 
+import sys
+
 import pytest
 
 from mrnn.data.tokenize import tokenize
@@ -19,6 +21,12 @@ from mrnn.data.tokenize import tokenize
 )
 def test_tokenize(sentence: str, words: list[str]) -> None:
     assert tokenize(sentence) == words
+
+
+def test_every_character_is_kept_or_dropped_by_the_rule() -> None:
+    text = "".join(map(chr, range(sys.maxunicode + 1))).lower()
+    assert "".join(tokenize(text)) == "".join(c for c in text if c.isalnum())
+    assert tokenize(text) == "".join(c for c in text if c.isalnum() or c.isspace()).split()
 
 
 def test_words_come_out_as_they_go_in() -> None:

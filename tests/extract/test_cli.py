@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from mrnn.data.cache import STATE_DONE, open_cache
+from mrnn.data.cache import STATE_DONE, STATE_PENDING, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.merge import merge_caches
 from mrnn.extract import runner
@@ -84,6 +88,9 @@ def test_alexnet_is_the_default(photos: Path, tmp_path: Path) -> None:
     cache = open_cache(tmp_path / "a.h5")
     assert (cache.provenance["backbone"], cache.provenance["layer"], cache.feature_size) == ("alexnet", "fc7", 4096)
     assert cache.provenance["relu"] == "post"
+    refused = folder(photos, tmp_path / "a.h5", "--weights", "random:0", "--limit", 3, "--layer", "fc6", small=False)
+    assert refused.exit_code == 1
+    assert "layer was fc7, now fc6" in refused.output
 
 
 def test_failed_pictures_are_listed_and_exit_with_3(photos: Path, tmp_path: Path) -> None:
@@ -107,6 +114,73 @@ def test_failed_pictures_are_listed_and_exit_with_3(photos: Path, tmp_path: Path
     assert retried.exit_code == 3
     assert "2 failed pictures are tried again" in retried.output
     assert list(open_cache(output).reasons) == ["05.png"]
+
+
+def bomb() -> bytes:
+    """A PNG whose header promises 60,000 x 60,000 pixels."""
+    stream = BytesIO()
+    Image.new("L", (8, 8)).save(stream, "PNG")
+    data = bytearray(stream.getvalue())
+    data[16:24] = (60000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)
+
+
+def test_every_kind_of_bad_picture_is_listed_and_taken_up_when_repaired(tmp_path: Path) -> None:
+    """Five kinds fail, each with its reason; five odd ones pass, and give the rows of their plain twins."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    left = np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8)
+    plain = Image.fromarray(left)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    grey = Image.fromarray(left[:, :, 0])
+    plain.save(root / "plain.png")
+    plain.transpose(Image.Transpose.ROTATE_90).save(root / "rotated.png", exif=turned)
+    plain.save(root / "animated.gif.png", "PNG", save_all=True, append_images=[plain.rotate(90)])
+    grey.save(root / "grey.png")
+    Image.fromarray(left[:, :, 0].astype(np.uint16) * 257).save(root / "sixteen.png")
+    Image.new("RGB", (1, 1), (9, 9, 9)).save(root / "one.png")
+    Image.new("CMYK", (70, 70), (0, 255, 255, 0)).save(root / "cmyk.jpg", quality=100)
+    plain.save(root / "whole.jpg")
+    bad = {
+        "missing.jpg": None,
+        "truncated.jpg": (root / "whole.jpg").read_bytes()[:2000],
+        "empty.jpg": b"",
+        "page.jpg": b"<!DOCTYPE html><html>404</html>",
+        "bomb.png": bomb(),
+    }
+    for name, content in bad.items():
+        if content is not None:
+            (root / name).write_bytes(content)
+    names = sorted({*bad, *(path.name for path in root.iterdir())})
+    lines = [
+        "image,caption,split",
+        *(f"{name},a picture,{'val' if n % 4 else 'train'}" for n, name in enumerate(names)),
+    ]
+    (root / "captions.csv").write_text("\n".join(lines))
+    output = tmp_path / "a.h5"
+    first = folder(root, output)
+    assert first.exit_code == 3, first.output
+    report = [line.split("\t") for line in (tmp_path / "a.h5.report.tsv").read_text().splitlines()]
+    reasons = {row[1]: row[2] for row in report if row[0] == "picture failed"}
+    assert reasons.keys() == bad.keys()
+    for name, word in zip(bad, ("missing", "truncated", "empty", "web page", "pixels"), strict=True):
+        assert word in reasons[name]
+    cache = open_cache(output)
+    assert cache.reasons == reasons
+    rows = {image.id: row for image, row in zip(cache.images, cache.features.astype(np.float32), strict=True)}
+    for odd, twin in (("rotated.png", "plain.png"), ("animated.gif.png", "plain.png"), ("sixteen.png", "grey.png")):
+        np.testing.assert_allclose(rows[odd], rows[twin], rtol=0.02, atol=0.02)
+    assert all(np.isfinite(rows[name]).all() for name in ("one.png", "cmyk.jpg"))
+    for name in bad:
+        (root / name).write_bytes((root / "plain.png").read_bytes())
+    assert folder(root, output).exit_code == 3, "without --retry-failed they stay failed"
+    repaired = folder(root, output, "--retry-failed")
+    assert repaired.exit_code == 0, repaired.output
+    assert "5 failed pictures are tried again" in repaired.output
+    assert folder(root, tmp_path / "whole.h5").exit_code == 0
+    assert features(output) == features(tmp_path / "whole.h5")
 
 
 def test_on_error_fail_exits_with_1(photos: Path, tmp_path: Path) -> None:
@@ -153,6 +227,14 @@ def test_changed_captions_are_refused(photos: Path, tmp_path: Path) -> None:
     result = folder(photos, tmp_path / "a.h5")
     assert result.exit_code == 1
     assert "annotation_sha256" in result.output
+
+
+def test_another_picture_in_the_folder_is_refused(photos: Path, tmp_path: Path) -> None:
+    assert folder(photos, tmp_path / "a.h5").exit_code == 0
+    Image.new("RGB", (80, 80)).save(photos / "new.png")
+    result = folder(photos, tmp_path / "a.h5")
+    assert result.exit_code == 1
+    assert "images was 18 of 18 from number 0, now 19 of 19" in result.output
 
 
 def test_threads_go_on_as_recorded(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +380,67 @@ def test_another_writer_is_noticed(photos: Path, tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert "another process" in result.output
         assert folder(photos, tmp_path / "a.h5", "--no-lock").exit_code == 0
+
+
+AS_NOBODY = """
+import json, os, sys, tempfile
+from click.testing import CliRunner
+from mrnn.data.cli import inspect, merge, verify
+from mrnn.extract.cli import main as extract
+photos, commands = sys.argv[1], json.loads(sys.argv[2])
+if os.geteuid() == 0:  # no permission stops root, so be nobody, whom Python's own folders may be closed to
+    with tempfile.TemporaryDirectory() as folder:
+        warm_up = ["--output", f"{folder}/a.h5", "--backbone", "torchvision:squeezenet1_1", "--weights", "random:0"]
+        extract.main(["--dataset", "folder", "--root", photos, *warm_up, "--limit", "3"], standalone_mode=False)
+    os.setgid(65534)
+    os.setuid(65534)
+results = [CliRunner().invoke(globals()[name], arguments) for name, *arguments in commands]
+print(json.dumps([[result.exit_code, result.stderr] for result in results]))
+"""
+
+
+def test_a_read_only_folder_is_one_sentence_and_changes_nothing(photos: Path, tmp_path: Path) -> None:
+    """Writing fails; looking into a cache there does not."""
+    place = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        shutil.copytree(photos, place / "photos")
+        done, begun = place / "done.h5", place / "begun.h5"
+        assert folder(place / "photos", done).exit_code == 0
+        shutil.copy(done, begun)
+        with CacheWriter(begun) as writer:
+            writer._mark(np.arange(5), STATE_PENDING)
+        before = {path.name: path.read_bytes() for path in place.glob("*.*")}
+        for path in [place, *place.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        again = [
+            "extract",
+            "--dataset",
+            "folder",
+            "--root",
+            place / "photos",
+            "--batch-size",
+            4,
+            "--threads",
+            1,
+            *SMALL,
+        ]
+        writing = [[*again, "--output", place / "new.h5"], [*again, "--output", begun]]
+        writing += [["merge", place / "merged.h5", done]]
+        looking = [["verify", done], ["inspect", done]]
+        commands = json.dumps([list(map(str, command)) for command in (*writing, *looking)])
+        child = [sys.executable, "-c", AS_NOBODY, photos, commands]
+        finished = subprocess.run(child, capture_output=True, text=True, check=False, cwd="/")
+        assert finished.returncode == 0, finished.stderr
+        results = json.loads(finished.stdout.splitlines()[-1])
+        assert [code for code, _ in results] == [1, 1, 1, 0, 0]
+        for name, (_, text) in zip(("new.h5", "begun.h5", "merged.h5"), results, strict=False):
+            error = [line for line in text.splitlines() if line.startswith("error: ")]
+            assert error == [f"error: Permission denied: {place / name}"]
+        assert {path.name: path.read_bytes() for path in place.glob("*.*")} == before
+    finally:
+        for path in [place, *place.rglob("*")]:
+            path.chmod(0o777)
+        shutil.rmtree(place)
 
 
 def test_help_does_not_load_torch() -> None:

@@ -1,11 +1,9 @@
 import fcntl
 import json
+import math
 import os
-import random
+import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import Stopped, TrainingError
 from mrnn.train import loop
 from mrnn.train.batches import pack
-from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, load_trained, read_checkpoint
+from mrnn.train.checkpoint import BEST, LAST, load_trained, read_checkpoint
 from mrnn.train.loop import train
 from mrnn.train.optim import build_optimiser, learning_rate
 from mrnn.train.prepare import Training, prepare
@@ -128,44 +126,33 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert_same(tmp_path, whole)
 
 
-KILLED = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from mrnn.data.cache import open_cache
-from mrnn.train.loop import train
-from mrnn.train.settings import RunOptions, TrainSettings
-import json
-settings = TrainSettings(**json.loads(sys.argv[3]))
-options = RunOptions(device="cpu", tensorboard=False, log_every=4, save_every="3")
-train(open_cache(Path(sys.argv[1])), Path(sys.argv[2]), settings, options=options)
-"""
-
-
-def test_killed_and_resumed_equals_uninterrupted(
-    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path
+@pytest.mark.parametrize("tail", [b'{"kind": "st', b'{"kind": "step", "step": 8}\n', b"\0" * 300])
+def test_whatever_a_kill_left_in_the_metrics_no_line_is_doubled_or_missing(
+    tail: bytes, cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(tiny, ema=0.9)
-    command = [sys.executable, "-c", KILLED, str(cache.path), str(tmp_path), json.dumps(asdict(settings))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    steps = []
-    for _ in range(2):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        begun = time.monotonic()
-        before = os.stat(tmp_path / LAST).st_ino if (tmp_path / LAST).exists() else 0
-        while process.poll() is None and time.monotonic() - begun < 60:
-            if (tmp_path / LAST).exists() and os.stat(tmp_path / LAST).st_ino != before:
-                break
-            time.sleep(0.005)
-        time.sleep(random.random() * 0.1)
-        process.kill()
-        process.communicate()
-        assert process.returncode in (-signal.SIGKILL, 0)
-        file = LAST if (tmp_path / LAST).exists() else PREVIOUS
-        steps.append(read_checkpoint(tmp_path / file)["progress"]["step"])
-    assert steps[0] > 0
+    stop_after(7, monkeypatch)
+    with pytest.raises(Stopped):
+        run(cache, tmp_path, settings)
+    monkeypatch.undo()
+    with (tmp_path / "metrics.jsonl").open("ab") as metrics:
+        metrics.write(tail)
     run(cache, tmp_path, settings)
     assert_same(tmp_path, whole)
+
+
+def test_metrics_that_somebody_removed_are_missed_and_training_goes_on(
+    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(tiny, ema=0.9)
+    stop_after(7, monkeypatch)
+    with pytest.raises(Stopped):
+        run(cache, tmp_path, settings)
+    monkeypatch.undo()
+    (tmp_path / "metrics.jsonl").unlink()
+    lines = run(cache, tmp_path, settings)
+    assert any("metrics.jsonl lacks lines" in line for line in lines)
+    assert outcome(tmp_path)[1] == outcome(whole)[1][1:]  # all but that of step 4
 
 
 def test_a_damaged_last_checkpoint_falls_back_and_ends_equal(
@@ -234,15 +221,27 @@ def test_early_stopping(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
     assert load_trained(tmp_path).progress["epoch"] == last["best_epoch"]
 
 
-def test_divergence_names_step_and_images_and_keeps_the_checkpoint(
-    cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
-) -> None:
+def test_divergence_names_step_images_and_checkpoint(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
     wild = replace(tiny, optimiser="sgd", lr=1e6, clip=0.0, warmup=0)
-    with pytest.raises(TrainingError, match=r"diverged at step \d+: .* holds the images picture\d+\.jpg, ") as error:
+    says = r"diverged at step (\d+): .* holds the images picture\d+\.jpg, .*checkpoint_last\.pt holds step (\d+)"
+    with pytest.raises(TrainingError, match=says) as error:
         run(cache, tmp_path, wild, save_every="1")
-    assert LAST in str(error.value)
+    step, kept = map(int, re.search(says, str(error.value)).groups())  # type: ignore[union-attr]
+    assert kept == step - 1
     weights = read_checkpoint(tmp_path / LAST)["weights"]
     assert all(torch.isfinite(value).all() for value in weights.values())
+    with pytest.raises(TrainingError, match="no checkpoint had been written yet"):
+        run(cache, tmp_path / "unsaved", wild)
+
+
+def test_a_cost_that_is_no_number_stops_before_the_weights_are_touched(training: Training) -> None:
+    batch = pack(training.train, np.arange(8), training.features)
+    before = [parameter.detach().clone() for parameter in training.model.parameters()]
+    with pytest.raises(TrainingError, match=r"diverged at step 1: nan bits a word") as error:
+        loop.train_step(training, replace(batch, features=torch.full_like(batch.features, math.nan)))
+    for image in set(training.train.image[:8].tolist()):
+        assert training.image_ids[image] in str(error.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True))
 
 
 def test_two_processes_cannot_train_into_one_folder(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:

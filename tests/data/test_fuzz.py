@@ -1,0 +1,171 @@
+"""Whatever stands in its files, a reader returns a corpus that a cache can hold, or raises a CorpusError.
+
+Small files of the real forms are damaged in three ways: bytes anywhere, values of a JSON document, cells of a table.
+"""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.captions import Corpus
+from mrnn.data.datasets import READERS
+from mrnn.data.errors import CorpusError
+
+TOKENS = "".join(f"{name}.jpg#{number}\tA {name} .\n" for name in "abc" for number in range(2))
+LISTS = {"train.txt": "a.jpg\nb.jpg\n", "test.txt": "c.jpg\n"}
+DESCRIPTION = "<DOC><DOCNO>00/1.eng</DOCNO><DESCRIPTION>a & b; c</DESCRIPTION><IMAGE>images/00/1.jpg</IMAGE>"
+COCO = {
+    "images": [{"id": number, "file_name": f"{number}.jpg"} for number in range(3)],
+    "annotations": [{"id": number, "image_id": number % 3, "caption": "A café \u2028."} for number in (*range(6), 0)],
+}
+SENTENCES = [{"tokens": ["a"], "raw": "A."}, {"tokens": ["b", "c"]}]
+KARPATHY = {
+    "images": [
+        {"filename": f"{number}.jpg", "cocoid": number, "split": split, "sentences": SENTENCES}
+        for number, split in ((0, "restval"), (1, "val"), (2, "test"), (0, "test"))
+    ]
+}
+TABLE = 'image,caption,split\na.jpg,"A, b",train\nb.jpg,B,test\n'
+LINES = '{"image": "a.jpg", "captions": ["A", "b"]}\n{"file": "b.jpg", "text": "B", "split": "test"}\n'
+
+# Data set, and its files by path below the root.
+STARTS: dict[str, tuple[str, dict[str, bytes]]] = {
+    "flickr8k": ("flickr8k", {"Flickr8k.token.txt": TOKENS.encode(), **{k: v.encode() for k, v in LISTS.items()}}),
+    "packed": ("flickr30k", {"results_20130124.token.gz": gzip.compress(TOKENS.encode(), mtime=0)}),
+    "kaggle": ("flickr30k", {"results.csv": b"image_name| comment_number| comment\na.jpg| 0| A .\nb.jpg| 4   B .\n"}),
+    "iaprtc12": (
+        "iaprtc12",
+        {"annotations/00/1.eng": DESCRIPTION.encode("iso-8859-1"), "iaprtc12_train_list.txt": b"00/1\n00/2\n",
+         "iaprtc12_test_list.txt": b"00/3\n"},
+    ),
+    "coco": ("coco", {"captions_val2014.json": json.dumps(COCO).encode()}),
+    "karpathy": ("karpathy", {"dataset_coco.json": json.dumps(KARPATHY).encode()}),
+    "coco by karpathy": (
+        "coco",
+        {"captions_val2014.json": json.dumps(COCO).encode(), "dataset_coco.json": json.dumps(KARPATHY).encode()},
+    ),
+    "table": ("folder", {"captions.csv": TABLE.encode()}),
+    "lines": ("folder", {"captions.jsonl": LINES.encode()}),
+}  # fmt: skip
+AWKWARD = (
+    b"\0", b"\xff", b'"', b"\n", b"\r", b"#", b"|", b"\t", b"\\ud800", b"1e999", b"null", b"[", b"-1", b"../", b"{}",
+    b"9" * 5000, b"[" * 5000, b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"",
+)  # fmt: skip
+WORDS = st.text(max_size=8) | st.sampled_from(["a.jpg", "../a", "/a", "", "train", "\ud800", "\0", "a\n", "1e400"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def write(root: Path, files: dict[str, bytes]) -> None:
+    (root / "images").mkdir(exist_ok=True)
+    for name in ("a.jpg", "0.jpg"):
+        (root / "images" / name).touch()
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+def read(name: str, root: Path) -> Corpus | None:
+    """The corpus, if the reader accepts the files; it can then be stored, and comes back as it was."""
+    try:
+        corpus = READERS[name](root)
+    except CorpusError as error:
+        str(error).encode()  # it can be printed
+        return None
+    assert all(".." not in Path(image.path).parts and image.path[0] != "/" for image in corpus.images)
+    cache = root.parent / "cache.h5"
+    cache.unlink(missing_ok=True)
+    create_cache(cache, corpus, {}, feature_size=1)
+    stored = open_cache(cache, allow_partial=True).corpus()
+    assert (stored.images, stored.problems, stored.sha256()) == (corpus.images, corpus.problems, corpus.sha256())
+    return corpus
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_undamaged_files_are_read(start: str, root: Path) -> None:
+    name, files = STARTS[start]
+    write(root, files)
+    corpus = read(name, root)
+    assert corpus is not None
+    assert sum(len(image.sentences) for image in corpus.images) >= 2
+
+
+@pytest.mark.parametrize("start", STARTS)
+@FUZZ
+@given(data=st.data())
+def test_damaged_bytes(start: str, root: Path, data: st.DataObject) -> None:
+    """Some bytes of one of the files are changed, doubled, cut out, or exchanged for awkward ones."""
+    name, files = STARTS[start]
+    which = data.draw(st.sampled_from(sorted(files)))
+    content = files[which]
+    for _ in range(data.draw(st.integers(1, 4))):
+        begin = data.draw(st.integers(0, len(content)))
+        end = min(len(content), begin + data.draw(st.sampled_from((0, 1, 2, 8, 60))))
+        new = data.draw(st.sampled_from([*AWKWARD, content[begin:end] * 2]) | st.binary(max_size=3))
+        content = content[:begin] + new + content[end:]
+    write(root, {**files, which: content})
+    read(name, root)
+
+
+def nodes(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The ways to all values in a JSON document."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(way for key, below in inner for way in nodes(below, (*path, key)))]
+
+
+@pytest.mark.parametrize("start", ["coco", "karpathy", "coco by karpathy"])
+@FUZZ
+@given(data=st.data())
+def test_damaged_json(start: str, root: Path, data: st.DataObject) -> None:
+    """Some values of one of the documents are exchanged for any others, or for others of the same document."""
+    name, files = STARTS[start]
+    which = data.draw(st.sampled_from(sorted(files)))
+    document = json.loads(files[which])
+    for _ in range(data.draw(st.integers(1, 3))):
+        ways = nodes(document)[1:]
+        if not ways:
+            break
+        *way, last = data.draw(st.sampled_from(ways))
+        place = document
+        for key in way:
+            place = place[key]
+        if data.draw(st.booleans()):
+            place[last] = data.draw(JSON)
+        elif isinstance(place, dict):
+            del place[last]
+        else:
+            place.insert(0, place[last])
+    write(root, {**files, which: json.dumps(document).encode()})
+    read(name, root)
+
+
+@pytest.mark.parametrize(("name", "file"), [("folder", "captions.csv"), ("flickr8k", "captions.txt")])
+@FUZZ
+@given(
+    header=st.permutations(["image", "caption", "split"]) | st.lists(WORDS, max_size=4),
+    rows=st.lists(st.lists(WORDS, min_size=2, max_size=3), max_size=4),
+    dialect=st.sampled_from(["excel", "excel-tab", "unix"]),
+)
+def test_any_table(name: str, file: str, root: Path, header: list[str], rows: list[list[str]], dialect: str) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, dialect=dialect, escapechar="\\").writerows([header, *rows])
+    write(root, {file: stream.getvalue().encode(errors="surrogatepass")})
+    read(name, root)

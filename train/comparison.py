@@ -1,0 +1,128 @@
+"""Runs side by side: in which settings they differ, and what came of it; from config.json and metrics.jsonl alone.
+
+Free of torch, so that the answer is there at once, also while the runs are still going on.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mrnn.data.cache import FEATURE_SETTINGS
+
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+FEATURES_COMPARED = ("dataset", "annotation_sha256", "limit", "dtype", *FEATURE_SETTINGS)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A finished epoch. train_bits : bits a word in training mode. seconds : of training, without validation."""
+
+    number: int
+    train_bits: float
+    val_perplexity: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder says of itself.
+
+    state : 'finished', 'epoch 3 of 20', or what is wrong with the folder. settings : those of the run and, with
+    'features ' before their names, of its feature cache. words_per_second : median over the logged steps, or None.
+    """
+
+    path: Path
+    state: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    epochs: tuple[Epoch, ...] = ()
+    steps: int = 0
+    words_per_second: float | None = None
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch of the lowest dev perplexity (the first such), or None if there is none yet."""
+        finite = [epoch for epoch in self.epochs if math.isfinite(epoch.val_perplexity)]
+        return min(finite, key=lambda epoch: epoch.val_perplexity, default=None)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training over all finished epochs."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder, finished or not; one that cannot be read has no settings, and its state says why."""
+    try:
+        config = json.loads((path / CONFIG).read_text())
+        settings = _settings(config["settings"], config["features"])
+        lines = (path / METRICS).read_text().splitlines(keepends=True)
+    except FileNotFoundError as error:
+        return Run(path, f"no {Path(error.filename).name}")
+    except OSError as error:
+        return Run(path, error.strerror or "cannot be read")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Run(path, f"{CONFIG} or {METRICS} is damaged")
+    epochs: list[Epoch] = []
+    speeds: list[float] = []
+    steps = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):
+            break  # being written, or left by a kill: it is written again
+        try:
+            record = json.loads(line)
+            steps = int(record["step"])
+            if record["kind"] == "epoch":
+                values = (float(record[name]) for name in ("train_bits", "val_perplexity", "seconds"))
+                epochs.append(Epoch(int(record["epoch"]), *values))
+            else:
+                speeds.append(float(record["tokens_per_s"]))
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            return Run(path, f"{METRICS}, line {number}, is damaged")
+    run = Run(path, "", settings, tuple(epochs), steps, statistics.median(speeds) if speeds else None)
+    return Run(path, _state(run), settings, run.epochs, steps, run.words_per_second)
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Names of the settings that are not the same in all runs that could be read."""
+    read = [run.settings for run in runs if run.settings]
+    names = dict.fromkeys(name for settings in read for name in settings)
+    return [name for name in names if any(settings.get(name) != read[0].get(name) for settings in read)]
+
+
+def ranked(runs: Sequence[Run]) -> list[Run]:
+    """By best dev perplexity; runs without one come last, in the order given."""
+    return sorted(runs, key=lambda run: run.best.val_perplexity if run.best else math.inf)
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """The folders without the path that all have in common."""
+    if len(runs) == 1:
+        return [runs[0].path.name or str(runs[0].path)]
+    parts = [run.path.absolute().parts for run in runs]
+    shared = 0
+    while all(len(part) > shared + 1 and part[shared] == parts[0][shared] for part in parts):
+        shared += 1
+    return [str(Path(*part[shared:])) for part in parts]
+
+
+def _settings(own: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+    settings = dict(own)
+    for name in FEATURES_COMPARED:
+        value = features.get(name)
+        fields = json.loads(value) if name == "preprocessing" and str(value).startswith("{") else {name: value}
+        settings |= {f"features {key}": part for key, part in fields.items()}
+    return settings
+
+
+def _state(run: Run) -> str:
+    if not run.epochs:
+        return f"step {run.steps}, no epoch yet"
+    last, wanted, patience = run.epochs[-1].number, run.settings.get("epochs"), run.settings.get("patience") or 0
+    best = run.best.number if run.best else 0
+    if last == wanted:
+        return "finished"
+    return f"finished early, at epoch {last}" if patience and last - best >= patience else f"epoch {last} of {wanted}"
