@@ -12,8 +12,8 @@ def new_file(path: Path, *, replace: bool = False, previous: Path | None = None)
     """Yield a temporary path beside `path`; when the block ends well, sync it and rename it into place.
 
     previous : with replace, the name under which the old file stays on.
-    The path is an empty file, to be overwritten. If the block raises, it is removed and `path` is as it was. A killed
-    process leaves it behind; it carries machine and process number, and the next call there removes it.
+    The block must create the file. If it raises, the temporary file is removed and `path` is as it was. A killed
+    process leaves the temporary file behind; it carries machine and process number, and the next call there removes it.
     Raises FileExistsError if `path` exists and replace is False, and the OSError that names `path` if its folder is not
     there or cannot be written.
     """
@@ -21,6 +21,7 @@ def new_file(path: Path, *, replace: bool = False, previous: Path | None = None)
     draft = path.with_name(f"{_draft_prefix(path)}{os.getpid()}.draft")
     try:
         draft.touch()
+        draft.unlink()
     except OSError as error:  # in words for the file asked for; libraries that open the draft speak in riddles
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:

@@ -1,6 +1,7 @@
 """Flickr8k and Flickr30k: the authors' token files, Kaggle's tables, and the split lists in use."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,21 @@ def _read(root: Path, layout: Layout) -> Corpus:
         problems=[*problems, *splits.problems],
         notes=[f"captions from {file.name}", splits.note],
     )
+
+
+def captions_by_id(root: Path) -> dict[str, str]:
+    """Flickr8k's captions by the ids `name.jpg#k` that its judgement files use.
+
+    In a file without k the captions of an image count from 0 in its order; of an id that occurs twice the first stays.
+    """
+    require_folder(root, FLICKR8K.name)
+    captions: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for caption in read_captions(_caption_file(root, FLICKR8K)):
+        number = caption.number if caption.number >= 0 else seen[caption.image]
+        captions.setdefault(f"{caption.image}#{number}", " ".join(caption.text.split()))
+        seen[caption.image] += 1
+    return captions
 
 
 def _caption_file(root: Path, layout: Layout) -> Path:

@@ -12,8 +12,8 @@ from mrnn.data.tokenize import tokenize
 from mrnn.train.checkpoint import TrainedModel
 
 
-def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndarray:
-    """Numbers of the split's images with features. Raises EvaluationError if model, cache and split do not fit."""
+def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
+    """Raise EvaluationError unless the cache holds features of the kind the model was trained on."""
     different = matching_settings(trained.features, cache.provenance)
     if different:
         pairs = "; ".join(
@@ -30,6 +30,11 @@ def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndar
             f"{cache.path} holds features of {cache.feature_size} numbers, {trained.file} takes "
             f"{trained.model.config.features}"
         )
+
+
+def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndarray:
+    """Numbers of the split's images with features. Raises EvaluationError if model, cache and split do not fit."""
+    check_features(trained, cache)
     chosen = cache.done(split)
     if not len(chosen):
         there = ", ".join(f"{name}: {len(cache.done(name))}" for name in SPLITS)

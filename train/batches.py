@@ -16,6 +16,8 @@ from mrnn.data.cache import FeatureCache
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary
 
+TOKEN_ROWS, IMAGE_ROWS = 64, 16  # multiples that the rows of a batch are rounded up to
+
 
 @dataclass(frozen=True)
 class Sentences:
@@ -72,40 +74,44 @@ def sentences_of(cache: FeatureCache, split: str, vocabulary: Vocabulary) -> Sen
 class Features:
     """Feature vectors by image number: in memory where they fit the budget, else memory-mapped; equal either way.
 
-    Where an image has several rows (regions), its first is taken: the whole image.
+    In memory means in that of the device, so that on a GPU nothing but numbers of images travels. Where an image has
+    several rows (regions), its first is taken: the whole image.
     """
 
-    def __init__(self, cache: FeatureCache, *, budget: float = 4.0) -> None:
+    def __init__(self, cache: FeatureCache, *, budget: float = 4.0, device: torch.device | str = "cpu") -> None:
         """budget : GB (1e9 bytes) that the features may take in memory."""
-        rows = cache.features[:: cache.rows_per_image]
+        self._mapped = cache.features[:: cache.rows_per_image]
         self.size = cache.feature_size
-        self.in_memory = rows.nbytes <= budget * 1e9
-        self._rows = np.array(rows) if self.in_memory else rows
+        self.in_memory = self._mapped.nbytes <= budget * 1e9
+        self._held = torch.from_numpy(np.array(self._mapped)).to(device) if self.in_memory else None
 
     def __getitem__(self, images: np.ndarray) -> Tensor:
-        """(n, D) float32 for n image numbers."""
-        return torch.from_numpy(self._rows[images].astype(np.float32))
+        """(n, D) float32 for n image numbers, on the device if held there."""
+        if self._held is not None:
+            return self._held[torch.from_numpy(images).to(self._held.device)].float()
+        return torch.from_numpy(self._mapped[images].astype(np.float32))
 
     def moments(self, images: np.ndarray) -> tuple[np.ndarray, float]:
         """Mean over some images, (D,) float64, and the root of the mean square of what is left without it."""
-        total = np.zeros(self.size)
-        squares = np.zeros(self.size)
-        for start in range(0, len(images), 1024):
-            rows = self._rows[images[start : start + 1024]].astype(np.float64)
-            total += rows.sum(axis=0)
-            squares += np.square(rows).sum(axis=0)
+        total, squares = np.zeros(self.size), 0.0
+        for start in range(0, len(images), 256):
+            rows = self[images[start : start + 256]]
+            total += rows.sum(dim=0).cpu().numpy()
+            squares += rows.square_().sum(dtype=torch.float64).item()
         mean = total / len(images)
-        variance = np.maximum(squares / len(images) - np.square(mean), 0)
-        return mean, float(variance.mean() ** 0.5)
+        variance = squares / len(images) - np.square(mean).sum()
+        return mean, float(max(variance, 0) / self.size) ** 0.5
 
 
 @dataclass(frozen=True)
 class Batch:
     """Packed sentences with what predicts them, on the device of the model.
 
-    inputs, targets : (P,) int64. sizes : how many sentences have a t-th input; sum(sizes) = P. features : (I, D)
-    float32, one row for every distinct image. image_of_token : (P,) int64 into features. sentences : (B,) their
-    numbers, in the batch's order.
+    targets : (P,) int64. sizes : how many sentences have a t-th input; sum(sizes) = P. inputs, image_of_token :
+    (P + rest,) int64, the latter into features : (I + rest, D) float32, one row for every distinct image. sentences :
+    (B,) their numbers, in the batch's order. The rest rounds the numbers of rows up, so that few shapes occur: oneDNN
+    makes a kernel for each, in half a millisecond, and keeps it. No target belongs to it, so it takes no part in the
+    loss and its gradients are zero.
     """
 
     inputs: Tensor
@@ -136,15 +142,16 @@ def pack(sentences: Sentences, numbers: np.ndarray, features: Features, *, devic
     images, image_of_sentence = np.unique(sentences.image[numbers], return_inverse=True)
     image_of_token = np.broadcast_to(image_of_sentence, present.shape)[present]
 
-    def to_device(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
+    def to_device(array: np.ndarray, rows: int) -> Tensor:
+        rounded = np.pad(array.astype(np.int64), (0, -len(array) % rows))
+        return torch.from_numpy(rounded).to(device, non_blocking=True)
 
     return Batch(
-        inputs=to_device(inputs),
-        targets=to_device(targets),
+        inputs=to_device(inputs, TOKEN_ROWS),
+        targets=to_device(targets, 1),
         sizes=present.sum(axis=1).tolist(),
-        image_of_token=to_device(image_of_token),
-        features=features[images].to(device, non_blocking=True),
+        image_of_token=to_device(image_of_token, TOKEN_ROWS),
+        features=features[np.pad(images, (0, -len(images) % IMAGE_ROWS), mode="edge")].to(device, non_blocking=True),
         sentences=numbers,
     )
 

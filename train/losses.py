@@ -16,13 +16,15 @@ from torch.autograd.function import once_differentiable
 from mrnn.train.products import product
 
 LN2 = log(2)
-CHUNK = {"cpu": 2**23, "cuda": 2**26}  # logits held at a time: 32 MB on a CPU
+CHUNK = {"cpu": 2**22, "cuda": 2**26}  # logits held at a time: 16 MB on a CPU, which stays in its last cache
+ROUND = 64  # chunks of more rows hold a multiple of this many, see mrnn.train.batches.Batch
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Sum over P tokens of -log2 softmax(hidden weight^T + bias)[target]: a scalar in bits, differentiable one time.
 
-    hidden : (P, M). weight : (V, M). bias : (V,). targets : (P,) int64.
+    hidden : (P + rest, M), where rows without a target count for nothing (see `mrnn.train.batches.Batch`).
+    weight : (V, M). bias : (V,). targets : (P,) int64.
     The gradients are computed in the forward pass, chunk by chunk: softmax - onehot overwrites the logits. So no more
     than a chunk of logits exists at any time and no logit is computed twice. Where hidden is bfloat16 (autocast), so
     are the matrix products, while softmax and sums are float32.
@@ -38,19 +40,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             factor = weight.to(hidden.dtype)
             hidden_gradient = torch.empty_like(hidden)
-            weight_gradient = torch.zeros_like(weight)
+            weight_gradient: Tensor | None = None
             bias_gradient = torch.zeros_like(bias)
             bits = weight.new_zeros(())
             for rows in _chunks(hidden, len(weight)):
                 target = targets[rows, None]
-                each, difference = _bits_and_softmax(hidden[rows], factor, bias, target)
-                bits += each.sum()
+                difference = _log_softmax(hidden[rows], factor, bias)
+                bits -= difference.gather(1, target).sum() / LN2
+                difference.exp_()
                 difference.scatter_add_(1, target, difference.new_full((), -1.0).expand(target.shape))
+                difference[len(target) :] = 0
                 bias_gradient += difference.sum(0)
                 difference = difference.to(hidden.dtype)
                 hidden_gradient[rows] = product(difference, factor.t())
                 # Transposed, since the left operand is copied where it is not contiguous, and this one is the smaller.
-                weight_gradient += product(hidden[rows].t(), difference.t()).t()
+                part = product(hidden[rows].t(), difference.t()).t().to(weight.dtype)
+                weight_gradient = part if weight_gradient is None else weight_gradient.add_(part)
                 del difference  # before the next chunk takes its place
         ctx.gradients = (hidden_gradient, weight_gradient, bias_gradient)  # type: ignore[attr-defined]
         return bits
@@ -70,24 +75,21 @@ def token_bits(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) ->
     """-log2 softmax(hidden weight^T + bias)[target] of every token: (P,), without gradients. Shapes as above."""
     bits = weight.new_empty(len(targets))
     for rows in _chunks(hidden, len(weight)):
-        bits[rows] = _bits_and_softmax(hidden[rows].to(weight.dtype), weight, bias, targets[rows, None])[0]
+        logarithms = _log_softmax(hidden[rows].to(weight.dtype), weight, bias)
+        bits[rows] = logarithms.gather(1, targets[rows, None]).squeeze(1) / -LN2
     return bits
 
 
 def _chunks(hidden: Tensor, vocabulary: int) -> Iterator[slice]:
     """Stretches of rows whose logits together are no more than CHUNK, or single rows."""
     length = max(1, CHUNK.get(hidden.device.type, CHUNK["cpu"]) // vocabulary)
+    length -= length % ROUND if length > ROUND else 0
     for start in range(0, len(hidden), length):
         yield slice(start, min(start + length, len(hidden)))
 
 
-def _bits_and_softmax(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Bits of each target (n, 1) as (n,), and the softmax, which overwrites the logits, (n, V); both of bias's type."""
+def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """ln softmax(hidden weight^T + bias), (n, V) in bias's type; no second array of that size is made."""
     same = hidden.dtype == bias.dtype
     logits = product(hidden, weight, bias) if same else product(hidden, weight) + bias
-    target_logit = logits.gather(1, target)
-    largest = logits.amax(1, keepdim=True)
-    probability = torch.softmax(logits, 1, out=logits)
-    # The softmax's denominator comes from the largest probability, which cannot underflow.
-    bits = (largest - probability.amax(1, keepdim=True).log_() - target_logit) / LN2
-    return bits.squeeze(1), probability
+    return torch.log_softmax(logits, 1, out=logits)

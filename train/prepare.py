@@ -141,7 +141,7 @@ def prepare(
             raise TrainingError(f"{cache.path}: the images of the split {split!r} have no sentences to learn from")
     report_data(cache, vocabulary, train, val, report)
 
-    features = Features(cache, budget=options.memory_budget)
+    features = Features(cache, budget=options.memory_budget, device=device)
     model = MODELS[settings.model](settings.network(vocabulary=len(vocabulary), features=cache.feature_size))
     if last is not None:
         model.load_state_dict(last["weights"])

@@ -9,7 +9,7 @@ import pytest
 
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CorpusError
-from mrnn.data.flickr import read_flickr8k, read_flickr30k
+from mrnn.data.flickr import captions_by_id, read_flickr8k, read_flickr30k
 
 GHOST = "2258277193_586949ec62.jpg.1"
 
@@ -129,6 +129,17 @@ def test_only_line_feeds_part_lines_and_blanks_collapse(flickr8k: Path) -> None:
     text = "a.jpg#0\tA  caf\u00e9\u2028with \x85 odd #1 blanks \r\nb.jpg#0\tB .\r\n"
     (flickr8k / "Flickr8k.token.txt").write_bytes(text.encode("utf-8-sig"))
     assert sentences(read_flickr8k(flickr8k))["a.jpg"] == ("A café with odd #1 blanks",)
+
+
+def test_captions_by_the_ids_of_the_judgement_files(flickr8k: Path) -> None:
+    """Also where blank captions and doubled numbers would shift the places, and from Kaggle's file without numbers."""
+    tokens = ["a.jpg#1\tSecond .", "a.jpg#0\t ", "a.jpg#2\tThird  one .", "a.jpg#2\tDoubled .", f"{GHOST}#0\tGhost"]
+    (flickr8k / "Flickr8k.token.txt").write_text("\n".join(tokens))
+    expected = {"a.jpg#1": "Second .", "a.jpg#0": "", "a.jpg#2": "Third one .", f"{GHOST}#0": "Ghost"}
+    assert captions_by_id(flickr8k) == expected
+    (flickr8k / "Flickr8k.token.txt").unlink()
+    (flickr8k / "captions.txt").write_text("image,caption\na.jpg,First\nb.jpg,Other\na.jpg,Second\n")
+    assert captions_by_id(flickr8k) == {"a.jpg#0": "First", "b.jpg#0": "Other", "a.jpg#1": "Second"}
 
 
 def test_kaggle_captions_txt(flickr8k: Path) -> None:

@@ -6,6 +6,8 @@ from mrnn.data.cache import FeatureCache
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary, build_vocabulary
 from mrnn.train.batches import (
+    IMAGE_ROWS,
+    TOKEN_ROWS,
     Features,
     Sentences,
     encode_sentences,
@@ -54,8 +56,10 @@ def test_packing_holds_every_sentence_with_its_image(cache: FeatureCache, senten
     batch = pack(sentences, numbers, features)
     assert sorted(batch.sentences) == sorted(numbers)
     assert batch.sizes == sorted(batch.sizes, reverse=True)
-    assert sum(batch.sizes) == len(batch) == len(batch.inputs) == len(batch.image_of_token)
-    assert len(batch.features) == len(set(sentences.image[numbers].tolist()))
+    assert sum(batch.sizes) == len(batch)
+    assert len(batch.inputs) == len(batch.image_of_token) == -(-len(batch) // TOKEN_ROWS) * TOKEN_ROWS
+    images = len(set(sentences.image[numbers].tolist()))
+    assert len(batch.features) == -(-images // IMAGE_ROWS) * IMAGE_ROWS
     starts = np.concatenate([[0], np.cumsum(batch.sizes)])
     for place, number in enumerate(batch.sentences):
         words = sentences.tokens[sentences.starts[number] : sentences.starts[number + 1]].tolist()

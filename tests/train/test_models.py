@@ -7,6 +7,7 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.vocabulary import build_vocabulary
+from mrnn.train import batches, products
 from mrnn.train.batches import Batch, Features, Sentences, epoch_batches, pack, sentences_of, tokenized_sentences
 from mrnn.train.initialise import initialise, word_log_frequencies
 from mrnn.train.loop import batch_bits
@@ -45,6 +46,44 @@ def bits_by_the_equations(model: MRNN, tokens: list[int], feature: np.ndarray) -
         probabilities = np.exp(logits) / np.exp(logits).sum()
         bits -= math.log2(probabilities[following])
     return bits
+
+
+def test_rows_that_round_a_batch_change_neither_cost_nor_gradients(
+    data: tuple[Sentences, Features, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences, features, vocabulary = data
+    measured = []
+    for tokens, images in ((64, 16), (1, 1)):
+        monkeypatch.setattr(batches, "TOKEN_ROWS", tokens)
+        monkeypatch.setattr(batches, "IMAGE_ROWS", images)
+        model = small_model(vocabulary).double()
+        batch = pack(sentences, np.arange(3, 20), features)
+        batch = replace(batch, features=batch.features.double())
+        bits = batch_bits(model, batch)
+        bits.backward()
+        measured.append([len(batch.inputs) - len(batch), bits.detach(), *(p.grad for p in model.parameters())])
+    (rest, *rounded), (none, *plain) = measured
+    assert rest > 0
+    assert none == 0
+    torch.testing.assert_close(rounded, plain, rtol=1e-11, atol=1e-13)
+
+
+def test_bfloat16_gives_nearly_the_bits_of_float32(
+    data: tuple[Sentences, Features, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "has_onednn", lambda tensor: False)  # as on a GPU
+    sentences, features, vocabulary = data
+    model = small_model(vocabulary)
+    batch = pack(sentences, np.arange(64), features)
+    exact = batch_bits(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = batch_bits(model, batch)
+    assert rough.dtype == torch.float32
+    assert rough.item() != exact.item()
+    assert rough.item() == pytest.approx(exact.item(), rel=5e-3)
+    wanted, got = (torch.autograd.grad(bits, tuple(model.parameters())) for bits in (exact, rough))
+    for one, other in zip(wanted, got, strict=True):
+        assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999
 
 
 def test_batch_equals_the_paper_written_out(data: tuple[Sentences, Features, int], cache: FeatureCache) -> None:

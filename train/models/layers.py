@@ -12,7 +12,8 @@ from mrnn.train.products import linear, product
 def recur_packed(words: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
     """r(t) = ReLU(U r(t-1) + w(t)) of packed sentences from r(0) = 0, differentiable once.
 
-    words : (P, H), w(t) step after step. weight : (H, H), U. sizes : rows of each step, never rising. Returns (P, H).
+    words : (P + rest, H), w(t) step after step. weight : (H, H), U. sizes : rows of each step, never rising; rows
+    beyond their sum are first steps of no consequence. Returns (P + rest, H).
     The gradient of U is one matrix product over all steps, where autograd would take one a step.
     """
     states: Tensor = _PackedRecurrence.apply(words, weight, sizes)
@@ -41,18 +42,25 @@ class _PackedRecurrence(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         states, factor = ctx.saved_tensors  # type: ignore[attr-defined]
         sizes: list[int] = ctx.sizes  # type: ignore[attr-defined]
-        active = states > 0
         delta = gradients[0].clone(memory_format=torch.contiguous_format)  # of ReLU's argument, from the last step on
-        steps = list(delta.split(sizes))
-        for t in range(len(sizes) - 1, 0, -1):
-            steps[t].mul_(active[sum(sizes[:t]) : sum(sizes[: t + 1])])
-            steps[t - 1][: sizes[t]] += product(steps[t], factor.t())
-        steps[0].mul_(active[: sizes[0]])
-        before = torch.cat(
-            [state[:size] for state, size in zip(states.split(sizes), sizes[1:], strict=False)] or [states[:0]]
-        )
-        weight_gradient = product(delta[sizes[0] :].t(), before.t()).to(ctx.weight_dtype)  # type: ignore[attr-defined]
+        end = sum(sizes)
+        through_relu(delta[end:], states[end:])
+        for size, before in zip(sizes[:0:-1], sizes[-2::-1], strict=True):
+            start = end - size
+            through_relu(delta[start:end], states[start:end])
+            delta[start - before : start - before + size] += product(delta[start:end], factor.t())
+            end = start
+        through_relu(delta[:end], states[:end])
+        steps = zip(states.split([*sizes, len(states) - sum(sizes)]), sizes[1:], strict=False)
+        previous = torch.cat([step[:size] for step, size in steps] or [states[:0]])
+        later = delta[sizes[0] : sum(sizes)]
+        weight_gradient = product(later.t(), previous.t()).to(ctx.weight_dtype)  # type: ignore[attr-defined]
         return delta, weight_gradient, None
+
+
+def through_relu(gradient: Tensor, result: Tensor) -> None:
+    """Make the gradient of ReLU's result that of its argument, in place."""
+    torch.ops.aten.threshold_backward(gradient, result, 0, grad_input=gradient)
 
 
 class Projection(nn.Linear):
