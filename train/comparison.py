@@ -113,7 +113,7 @@ def _settings(own: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, 
     settings = dict(own)
     for name in FEATURES_COMPARED:
         value = features.get(name)
-        fields = json.loads(value) if name == "preprocessing" and str(value).startswith("{") else {name: value}
+        fields = json.loads(value) if name == "preprocessing" and value else {name: value}
         settings |= {f"features {key}": part for key, part in fields.items()}
     return settings
 
