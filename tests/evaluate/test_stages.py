@@ -72,12 +72,17 @@ def test_stopped_captions_go_on_where_they_were(
     with pytest.raises(Stopped):
         generation_stage(evaluation(world, tmp_path / "parts", stop=StopAfter(0)), config)
     assert generation_stage(evaluation(world, tmp_path / "parts"), config, run=False) is None
-    done = evaluation(world, tmp_path / "parts").parts.load("captions", stages.decoding_settings(config, ()))
+    done = evaluation(world, tmp_path / "parts").parts.load(
+        "captions", {**stages.decoding_settings(config, ()), "kept": 2}
+    )
     assert len(done) == 3
     resumed = generation_stage(evaluation(world, tmp_path / "parts"), config)
     assert whole is not None
     assert resumed is not None
-    assert [caption.words for caption in resumed] == [caption.words for caption in whole]
+    assert [[caption.words for caption in beam] for beam in resumed] == [
+        [caption.words for caption in beam] for beam in whole
+    ]
+    assert {len(beam) for beam in resumed} == {2}
     assert resumed[0] == whole[0]
 
 
