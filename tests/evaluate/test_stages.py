@@ -63,6 +63,26 @@ def test_stopped_retrieval_goes_on_where_it_was(
     assert first.tobytes() == second.tobytes()
 
 
+def test_retrieval_of_an_older_version_gets_its_ranks_without_scoring(
+    make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    whole = retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL)
+    assert whole is not None
+    assert len(whole["ranks"]["image_to_sentence"]) == whole["images"] == 10
+    assert len(whole["ranks"]["sentence_to_image"]) == whole["sentences"]
+    recall = 100 * np.mean(np.array(whole["ranks"]["sentence_to_image"]) <= 5)
+    assert whole["sentence_to_image"]["R@5"] == pytest.approx(recall)
+    parts = evaluation(world, tmp_path).parts
+    settings = {"images": 10, "normaliser_images": 6, "seed": 0}
+    assert parts.load("retrieval", settings) == whole
+    old = {name: value for name, value in whole.items() if name != "ranks"}
+    parts.save("retrieval", settings, old)
+    monkeypatch.setattr(RetrievalScorer, "score", lambda self, feature: pytest.fail("scored again"))
+    assert retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL, run=False) == old
+    assert retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL) == whole
+
+
 def test_stopped_captions_go_on_where_they_were(
     make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
