@@ -23,7 +23,7 @@ from mrnn.train.batches import Features, encode_sentences, sentences_of, tokeniz
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.validation import sentence_bits
 
-DECODE_IMAGES = 32  # images decoded at a time
+DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to be what takes the time
 TOP = 5  # sentences kept for each image of the report
 
 
