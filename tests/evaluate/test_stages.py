@@ -63,6 +63,26 @@ def test_stopped_retrieval_goes_on_where_it_was(
     assert first.tobytes() == second.tobytes()
 
 
+def test_retrieval_of_an_older_version_gets_its_ranks_without_scoring(
+    make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    whole = retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL)
+    assert whole is not None
+    assert len(whole["ranks"]["image_to_sentence"]) == whole["images"] == 10
+    assert len(whole["ranks"]["sentence_to_image"]) == whole["sentences"]
+    recall = 100 * np.mean(np.array(whole["ranks"]["sentence_to_image"]) <= 5)
+    assert whole["sentence_to_image"]["R@5"] == pytest.approx(recall)
+    parts = evaluation(world, tmp_path).parts
+    settings = {"images": 10, "normaliser_images": 6, "seed": 0}
+    assert parts.load("retrieval", settings) == whole
+    old = {name: value for name, value in whole.items() if name != "ranks"}
+    parts.save("retrieval", settings, old)
+    monkeypatch.setattr(RetrievalScorer, "score", lambda self, feature: pytest.fail("scored again"))
+    assert retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL, run=False) == old
+    assert retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL) == whole
+
+
 def test_stopped_captions_go_on_where_they_were(
     make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,12 +92,17 @@ def test_stopped_captions_go_on_where_they_were(
     with pytest.raises(Stopped):
         generation_stage(evaluation(world, tmp_path / "parts", stop=StopAfter(0)), config)
     assert generation_stage(evaluation(world, tmp_path / "parts"), config, run=False) is None
-    done = evaluation(world, tmp_path / "parts").parts.load("captions", stages.decoding_settings(config, ()))
+    done = evaluation(world, tmp_path / "parts").parts.load(
+        "captions", {**stages.decoding_settings(config, ()), "kept": 2}
+    )
     assert len(done) == 3
     resumed = generation_stage(evaluation(world, tmp_path / "parts"), config)
     assert whole is not None
     assert resumed is not None
-    assert [caption.words for caption in resumed] == [caption.words for caption in whole]
+    assert [[caption.words for caption in beam] for beam in resumed] == [
+        [caption.words for caption in beam] for beam in whole
+    ]
+    assert {len(beam) for beam in resumed} == {2}
     assert resumed[0] == whole[0]
 
 
