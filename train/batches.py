@@ -5,7 +5,7 @@ length. So no padding exists anywhere, and step t of the recurrence works on the
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -105,7 +105,7 @@ class Batch:
 
     inputs, targets : (P,) int64. sizes : how many sentences have a t-th input; sum(sizes) = P. features : (I, D)
     float32, one row for every distinct image. image_of_token : (P,) int64 into features. sentences : (B,) their
-    numbers, in the batch's order.
+    numbers, in the batch's order. share : these words over those of all processes' parts of the batch.
     """
 
     inputs: Tensor
@@ -114,6 +114,7 @@ class Batch:
     image_of_token: Tensor
     features: Tensor
     sentences: np.ndarray
+    share: float = 1.0
 
     def __len__(self) -> int:
         """P, the number of words to predict."""
@@ -175,7 +176,22 @@ def epoch_batches(
     epoch: int,
     skip: int = 0,
     device: torch.device | str = "cpu",
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """The batches of one epoch from batch number `skip` on."""
-    for numbers in epoch_order(sentences.lengths, batch_size, seed=seed, epoch=epoch)[skip:]:
-        yield pack(sentences, numbers, features, device=device)
+    """The batches of one epoch from batch number `skip` on; of each, part I of N (every N-th sentence)."""
+    lengths = sentences.lengths
+    for numbers in epoch_order(lengths, batch_size, seed=seed, epoch=epoch)[skip:]:
+        chosen, share = part_of_batch(numbers, lengths + 1, *part)
+        yield replace(pack(sentences, chosen, features, device=device), share=share)
+
+
+def part_of_batch(numbers: np.ndarray, words: np.ndarray, index: int, count: int) -> tuple[np.ndarray, float]:
+    """The sentences of part `index` of `count` of a batch, and the share of the batch's words that they hold.
+
+    words : (S,) words of every sentence, END included. The parts tile the batch, with about as many words each. A part
+    that would be empty, which a short batch can leave, gets a sentence with the share 0: no process may sit a step out.
+    """
+    chosen = numbers[index::count]
+    if not len(chosen):
+        return numbers[:1], 0.0
+    return chosen, float(words[chosen].sum() / words[numbers].sum())
