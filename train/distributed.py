@@ -29,8 +29,8 @@ Result = TypeVar("Result")
 class Ranks:
     """The processes of a training, as one of them sees them.
 
-    rank : its number, from 0. count : of processes. local : its number on its machine. Every method but `seed` is to be
-    called by all of them, in the same order.
+    rank : its number, from 0. count : of processes. local : its number on its machine. Every method is to be called by
+    all of them, in the same order.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, local: int = 0) -> None:
@@ -42,16 +42,21 @@ class Ranks:
         """Whether this is the process that validates, writes and reports."""
         return self.rank == 0
 
-    def cost(self, function: Callable[[Any, Any], Tensor], model: nn.Module, batch: Any) -> Tensor:
-        """function(model, batch). Its backward pass leaves, in all processes, the mean of their gradients."""
+    def cost(self, function: Callable[[Any, Any], Tensor], model: nn.Module, batch: Any, *, seed: list[int]) -> Tensor:
+        """function(model, batch). Its backward pass leaves, in all processes, the mean of their gradients.
+
+        seed : of this step's dropout, which each process draws for itself. It depends on nothing before, so that a
+        checkpoint need not hold the state of every process. (One process alone draws on where it stopped, as ever.)
+        """
         if self.count == 1:
             return function(model, batch)
         if self._cost is None:
-            # Looking for unused parameters (there are none) keeps it from laying the gradients out anew after its first
-            # step; the order of sums of three and more would depend on the layout, and resumed runs differ in bits.
-            self._cost = DistributedDataParallel(
-                _Cost(function, model), broadcast_buffers=False, find_unused_parameters=True
-            )
+            self._cost = DistributedDataParallel(_Cost(function, model))
+            # A rehearsal: after its first pass it lays out the gradients anew, for good. The order in which three or
+            # more are summed depends on the layout, so without this a resumed run would differ in its last bits.
+            self._cost(batch).backward()
+            model.zero_grad()
+        torch.manual_seed(int(np.random.SeedSequence([*seed, self.rank]).generate_state(1, np.uint64)[0]))
         cost: Tensor = self._cost(batch)
         return cost
 
@@ -99,25 +104,20 @@ class Ranks:
                         "all with the same command, and keep cache and run folder where all machines see them"
                     )
 
-    def seed(self, seed: int, step: int) -> None:
-        """Give each process dropout of its own, that depends on the step and not on what was before it.
-
-        So a checkpoint need not hold the state of every process. One process draws on where it stopped, as ever.
-        """
-        if self.count > 1:
-            state = np.random.SeedSequence([seed, step, self.rank]).generate_state(1, np.uint64)
-            torch.manual_seed(int(state[0]))
-
 
 class _Cost(nn.Module):
-    """A function of a model and a batch, as a module: what DistributedDataParallel wraps."""
+    """A function of a model and a batch, as a module for DistributedDataParallel.
+
+    It shows the model's parameters only: buffers, which are constant here, would be sent before every step.
+    """
 
     def __init__(self, function: Callable[[Any, Any], Tensor], model: nn.Module) -> None:
         super().__init__()
-        self._function, self.model = function, model
+        self._function, self._hidden = function, (model,)
+        self.shown = nn.ParameterList(model.parameters())
 
     def forward(self, batch: Any) -> Tensor:
-        return self._function(self.model, batch)
+        return self._function(self._hidden[0], batch)
 
 
 @contextmanager

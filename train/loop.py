@@ -92,7 +92,6 @@ def train(
 def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     """One step of optimisation on a batch; returns its line for metrics.jsonl."""
     settings, progress, model, ranks = training.settings, training.progress, training.model, training.ranks
-    ranks.seed(settings.seed, progress.step)
     lr = learning_rate(
         progress.step,
         schedule=settings.schedule,
@@ -106,7 +105,7 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     model.train()
     training.optimiser.zero_grad(set_to_none=True)
     with torch.autocast(training.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        bits = ranks.cost(batch_bits, model, batch)
+        bits = ranks.cost(batch_bits, model, batch, seed=[settings.seed, progress.step])
     # The processes' gradients are averaged: count times each one's share of the words makes that the mean of all words.
     (bits / len(batch) * (batch.share * ranks.count)).backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
