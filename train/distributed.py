@@ -139,14 +139,15 @@ def joined() -> Iterator[Ranks]:
             f"WORLD_SIZE says that this is one of several processes, but they cannot meet ({_line(error)}); start them "
             "with torchrun or as jobs/train.sbatch does, or unset WORLD_SIZE"
         ) from error
-    try:  # after an error the process ends as it is: leaving a broken group in good order can wait for ever
-        yield Ranks(rank, count, local)
-        dist.destroy_process_group()
-    except Stopped as stopped:
-        dist.destroy_process_group()
-        if rank == 0:
-            raise
-        sys.exit(stopped.exit_code)
+    ranks, stopped = Ranks(rank, count, local), None
+    try:
+        try:
+            yield ranks
+        except Stopped as stop:
+            stopped = stop
+        # Nobody leaves before the first has saved: to a launcher, a process that ends is a reason to end the others.
+        ranks.meet()
+        dist.destroy_process_group()  # after an error not: leaving a broken group in good order can wait for ever
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
@@ -154,6 +155,10 @@ def joined() -> Iterator[Ranks]:
             f"process {rank} of {count}: another process of this training is gone or does not answer ({_line(error)}); "
             "its own last lines say why. The same command goes on from the last checkpoint"
         ) from error
+    if stopped and rank == 0:
+        raise stopped
+    if stopped:
+        sys.exit(stopped.exit_code)
 
 
 def _line(error: Exception) -> str:

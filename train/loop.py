@@ -142,9 +142,7 @@ def batch_bits(model: MRNN, batch: Batch) -> torch.Tensor:
 def validate_and_save(training: Training, run: RunFolder, report: Callable[[str], None]) -> None:
     """End an epoch: dev perplexity, the best checkpoint, the lines for people and machines, the last checkpoint."""
     progress = training.progress
-    dev: Perplexity = training.ranks.by_first(
-        lambda: perplexity(training.evaluated, training.val, training.features)
-    )
+    dev: Perplexity = training.ranks.by_first(lambda: perplexity(training.evaluated, training.val, training.features))
     train_bits, tokens, seconds = progress.bits / progress.tokens, progress.tokens, progress.seconds
     progress.finish_epoch()
     is_best = dev.perplexity < progress.best_perplexity

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -71,6 +72,10 @@ class Slurm:
         assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
         return done.stdout.strip()
 
+    def state(self, number: str) -> str:
+        """PENDING, RUNNING, COMPLETED, FAILED, ..."""
+        return self.job(number)["JobState"]
+
     def job(self, number: str) -> dict[str, str]:
         """What `scontrol show job` knows of a job, or of an array's task 'JOB_TASK'."""
         words = self.run("scontrol", "show", "job", "--oneliner", number).splitlines()[0].split()
@@ -100,7 +105,8 @@ def start(command: list[str], environment: dict[str, str], ready: list[str]) -> 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
     """Slurm, ready for jobs; everything it started is gone afterwards. Skipped where it is not installed."""
-    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:{SBIN}"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:{SBIN}"  # jobs find the commands of this environment
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
     missing = [name for name in PROGRAMS if shutil.which(name, path=environment["PATH"]) is None]
     if missing:
         pytest.skip(f"no Slurm here ({', '.join(missing)}); apt-get install slurmctld slurmd slurm-client munge")

@@ -163,7 +163,8 @@ def test_stopped_in_one_process_all_stop_and_the_resumed_run_equals_the_uninterr
     ends = run_together(3, uneven, call(whole, tiny), call(parts, tiny, **stop), call(parts, tiny), wrong)
     first, other, third = ends
     assert first[0] == first[2] == other[0] == other[2] == "end: finished"
-    assert first[1].startswith("end: stopped by SIGTERM") and "holds step 31" in first[1]
+    assert first[1].startswith("end: stopped by SIGTERM")
+    assert "holds step 31" in first[1]
     assert other[1] == third[1] == "end: left with 75"
     assert steps(whole) == steps(parts)
     a, b = weights(whole), weights(parts)
@@ -186,9 +187,7 @@ def test_a_killed_process_ends_the_others_with_a_message(
     uneven: FeatureCache, tiny: TrainSettings, tmp_path: Path
 ) -> None:
     begun = time.monotonic()
-    first, other = run_together(
-        2, uneven, call(tmp_path, tiny, rank=1, number=int(signal.SIGKILL), at=12)
-    )
+    first, other = run_together(2, uneven, call(tmp_path, tiny, rank=1, number=int(signal.SIGKILL), at=12))
     assert time.monotonic() - begun < 60, "not after the timeout"
     assert len(other) == 0
     assert first[0].startswith("end: process 0 of 2: another process of this training is gone")
