@@ -22,7 +22,7 @@ from mrnn.train.checkpoint import LAST, read_checkpoint
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 PATIENCE = 300  # seconds for one thing to happen, on a machine that is busy
 PICTURES, SHARDS = 240, 3
-EXTRACTION = f"--dataset scenes --limit {PICTURES} --batch-size 4 --weights random:0 --device cpu"
+EXTRACTION = f"--dataset scenes --limit {PICTURES} --batch-size 2 --weights random:0 --device cpu"
 TRAINING = "--epochs 3 --batch-size 4 --cutoff 2 --log-every 1 --save-every 1h --device cpu --no-tensorboard"
 EVALUATION = "--normaliser-images 5 --pool 10 --beam 2 --device cpu"
 
@@ -102,11 +102,14 @@ def test_a_killed_and_preempted_experiment_equals_an_undisturbed_one(scenes: Pat
     wait_for("the other tasks finish", lambda: {slurm.state(task) for task in others} == {"COMPLETED"}, logs)
     wait_for("merging waits", lambda: slurm.job(job["merge"])["Reason"] == "DependencyNeverSatisfied", logs)
 
-    # That one alone is submitted again, and merging waits for it instead.
+    # That one alone is submitted again, and merging waits for it instead. Told that its time is over, it comes back.
     again = [JOBS / "extract.sbatch", out, str(SHARDS), *extraction]
     output = f"--output={logs}/again-%j.out"
     resubmitted = slurm.run("sbatch", "--parsable", "--array=1", output, *one, *again)
     slurm.run("scontrol", "update", f"jobid={job['merge']}", f"dependency=afterok:{resubmitted}")
+    before = images_done(shard)
+    wait_for("the second shard goes on", lambda: images_done(shard) > before, logs)
+    slurm.run("scancel", "--signal=USR1", f"{resubmitted}_1")  # as --signal does before the time limit
     whole = tmp_path / "whole.h5"
     done = subprocess.run(
         ["extract-features", *extraction, "--threads", "1", "--output", str(whole)],
@@ -116,7 +119,10 @@ def test_a_killed_and_preempted_experiment_equals_an_undisturbed_one(scenes: Pat
     )
     assert done.returncode == 3, done.stderr
     wait_for("shards are merged", lambda: slurm.state(job["merge"]) == "COMPLETED", logs)
-    assert "but for pictures" in (logs / f"again-{resubmitted}.out").read_text()
+    said = (logs / f"again-{resubmitted}.out").read_text()
+    assert said.count("stopped by SIGUSR1") == 1
+    assert "but for pictures" in said
+    assert slurm.job(f"{resubmitted}_1")["Restarts"] == "1"
     assert (out / "feats.h5").read_bytes() == whole.read_bytes()
 
     # The training by two processes is preempted in the middle of an epoch, later told that its time is over, and comes
@@ -132,7 +138,7 @@ def test_a_killed_and_preempted_experiment_equals_an_undisturbed_one(scenes: Pat
     wait_for("training stops", lambda: "stopped by SIGTERM" in log.read_text(), logs)
     stopped = int(re.findall(r"holds step (\d+);", log.read_text())[0])
     wait_for("training is under way again", lambda: metrics(run)[-1]["step"] > stopped + 30, logs)
-    slurm.run("scancel", "--signal=USR1", job["train"])  # as --signal does before the time limit
+    slurm.run("scancel", "--signal=USR1", job["train"])
     wait_for("training finishes", lambda: slurm.state(job["train"]) == "COMPLETED", logs)
     wait_for("the other training finishes", lambda: slurm.state(other) == "COMPLETED", logs)
     assert slurm.job(job["train"])["Restarts"] == "2"
