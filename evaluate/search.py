@@ -70,18 +70,14 @@ class Answer:
     """The best of a gallery, best first.
 
     numbers : (k,) int64, positions in the gallery. scores : (k,) float64. gallery : its size. rescored : how many of it
-    were scored exactly; all, unless there was a shortlist.
+    had log P(w | I) scored exactly. exact : all of it, and nothing else was approximated.
     """
 
     numbers: np.ndarray
     scores: np.ndarray
     gallery: int
     rescored: int
-
-    @property
-    def exact(self) -> bool:
-        """Whether the whole gallery was scored exactly."""
-        return self.rescored == self.gallery
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,7 @@ def find_images(
     parts = image_vectors(model, gallery.features, gallery.images[shortlist])
     scores = np.concatenate([score_sentence(model, sentence, part) for part in parts])
     chosen = best(scores, top)
-    return Answer(shortlist[chosen], scores[chosen], size, len(shortlist))
+    return Answer(shortlist[chosen], scores[chosen], size, len(shortlist), exact=len(shortlist) == size)
 
 
 def search_sentences(
@@ -210,7 +206,7 @@ def find_sentences(
     elif len(priors):
         scores -= log_normaliser(np.stack([scorer.score(row) for row in gallery.features[priors]]))
     chosen = best(scores, top)
-    return Answer(shortlist[chosen], scores[chosen], size, len(shortlist))
+    return Answer(shortlist[chosen], scores[chosen], size, len(shortlist), exact=index is None)
 
 
 def shortlist_size(gallery: int, *, percent: float, top: int) -> int:
