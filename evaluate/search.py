@@ -100,8 +100,9 @@ def gallery_sentences(gallery: Gallery) -> GallerySentences:
             tokens = tuple(gallery.trained.vocabulary.encode(tokenize(text)))
             if tokens:
                 first.setdefault(tokens, (text, number))
-    texts, images = ([pair[i] for pair in first.values()] for i in (0, 1))
-    return GallerySentences([np.array(tokens) for tokens in first], texts, np.array(images, dtype=np.int64))
+    tokens_of = [np.array(tokens) for tokens in first]
+    images = np.array([number for _, number in first.values()], dtype=np.int64)
+    return GallerySentences(tokens_of, [text for text, _ in first.values()], images)
 
 
 def search_images(gallery: Gallery, sentence: Sequence[int], *, top: int, percent: float | None = None) -> Answer:

@@ -82,9 +82,9 @@ def choose_anchors(vectors: Tensor, count: int, *, seed: int = 0) -> Tensor:
     if count == 1:
         return vectors.mean(0, keepdim=True)
     centres = vectors[:1]
+    closest = vectors.new_full((len(vectors),), torch.inf)  # squared distance to the nearest centre so far
     while len(centres) < count:
-        distances = torch.cdist(vectors, centres[-1:])[:, 0].square()
-        closest = distances if len(centres) == 1 else torch.minimum(closest, distances)  # noqa: F821
+        closest = torch.minimum(closest, (vectors - centres[-1]).square().sum(1))
         if not closest.max() > 0:
             break
         centres = torch.cat([centres, vectors[torch.multinomial(closest.cpu(), 1, generator=generator)]])
