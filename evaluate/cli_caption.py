@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, debug_option, one_line_errors
-from mrnn.data.errors import EvaluationError, WeightsError
 from mrnn.evaluate.decode import Caption, DecodingConfig, generate
 from mrnn.evaluate.fit import known_prefix
-from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.images import Preprocessing
+from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.prepare import pick_device
@@ -67,7 +64,9 @@ def main(
     place = pick_device(device, "fp32")
     trained = load_trained(checkpoint, device=place)
     words = known_prefix(trained, prefix)
-    backbone = rebuild_backbone(trained, weights)
+    backbone = rebuild_backbone(
+        trained.features, weights, feature_size=trained.model.config.features, where=str(trained.file)
+    )
     features, reasons = features_of_files(
         backbone, images, batch_size=min(len(images), LARGEST_BATCH), device=str(place), workers=workers
     )
@@ -75,7 +74,7 @@ def main(
     # float64, so that a caption does not depend on the pictures beside it (mrnn.evaluate.decode)
     captions = generate(
         trained.model.double(),
-        as_in_cache(trained, features[good]),
+        torch.from_numpy(as_recorded(trained.features, features[good])),
         config,
         prefix=trained.vocabulary.encode(words),
     )
@@ -89,44 +88,6 @@ def main(
         click.echo(f"{images[number]}: {reason}", err=True)
     if reasons:
         sys.exit(EXIT_IMAGES_FAILED)
-
-
-def rebuild_backbone(trained: TrainedModel, weights: str | None) -> Backbone:
-    """The network that made the features the model was trained on, with its layer, preprocessing and weights.
-
-    weights : instead of the recorded origin. Raises EvaluationError if the features are of unknown or foreign origin,
-    WeightsError if the weights cannot be had or are not the recorded ones.
-    """
-    recorded = trained.features
-    origin = weights or str(recorded.get("weights", ""))
-    try:
-        preprocessing = Preprocessing.from_json(str(recorded["preprocessing"]))
-        backbone = build_backbone(
-            str(recorded["backbone"]), weights=origin, layer=str(recorded["layer"]), preprocessing=preprocessing
-        )
-    except (KeyError, ValueError) as error:
-        raise EvaluationError(
-            f"{trained.file} does not say how its features were made in a way that can be repeated ({error}); "
-            "caption-images needs a model trained on features of extract-features"
-        ) from error
-    if backbone.weights_sha256 != recorded.get("weights_sha256"):
-        raise WeightsError(
-            f"the weights {origin} of {backbone.name} are not those the model was trained with (SHA-256 "
-            f"{backbone.weights_sha256[:12]}..., recorded is {str(recorded.get('weights_sha256'))[:12]}...); "
-            "name the right file with --weights"
-        )
-    if backbone.feature_size != trained.model.config.features:
-        raise EvaluationError(
-            f"{backbone.name} gives {backbone.feature_size} numbers a picture, {trained.file} takes "
-            f"{trained.model.config.features}"
-        )
-    return backbone
-
-
-def as_in_cache(trained: TrainedModel, features: np.ndarray) -> torch.Tensor:
-    """Features rounded as the cache stored them, so that captions equal those of evaluate-mrnn."""
-    dtype = np.dtype(str(trained.features.get("dtype", "float32")))
-    return torch.from_numpy(features.astype(dtype).astype(np.float32))
 
 
 def describe(trained: TrainedModel, file: Path, caption: Caption) -> dict[str, Any]:
