@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := -p mrnn.data -p mrnn.extract -p mrnn.train -p mrnn.evaluate
 
-.PHONY: help setup demo test lint types bench soak wheel clean
+.PHONY: help setup demo test lint types bench soak memory wheel clean
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -35,6 +35,9 @@ bench: setup    ## speed, as ratios measured side by side
 
 soak: setup     ## kill extraction, merging and training 300 times each at random moments (some minutes)
 	$(BIN)/python tests/soak.py --kills 300
+
+memory: setup   ## extract 100,000 pictures and see that memory stays flat (some minutes)
+	$(BIN)/python tests/flat_memory.py
 
 wheel: setup    ## build the wheel and run the commands from it, outside the checkout
 	sh .ci/check_wheel

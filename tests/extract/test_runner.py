@@ -1,6 +1,7 @@
 """The way from pending pictures to rows: interrupted, sharded and repeated runs give the same bytes."""
 
 import itertools
+import resource
 import shutil
 import threading
 import time
@@ -273,6 +274,19 @@ def test_memory_is_bounded_and_stages_overlap(
     assert max(ahead) == BATCH * runner.BATCHES_AHEAD
     assert len(threads) == 3
     assert all(name.startswith("decode") for name in threads)
+
+
+def test_memory_stays_flat_over_thousands_of_pictures(tmp_path: Path, corpus: Corpus, backbone: Backbone) -> None:
+    """Kept for good, the pixels of the last 2,000 pictures alone would be 25 MB. `make memory` takes 100,000."""
+    images = tuple(replace(corpus.images[n % COUNT], id=f"{n}.png") for n in range(3000))
+    large = replace(backbone, preprocessing=replace(PREPROCESSING, resize=64, crop=64))
+    used: list[float] = []
+    backbone.network.hook = lambda: used.append(
+        int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    )
+    extract_to(tmp_path / "a.h5", replace(corpus, images=images), large, batch_size=50)
+    assert len(used) == 60
+    assert max(used[20:]) - max(used[10:20]) < 8
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
