@@ -14,7 +14,6 @@ from mrnn.train.checkpoint import TrainedModel
 
 def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
     """Raise EvaluationError unless the cache holds features of the kind the model was trained on."""
-    """Raise EvaluationError unless the cache holds features as the model was trained on."""
     different = matching_settings(trained.features, cache.provenance)
     if different:
         pairs = "; ".join(

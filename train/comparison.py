@@ -113,7 +113,8 @@ def _settings(own: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, 
     settings = dict(own)
     for name in FEATURES_COMPARED:
         value = features.get(name)
-        fields = json.loads(value) if name == "preprocessing" and str(value).startswith("{") else {name: value}
+        of_parts = name == "preprocessing" and isinstance(value, str) and value.startswith("{")
+        fields = json.loads(value) if of_parts else {name: value}
         settings |= {f"features {key}": part for key, part in fields.items()}
     return settings
 

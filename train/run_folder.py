@@ -114,7 +114,7 @@ class RunFolder:
         write_whole(self.path / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
         size = os.fstat(self._metrics.fileno()).st_size
         if size < metrics_bytes:
-            self._report(f"notice: {self.path / METRICS} lacks lines that were there when the checkpoint was written")
+            self.report(f"notice: {self.path / METRICS} lacks lines that were there when the checkpoint was written")
         self._metrics.truncate(min(size, metrics_bytes))
         self._metrics.seek(0, os.SEEK_END)
         if tensorboard:
