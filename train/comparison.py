@@ -113,9 +113,10 @@ def _settings(own: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, 
     settings = dict(own)
     for name in FEATURES_COMPARED:
         value = features.get(name)
-        of_parts = name == "preprocessing" and isinstance(value, str) and value.startswith("{")
-        fields = json.loads(value) if of_parts else {name: value}
-        settings |= {f"features {key}": part for key, part in fields.items()}
+        parts = {name: value}
+        if name == "preprocessing" and isinstance(value, str) and value.startswith("{"):
+            parts = json.loads(value)
+        settings |= {f"features {key}": part for key, part in parts.items()}
     return settings
 
 
