@@ -1,5 +1,6 @@
 """Features from elsewhere become a cache, joined with captions by id."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,38 @@ def test_pickled_arrays_are_not_loaded(tmp_path: Path) -> None:
         read_foreign(tmp_path / "x.npy", count=1)
 
 
+def test_hdf5_that_leads_to_other_files_is_not_followed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["feats"] = FEATURES
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file["feats"] = h5py.ExternalLink("other.h5", "/feats")
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout(shape=FEATURES.shape, dtype=FEATURES.dtype)
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "feats", shape=FEATURES.shape)
+        file.create_virtual_dataset("feats", layout)
+    with h5py.File(tmp_path / "external.h5", "w") as file:
+        file.create_dataset(
+            "feats", FEATURES.shape, FEATURES.dtype, external=[(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)]
+        )
+    for name, says in (("link", "has no 'feats'"), ("virtual", "in another file"), ("external", "in another file")):
+        with pytest.raises(CacheError, match=says):
+            read_foreign(tmp_path / f"{name}.h5", count=3)
+
+
+def test_rows_are_joined_with_another_reader_by_id(tmp_path: Path) -> None:
+    data = tmp_path / "flickr8k"
+    (data / "images").mkdir(parents=True)
+    (data / "captions.txt").write_text("image,caption\nb.jpg,B .\na.jpg,A .\n")
+    np.savez(tmp_path / "x.npz", feats=FEATURES[:2], ids=np.array(["a.jpg", "b.jpg"]))
+    output = tmp_path / "feats.h5"
+    arguments = [str(tmp_path / "x.npz"), "--dataset", "flickr8k", "--root", str(data), "--output", str(output)]
+    result = CliRunner().invoke(import_, arguments)
+    assert result.exit_code == 0, result.output
+    cache = open_cache(output)
+    assert [(image.id, image.sentences) for image in cache.images] == [("b.jpg", ("B .",)), ("a.jpg", ("A .",))]
+    np.testing.assert_array_equal(cache.features, FEATURES[1::-1].astype(np.float16))
+
+
 @given(content=st.binary(max_size=300), magic=st.sampled_from([b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"MATLAB 5"]))
 def test_any_bytes_give_our_own_error(tmp_path_factory: pytest.TempPathFactory, content: bytes, magic: bytes) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "x.bin"
@@ -128,6 +161,7 @@ def test_any_bytes_give_our_own_error(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_neuraltalks_own_features(tmp_path: Path, real_data: Path) -> None:
+    loadmat = pytest.importorskip("scipy.io", reason="the extra analysis is not installed").loadmat
     source = real_data / "neuraltalk-example"
     names = (source / "tasks.txt").read_text().split()
     folder = tmp_path / "data"
@@ -142,3 +176,13 @@ def test_neuraltalks_own_features(tmp_path: Path, real_data: Path) -> None:
     assert cache.features.shape == (16, 4096)
     assert cache.features.min() >= 0
     assert 0.25 < (cache.features > 0).mean() < 0.33
+    columns = loadmat(source / "vgg_feats.mat")["feats"]
+    rows = {image.id: row for image, row in zip(cache.images, cache.features, strict=True)}
+    for number, name in enumerate(names):
+        np.testing.assert_array_equal(rows[name], columns[:, number].astype(np.float16))
+    digest = hashlib.sha256((source / "vgg_feats.mat").read_bytes()).hexdigest()
+    assert (cache.provenance["backbone"], cache.provenance["weights_sha256"]) == ("imported", digest)
+    (tmp_path / "few.txt").write_text("\n".join(names[:-1]))
+    few = run(tmp_path / "vgg_feats.mat", folder, "--ids", str(tmp_path / "few.txt"))
+    assert few.exit_code == 1
+    assert "the number of images, 15, fits neither axis" in few.stderr
