@@ -16,7 +16,7 @@ from mrnn.evaluate.decode import DecodingConfig
 from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
 from mrnn.evaluate.parts import Parts, only_one
 from mrnn.evaluate.report import render
-from mrnn.evaluate.results import Results, build_metrics, build_report, caption_list
+from mrnn.evaluate.results import Results, best_of, build_metrics, build_report, caption_list
 from mrnn.evaluate.stages import (
     Evaluation,
     decoding_settings,
@@ -117,9 +117,11 @@ def main(
         plain = greedy_config(config)
         results.perplexity = perplexity_stage(evaluation, run="perplexity" in only)
         writing: dict[str, Any] = {"prefix": words, "run": "generation" in only}
-        results.captions = generation_stage(evaluation, config, **writing)
+        results.hypotheses = generation_stage(evaluation, config, **writing)
+        results.captions = best_of(results.hypotheses)
         same = plain == config
-        results.greedy = results.captions if same else generation_stage(evaluation, plain, name="greedy", **writing)
+        greedy = results.hypotheses if same else generation_stage(evaluation, plain, name="greedy", **writing)
+        results.greedy = best_of(greedy)
         results.retrieval = retrieval_stage(
             evaluation,
             pool=pool,

@@ -27,17 +27,20 @@ OTHER_DEFINITIONS = {
     "image_to_sentence_raw": "ranked by log P(w|I) alone",
     "sentence_to_image": "ranked by log P(w|I)",
 }
+ANSWERS = ("answers", "sentence_answers")  # of the retrieval part: for the report, too long for metrics.json
 
 
 @dataclass
 class Results:
     """What was measured; None where it was not asked for and not there from an earlier run.
 
-    captions, greedy : one for each of evaluation.images. The other two are what their stages return.
+    captions, greedy : one for each of evaluation.images. hypotheses : several of each, captions the best of them. The
+    other two are what their stages return.
     """
 
     perplexity: dict[str, Any] | None = None
     captions: list[Caption] | None = None
+    hypotheses: list[list[Caption]] | None = None
     greedy: list[Caption] | None = None
     retrieval: dict[str, Any] | None = None
 
@@ -58,7 +61,7 @@ def build_metrics(evaluation: Evaluation, results: Results, *, settings: dict[st
         scores = _caption_scores(evaluation, results.greedy)
         metrics["greedy"] = {**scores.pop("scores"), **scores}
     if results.retrieval:
-        metrics["retrieval"] = {name: value for name, value in results.retrieval.items() if name != "answers"}
+        metrics["retrieval"] = {name: value for name, value in results.retrieval.items() if name not in ANSWERS}
     chosen = [cache.images[i] for i in evaluation.images]
     in_split = sum(image.split == evaluation.split for image in cache.images)
     return {
@@ -76,6 +79,11 @@ def build_metrics(evaluation: Evaluation, results: Results, *, settings: dict[st
         "dataset": cache.dataset,
         "mrnn": version("mrnn"),
     }
+
+
+def best_of(hypotheses: Sequence[Sequence[Caption]] | None) -> list[Caption] | None:
+    """The first caption of each image."""
+    return None if hypotheses is None else [best for best, *_ in hypotheses]
 
 
 def caption_list(evaluation: Evaluation, captions: Sequence[Caption]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.validation import perplexity
 
 DECODE_IMAGES = 32  # images decoded at a time
-TOP = 5  # sentences kept for each image of the report
+TOP = 5  # answers to each query, and captions of each image, that are kept for the report
 
 
 @dataclass
@@ -85,19 +85,22 @@ def generation_stage(
     prefix: Sequence[str] = (),
     name: str = "captions",
     run: bool = True,
-) -> list[Caption] | None:
-    """The best caption of each image. Finished ones are stored every so often and taken up again."""
+) -> list[list[Caption]] | None:
+    """The captions of each image, best first, TOP of them at most. Finished ones are stored every so often and taken up
+    again; where an earlier version stored them there is only the best.
+    """
     vocabulary, images = evaluation.trained.vocabulary, evaluation.images
     settings = decoding_settings(config, prefix)
     stored = evaluation.parts.load(name, settings) or []
-    captions = [Caption(tuple(words), tuple(logs), complete) for words, logs, complete in stored]
+    captions = [_stored_captions(entry) for entry in stored]
     if len(captions) == len(images) or not run:
         return captions if len(captions) == len(images) else None
     # float64: see mrnn.evaluate.decode; a model of this size pays for it with seconds
     model = deepcopy(evaluation.trained.model).double()
 
     def save() -> None:
-        evaluation.parts.save(name, settings, [(c.words, c.log_probs, c.complete) for c in captions])
+        content = [[(c.words, c.log_probs, c.complete) for c in several] for several in captions]
+        evaluation.parts.save(name, settings, content)
 
     label, saved = "greedy captions" if name == "greedy" else "captions", monotonic()
     with Progress(label, len(images), unit="images", done=len(captions)) as progress:
@@ -105,7 +108,7 @@ def generation_stage(
             batch = images[start : start + DECODE_IMAGES]
             ids = [evaluation.cache.images[i].id for i in batch]
             found = generate(model, evaluation.features[batch], config, ids=ids, prefix=vocabulary.encode(list(prefix)))
-            captions += [best for best, *_ in found]
+            captions += [several[:TOP] for several in found]
             progress.add(len(batch))
             if evaluation.stop.reason or monotonic() - saved > MARK_SECONDS:
                 save()
@@ -113,6 +116,12 @@ def generation_stage(
             evaluation.check_stop()
     save()
     return captions
+
+
+def _stored_captions(entry: list[Any]) -> list[Caption]:
+    """The captions of an image as stored: a list of [words, log_probs, complete], or one of them alone."""
+    several = [entry] if isinstance(entry[-1], bool) else entry
+    return [Caption(tuple(words), tuple(logs), complete) for words, logs, complete in several]
 
 
 def retrieval_stage(
@@ -164,6 +173,7 @@ def retrieval_stage(
     result = {
         **summary,
         "answers": {evaluation.cache.images[i].id: answer for i, answer in zip(images, answers, strict=True)},
+        "sentence_answers": best_images(scores.rows[: len(images)], sentence_rows, texts),
         "images": len(images),
         "sentences": len(sentences),
         "normaliser_images": len(priors),
@@ -207,6 +217,24 @@ def summarise(
         sentences = [[int(number), bool(sentence_images[number] == image)] for number in first]
         answers.append({"rank": int(rank), "sentences": sentences})
     return summary, answers
+
+
+def best_images(scores: np.ndarray, sentence_images: np.ndarray, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """What each sentence finds among the images: (N, S) log P(w|I), (S,) row of its own image, (S,) texts.
+
+    Of each: `sentence`, `image` the row of its own, `rank` of that one, and the rows `images` of the first, best first.
+    Rows count in the order of the retrieval part's `answers`.
+    """
+    ranks = sentence_to_image_ranks(scores, sentence_images)
+    return [
+        {
+            "sentence": texts[number],
+            "image": int(sentence_images[number]),
+            "rank": int(ranks[number]),
+            "images": np.argsort(-scores[:, number], kind="stable")[:TOP].tolist(),
+        }
+        for number in range(len(texts))
+    ]
 
 
 def sample_training_images(cache: FeatureCache, count: int, *, seed: int) -> np.ndarray:

@@ -77,8 +77,20 @@ def test_stopped_captions_go_on_where_they_were(
     resumed = generation_stage(evaluation(world, tmp_path / "parts"), config)
     assert whole is not None
     assert resumed is not None
-    assert [caption.words for caption in resumed] == [caption.words for caption in whole]
+    assert [[c.words for c in several] for several in resumed] == [[c.words for c in several] for several in whole]
     assert resumed[0] == whole[0]
+    assert {len(several) for several in whole} == {2}
+
+
+def test_captions_stored_by_an_earlier_version_are_taken(make_world: World, tmp_path: Path) -> None:
+    world, config = make_world(), DecodingConfig(beam=2)
+    here = evaluation(world, tmp_path)
+    found = generation_stage(here, config)
+    assert found is not None
+    settings = stages.decoding_settings(config, ())
+    old = [(best.words, best.log_probs, best.complete) for best, *_ in found]
+    here.parts.save("captions", settings, old)
+    assert generation_stage(here, config) == [[best] for best, *_ in found]
 
 
 def test_other_settings_do_not_take_up_foreign_work(make_world: World, tmp_path: Path) -> None:
@@ -109,6 +121,25 @@ def test_retrieval_counts_and_answers(make_world: World, tmp_path: Path) -> None
         assert all(text in image.sentences for text, right in answer["sentences"] if right)
         if answer["rank"] <= len(rights) and "best_of_ties" not in result:
             assert rights.index(True) + 1 == answer["rank"]
+
+
+def test_every_sentence_finds_images(make_world: World, tmp_path: Path) -> None:
+    world = make_world()
+    cache = open_cache(world[1])
+    result = retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL)
+    assert result is not None
+    scores, ids = np.load(tmp_path / "parts" / "scores.npy")[:10], list(result["answers"])
+    own = {image.id: image.sentences for image in cache.images}
+    assert len(result["sentence_answers"]) == result["sentences"]
+    for number, answer in enumerate(result["sentence_answers"]):
+        assert answer["sentence"] in own[ids[answer["image"]]]
+        found = scores[answer["images"], number]
+        assert len(found) == 5
+        assert found.tolist() == sorted(scores[:, number], reverse=True)[:5]
+        right = scores[answer["image"], number]
+        assert answer["rank"] == (scores[:, number] >= right).sum()
+    hits = np.mean([answer["rank"] <= 5 for answer in result["sentence_answers"]])
+    assert 100 * hits == pytest.approx(result["sentence_to_image"]["R@5"])
 
 
 def test_summarise_divides_by_the_mean_over_training_images() -> None:
