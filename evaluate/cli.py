@@ -15,8 +15,9 @@ from mrnn.data.stopping import stop_on_signals
 from mrnn.evaluate.decode import DecodingConfig
 from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
 from mrnn.evaluate.parts import Parts, only_one
-from mrnn.evaluate.report import render
-from mrnn.evaluate.results import Results, best_of, build_metrics, build_report, caption_list
+from mrnn.evaluate.report.evaluation import Pictures, evaluation_page
+from mrnn.evaluate.report.page import render
+from mrnn.evaluate.results import Results, best_of, build_metrics, caption_list
 from mrnn.evaluate.stages import (
     Evaluation,
     decoding_settings,
@@ -117,10 +118,10 @@ def main(
         plain = greedy_config(config)
         results.perplexity = perplexity_stage(evaluation, run="perplexity" in only)
         writing: dict[str, Any] = {"prefix": words, "run": "generation" in only}
-        results.hypotheses = generation_stage(evaluation, config, **writing)
-        results.captions = best_of(results.hypotheses)
+        results.beams = generation_stage(evaluation, config, **writing)
+        results.captions = best_of(results.beams)
         same = plain == config
-        greedy = results.hypotheses if same else generation_stage(evaluation, plain, name="greedy", **writing)
+        greedy = results.beams if same else generation_stage(evaluation, plain, name="greedy", **writing)
         results.greedy = best_of(greedy)
         results.retrieval = retrieval_stage(
             evaluation,
@@ -141,13 +142,12 @@ def main(
                 "step": trained.progress.get("step"),
             },
         }
-        metrics = build_metrics(evaluation, results, settings=described)
+        metrics, scores = build_metrics(evaluation, results, settings=described)
         write_json(output / "metrics.json", metrics)
         if results.captions is not None:
             write_json(output / "captions.json", caption_list(evaluation, results.captions))
-        page = build_report(
-            evaluation, results, metrics, pictures=images or cache.root, pictures_named=images is not None
-        )
+        pictures = Pictures(images or cache.root, named=images is not None)
+        page = evaluation_page(evaluation, results, metrics, scores=scores, pictures=pictures)
         write_whole(output / "report.html", render(page).encode())
     click.echo(summary(metrics))
     click.echo(f"report: {output / 'report.html'}")

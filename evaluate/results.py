@@ -1,19 +1,15 @@
-"""From what the stages measured to the files people and programs read: metrics.json, captions.json, report.html."""
+"""From what the stages measured to the files that programs read: metrics.json and captions.json."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mrnn.data.captions import relative_path
-from mrnn.data.errors import CorpusError
+from mrnn.data.captions import Image
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate import report
 from mrnn.evaluate.decode import Caption
-from mrnn.evaluate.loss_curve import loss_curve, read_log
 from mrnn.evaluate.metrics.captions import DEFINITIONS, score_captions
 from mrnn.evaluate.stages import Evaluation
 
@@ -34,21 +30,27 @@ ANSWERS = ("answers", "sentence_answers")  # of the retrieval part: for the repo
 class Results:
     """What was measured; None where it was not asked for and not there from an earlier run.
 
-    captions, greedy : one for each of evaluation.images. hypotheses : several of each, captions the best of them. The
+    captions, greedy : one for each of evaluation.images. beams : several of each, captions the best of them. The
     other two are what their stages return.
     """
 
     perplexity: dict[str, Any] | None = None
     captions: list[Caption] | None = None
-    hypotheses: list[list[Caption]] | None = None
+    beams: list[list[Caption]] | None = None
     greedy: list[Caption] | None = None
     retrieval: dict[str, Any] | None = None
 
 
-def build_metrics(evaluation: Evaluation, results: Results, *, settings: dict[str, Any]) -> dict[str, Any]:
-    """The content of metrics.json. settings : what the numbers depend on beside the model and the cache."""
+def build_metrics(
+    evaluation: Evaluation, results: Results, *, settings: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """The content of metrics.json, and the scores of each image's caption by its id.
+
+    settings : what the numbers depend on beside the model and the cache.
+    """
     trained, cache = evaluation.trained, evaluation.cache
     metrics: dict[str, Any] = {}
+    per_image: dict[str, dict[str, float]] = {}
     if results.perplexity:
         metrics["perplexity"] = results.perplexity["perplexity"]
         metrics["perplexity_known"] = results.perplexity["perplexity_known"]
@@ -56,15 +58,17 @@ def build_metrics(evaluation: Evaluation, results: Results, *, settings: dict[st
     if results.captions is not None:
         scores = _caption_scores(evaluation, results.captions)
         metrics.update(scores.pop("scores"))
+        per_image = scores.pop("per_image")
         metrics["generation"] = scores
     if results.greedy is not None:
         scores = _caption_scores(evaluation, results.greedy)
+        del scores["per_image"]
         metrics["greedy"] = {**scores.pop("scores"), **scores}
     if results.retrieval:
         metrics["retrieval"] = {name: value for name, value in results.retrieval.items() if name not in ANSWERS}
     chosen = [cache.images[i] for i in evaluation.images]
     in_split = sum(image.split == evaluation.split for image in cache.images)
-    return {
+    metrics = {
         **metrics,
         "split": evaluation.split,
         "counts": {
@@ -79,11 +83,12 @@ def build_metrics(evaluation: Evaluation, results: Results, *, settings: dict[st
         "dataset": cache.dataset,
         "mrnn": version("mrnn"),
     }
+    return metrics, per_image
 
 
-def best_of(hypotheses: Sequence[Sequence[Caption]] | None) -> list[Caption] | None:
+def best_of(beams: Sequence[Sequence[Caption]] | None) -> list[Caption] | None:
     """The first caption of each image."""
-    return None if hypotheses is None else [best for best, *_ in hypotheses]
+    return None if beams is None else [best for best, *_ in beams]
 
 
 def caption_list(evaluation: Evaluation, captions: Sequence[Caption]) -> list[dict[str, Any]]:
@@ -94,45 +99,7 @@ def caption_list(evaluation: Evaluation, captions: Sequence[Caption]) -> list[di
     ]
 
 
-def build_report(
-    evaluation: Evaluation, results: Results, metrics: dict[str, Any], *, pictures: Path, pictures_named: bool
-) -> report.Report:
-    """What the report shows. pictures : the folder that image paths are relative to; pictures_named : by the user."""
-    trained, cache = evaluation.trained, evaluation.cache
-    shown = report.evenly(len(evaluation.images), report.GALLERY)
-    cards = [_card(evaluation, results, number, pictures) for number in shown]
-    found = sum(bool(card.picture) for card in cards)
-    notes = [
-        f"{trained.name}, epoch {trained.progress.get('epoch', '?')}, vocabulary {len(trained.vocabulary):,}; "
-        f"{len(evaluation.images):,} images of the split “{evaluation.split}” with features of "
-        f"{cache.provenance.get('backbone', '?')} {cache.provenance.get('layer', '')}."
-    ]
-    if str(cache.provenance.get("weights", "")).startswith("random:"):
-        notes.append(
-            "The backbone has random weights, not trained ones: the numbers show that things run, not how well."
-        )
-    if len(shown) < len(evaluation.images):
-        notes.append(f"Shown are {len(shown)} of the {len(evaluation.images):,} images, evenly spaced.")
-    if found < len(cards):
-        where = (
-            pictures if pictures_named else f"{pictures} (the folder they were extracted from; --images names another)"
-        )
-        missing = "none of the pictures was" if not found else f"{len(cards) - found} of {len(cards)} pictures were not"
-        notes.append(f"Text only where a picture should be: {missing} found below {where}.")
-    settings: dict[str, Any] = {
-        name: metrics[name] for name in ("checkpoint", "decoding", "seed", "counts", "features", "definitions")
-    }
-    return report.Report(
-        title=f"{cache.dataset} {evaluation.split}: {trained.run.resolve().name}",
-        metrics=metrics,
-        cards=cards,
-        notes=notes,
-        curve=loss_curve(read_log(trained.run / "metrics.jsonl")),
-        settings={**settings, "training": trained.settings, "mrnn": metrics["mrnn"]},
-    )
-
-
-def _images(evaluation: Evaluation) -> list[Any]:
+def _images(evaluation: Evaluation) -> list[Image]:
     return [evaluation.cache.images[i] for i in evaluation.images]
 
 
@@ -150,6 +117,7 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> dict
             candidates[image.id], references[image.id] = said, sentences
     result: dict[str, Any] = {
         "scores": {},
+        "per_image": {},
         "captions": len(captions),
         "scored": len(candidates),
         "cut_at_max_steps": sum(not caption.complete for caption in captions),
@@ -159,24 +127,7 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> dict
     }
     if candidates:
         scores = score_captions(candidates, references)
-        result["scores"] = scores.corpus
+        result["scores"], result["per_image"] = scores.corpus, scores.per_image
         result["ngram_precision"] = list(scores.ngram_precision)
         result["brevity_penalty"] = scores.brevity_penalty
     return result
-
-
-def _card(evaluation: Evaluation, results: Results, number: int, pictures: Path) -> report.Card:
-    image = evaluation.cache.images[evaluation.images[number]]
-    try:
-        picture = report.thumbnail(pictures / relative_path(image.path, where=str(evaluation.cache.path)))
-    except CorpusError:  # a path that leads out of the folder is not followed
-        picture = ""
-    words: list[tuple[str, float]] = []
-    ends = True
-    if results.captions is not None:
-        caption = results.captions[number]
-        words = list(zip(_words(evaluation, [caption])[0], caption.log_probs[: len(caption.words)], strict=True))
-        ends = caption.complete
-    answer = (results.retrieval or {"answers": {}})["answers"].get(image.id, {"sentences": (), "rank": None})
-    retrieved = [(sentence, right) for sentence, right in answer["sentences"]]
-    return report.Card(image.id, picture, image.sentences, words, ends, retrieved, answer["rank"])
