@@ -14,16 +14,17 @@ from mrnn.data.progress import Progress
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.decode import Caption, DecodingConfig, generate
+from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
 from mrnn.evaluate.parts import MARK_SECONDS, Parts, ScoreFile
 from mrnn.evaluate.prefix_tree import build_prefix_tree
 from mrnn.evaluate.ranking import image_to_sentence_ranks, recalls, sentence_to_image_ranks
 from mrnn.evaluate.retrieval import RetrievalScorer, Tiles, log_normaliser, score_images
 from mrnn.train.batches import Features, encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.validation import perplexity
+from mrnn.train.validation import sentence_bits
 
 DECODE_IMAGES = 32  # images decoded at a time
-TOP = 5  # answers to each query, and captions of each image, that are kept for the report
+TOP = 5  # answers to each query that are kept for the report
 
 
 @dataclass
@@ -49,27 +50,33 @@ class Evaluation:
             raise self.stop.stopped(f"what is finished lies in {self.parts.folder}")
 
 
-def perplexity_stage(evaluation: Evaluation, *, run: bool = True) -> dict[str, Any] | None:
-    """Perplexity of the split's sentences under their images, as `mrnn.train.validation` defines it.
+def perplexity_stage(evaluation: Evaluation, split: str | None = None, *, run: bool = True) -> dict[str, Any] | None:
+    """Perplexity of a split's sentences under their images, in all and by caption length.
 
+    split : None for the one that is evaluated, whose result also has the bits of each image. None is returned for a
+    split without a sentence to measure.
     Of every stage: run=False returns what an earlier run finished, or None.
     """
-    stored: dict[str, Any] | None = evaluation.parts.load("perplexity", {})
-    if stored is None and run:
-        trained = evaluation.trained
-        sentences = sentences_of(evaluation.cache, evaluation.split, trained.vocabulary)
-        measured = perplexity(trained.model, sentences, evaluation.features)
-        stored = {
-            "perplexity": measured.perplexity,
-            "perplexity_known": measured.perplexity_known,
-            "bits_per_word": measured.bits,
-            "words_and_ends": measured.tokens,
-            "unknown_words": measured.unknown,
-            "sentences": len(sentences),
-            "sentences_without_words": sentences.skipped,
-        }
-        evaluation.parts.save("perplexity", {}, stored)
-        evaluation.check_stop()
+    split = split or evaluation.split
+    stored: dict[str, Any] | None = evaluation.parts.load(f"perplexity-{split}", {})
+    if stored is not None or not run:
+        return stored
+    trained = evaluation.trained
+    sentences = sentences_of(evaluation.cache, split, trained.vocabulary)
+    if not len(sentences):
+        return None
+    with Progress(f"perplexity, {split}", len(sentences), unit="sentences") as progress:
+
+        def after_batch(count: int) -> None:
+            progress.add(count)
+            evaluation.check_stop()
+
+        bits = sentence_bits(trained.model, sentences, evaluation.features, after_batch=after_batch)
+    stored = {**perplexity_summary(bits, sentences.lengths), "sentences_without_words": sentences.skipped}
+    if split == evaluation.split:
+        ids = [evaluation.cache.images[i].id for i in sentences.image]
+        stored["per_image"] = perplexity_per_image(bits, ids)
+    evaluation.parts.save(f"perplexity-{split}", {}, stored)
     return stored
 
 
@@ -86,21 +93,21 @@ def generation_stage(
     name: str = "captions",
     run: bool = True,
 ) -> list[list[Caption]] | None:
-    """The captions of each image, best first, TOP of them at most. Finished ones are stored every so often and taken up
-    again; where an earlier version stored them there is only the best.
+    """The captions of each image that its beam ended with, best first.
+
+    Finished ones are stored every so often and taken up again.
     """
     vocabulary, images = evaluation.trained.vocabulary, evaluation.images
-    settings = decoding_settings(config, prefix)
+    settings = {**decoding_settings(config, prefix), "kept": config.beam}
     stored = evaluation.parts.load(name, settings) or []
-    captions = [_stored_captions(entry) for entry in stored]
+    captions = [[Caption(tuple(words), tuple(logs), complete) for words, logs, complete in each] for each in stored]
     if len(captions) == len(images) or not run:
         return captions if len(captions) == len(images) else None
     # float64: see mrnn.evaluate.decode; a model of this size pays for it with seconds
     model = deepcopy(evaluation.trained.model).double()
 
     def save() -> None:
-        content = [[(c.words, c.log_probs, c.complete) for c in several] for several in captions]
-        evaluation.parts.save(name, settings, content)
+        evaluation.parts.save(name, settings, [[(c.words, c.log_probs, c.complete) for c in each] for each in captions])
 
     label, saved = "greedy captions" if name == "greedy" else "captions", monotonic()
     with Progress(label, len(images), unit="images", done=len(captions)) as progress:
@@ -108,7 +115,7 @@ def generation_stage(
             batch = images[start : start + DECODE_IMAGES]
             ids = [evaluation.cache.images[i].id for i in batch]
             found = generate(model, evaluation.features[batch], config, ids=ids, prefix=vocabulary.encode(list(prefix)))
-            captions += [several[:TOP] for several in found]
+            captions += found
             progress.add(len(batch))
             if evaluation.stop.reason or monotonic() - saved > MARK_SECONDS:
                 save()
@@ -116,12 +123,6 @@ def generation_stage(
             evaluation.check_stop()
     save()
     return captions
-
-
-def _stored_captions(entry: list[Any]) -> list[Caption]:
-    """The captions of an image as stored: a list of [words, log_probs, complete], or one of them alone."""
-    several = [entry] if isinstance(entry[-1], bool) else entry
-    return [Caption(tuple(words), tuple(logs), complete) for words, logs, complete in several]
 
 
 def retrieval_stage(
@@ -143,7 +144,7 @@ def retrieval_stage(
     images = images[:pool]
     settings = {"images": len(images), "normaliser_images": normaliser_images, "seed": seed}
     stored: dict[str, Any] | None = evaluation.parts.load("retrieval", settings)
-    if stored is not None or not run:
+    if not run or (stored is not None and "sentence_answers" in stored):  # those of older versions are without
         return stored
     if not len(images):
         raise EvaluationError(f"the split {evaluation.split!r} has no image with a sentence to retrieve")
@@ -173,7 +174,9 @@ def retrieval_stage(
     result = {
         **summary,
         "answers": {evaluation.cache.images[i].id: answer for i, answer in zip(images, answers, strict=True)},
-        "sentence_answers": best_images(scores.rows[: len(images)], sentence_rows, texts),
+        "sentence_answers": best_images(
+            scores.rows[: len(images)], sentence_rows, texts, [evaluation.cache.images[i].id for i in images]
+        ),
         "images": len(images),
         "sentences": len(sentences),
         "normaliser_images": len(priors),
@@ -191,13 +194,14 @@ def summarise(
 
     In the summary image_to_sentence ranks by log P(w|I) - log P(w), image_to_sentence_raw by log P(w|I) alone; with
     J = 0 both are raw. Where there are ties, `best_of_ties` holds the same numbers with ties broken in our favour.
+    `ranks` holds the rank of every query, by image or by sentence, ties against us.
     Also returned, for each image: `rank` of its first right sentence, and the first `sentences` as [number, right].
     """
     normalised = scores
     if len(prior_scores):
         normalised = np.subtract(scores, log_normaliser(prior_scores), out=np.empty_like(scores), casting="same_kind")
     summary: dict[str, Any] = {}
-    best_of_ties = {}
+    best_of_ties, ranks = {}, {}
     for name, matrix, ranks_of in (
         ("image_to_sentence", normalised, image_to_sentence_ranks),
         ("sentence_to_image", scores, sentence_to_image_ranks),
@@ -205,10 +209,12 @@ def summarise(
     ):
         worst, best = (ranks_of(matrix, sentence_images, ties=ties) for ties in ("worst", "best"))
         summary[name] = recalls(worst).to_json()
+        ranks[name] = worst.tolist()
         if (best != worst).any():
             best_of_ties[name] = recalls(best).to_json()
     if best_of_ties:
         summary["best_of_ties"] = best_of_ties
+    summary["ranks"] = ranks
     answers = []
     for image, (row, rank) in enumerate(
         zip(normalised, image_to_sentence_ranks(normalised, sentence_images), strict=True)
@@ -219,19 +225,20 @@ def summarise(
     return summary, answers
 
 
-def best_images(scores: np.ndarray, sentence_images: np.ndarray, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """What each sentence finds among the images: (N, S) log P(w|I), (S,) row of its own image, (S,) texts.
+def best_images(
+    scores: np.ndarray, sentence_images: np.ndarray, texts: Sequence[str], ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What each sentence finds among the images: (N, S) log P(w|I), (S,) row of its own image, S texts, N ids.
 
-    Of each: `sentence`, `image` the row of its own, `rank` of that one, and the rows `images` of the first, best first.
-    Rows count in the order of the retrieval part's `answers`.
+    Of each: `sentence`, `image` the id of its own, `rank` of that one, and the ids `images` of the first, best first.
     """
     ranks = sentence_to_image_ranks(scores, sentence_images)
     return [
         {
             "sentence": texts[number],
-            "image": int(sentence_images[number]),
+            "image": ids[sentence_images[number]],
             "rank": int(ranks[number]),
-            "images": np.argsort(-scores[:, number], kind="stable")[:TOP].tolist(),
+            "images": [ids[row] for row in np.argsort(-scores[:, number], kind="stable")[:TOP]],
         }
         for number in range(len(texts))
     ]

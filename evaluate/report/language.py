@@ -67,7 +67,8 @@ def language_section(language: Language) -> str:
         "words of the references that the model does not know": _share(
             language.unknown.total(), language.people.total()
         ),
-        "words of a caption, mean": f"{_mean(language.our_lengths):.1f} (references {_mean(language.people_lengths):.1f})",
+        "words of a caption, mean": f"{_mean(language.our_lengths):.1f} "
+        f"(references {_mean(language.people_lengths):.1f})",
     }
     rows = "".join(f"<tr><th scope=row>{name}</th><td>{value}</td></tr>" for name, value in facts.items() if value)
     lengths = range(
@@ -82,7 +83,7 @@ def language_section(language: Language) -> str:
         axis="words of a sentence",
     )
     return (
-        f'<div class="wide"><table>{rows}</table></div><h3>Length</h3>{chart}'
+        f'<div class="pair"><div class="wide"><table>{rows}</table></div><div>{chart}</div></div>'
         f'<h3>Words said too often and too rarely</h3><p class="small">Uses per 1,000 words; the words whose rates '
         f'differ most.</p><div class="pair">{_rates(language, too_often=True)}{_rates(language, too_often=False)}</div>'
         + (_unknown(language.unknown) if language.unknown else "")

@@ -96,8 +96,8 @@ def gallery(page: Page) -> str:
     return section(
         "Images",
         f'{EXPLANATION if explained else ""}<form class="tools" id="tools" role="search">'
-        '<label class="grow">Search <input type="search" id="search" placeholder="words in captions, references, names">'
-        '</label><label>Sort by <select id="sort"></select></label>'
+        '<label class="grow">Search <input type="search" id="search" '
+        'placeholder="words in captions, references, names"></label><label>Sort by <select id="sort"></select></label>'
         '<label>Order <select id="order"><option value="down">highest first</option>'
         '<option value="up">lowest first</option></select></label>'
         '<fieldset class="range" id="range"><legend>Only values</legend>'
@@ -125,8 +125,8 @@ def _table(values: Mapping[str, Any]) -> str:
 
 EXPLANATION = """<p class="small">Under each word of our caption: its probability in percent, given the picture and the
 words before it. The colour says why: <span class="key up">raised</span> or <span class="key down">lowered</span> by the
-picture, against what the words before it say alone; or, if you choose so, by the words before it, against how frequent the
-word is. The stronger the colour, the greater the factor. Choose a word to read its numbers.</p>"""
+picture, against what the words before it say alone; or, if you choose so, by the words before it, against how frequent
+the word is. The stronger the colour, the greater the factor. Choose a word to read its numbers.</p>"""
 
 COLOURS = "".join(
     f'<label><input type="radio" name="colour" value="{value}"{checked}> {label}</label>'

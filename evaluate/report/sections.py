@@ -69,10 +69,10 @@ def retrieval_table(metrics: Mapping[str, Any]) -> str:
         rows.append(f"<tr><th scope=row>{label}</th>{cells}</tr>")
     if not rows:
         return ""
-    counts = f'<p class="small">{retrieval["images"]:,} images, {retrieval["sentences"]:,} sentences; recalls in percent.</p>'
+    counts = f"{retrieval['images']:,} images, {retrieval['sentences']:,} sentences; recalls in percent."
     return (
         '<h3>Retrieval</h3><div class="wide"><table><thead><tr><th></th><th>R@1</th><th>R@5</th><th>R@10</th>'
-        f"<th>median rank</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>{counts}"
+        f"<th>median rank</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div><p class=small>{counts}</p>"
     )
 
 
@@ -94,8 +94,8 @@ def retrieval_gallery(image_ranks: Sequence[int], sentence_ranks: Sequence[int])
         {DIRECTIONS["image_to_sentence"]: image_ranks, DIRECTIONS["sentence_to_image"]: sentence_ranks}
     )
     by_sentence = (
-        '<h3>Sentence → image</h3><p class="small">What the sentence finds first, best on the left; its own image has a '
-        'green frame, and stands last with its rank where it is not among them.</p><div id="by-sentence"></div>'
+        '<h3>Sentence → image</h3><p class="small">What the sentence finds first, best on the left; its own image has '
+        'a green frame, and stands last with its rank where it is not among them.</p><div id="by-sentence"></div>'
     )
     return section(
         "Retrieval",
@@ -115,6 +115,6 @@ def perplexity_by_length(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     )
     return (
-        "<h3>Perplexity by length</h3><table><thead><tr><th>words</th><th>perplexity</th><th>sentences</th></tr></thead>"
-        f"<tbody>{body}</tbody></table>"
+        "<h3>Perplexity by length of the sentence</h3><table><thead><tr><th>words</th><th>perplexity</th>"
+        f"<th>sentences</th></tr></thead><tbody>{body}</tbody></table>"
     )

@@ -79,7 +79,7 @@ def test_finished_measurements_are_kept(make_world: World, monkeypatch: pytest.M
     def forbidden(*arguments: object, **options: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("mrnn.evaluate.stages.perplexity", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.stages.sentence_bits", forbidden)
     monkeypatch.setattr("mrnn.evaluate.stages.RetrievalScorer", forbidden)
     assert run(world, "--only", "generation").exit_code == 0
     after = results(world)

@@ -1,18 +1,49 @@
-"""Small copies of pictures that travel inside a page, within a budget of bytes for all of them."""
+"""Where the pictures lie, and small copies of them that travel inside a page, within a budget of bytes for all."""
 
 import base64
 import io
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
+
+from mrnn.data.captions import relative_path
+from mrnn.data.errors import CorpusError
+from mrnn.evaluate.report.cards import Card
 
 MAX_PIXELS = 100_000_000
 BUDGET = 5_000_000  # bytes of all pictures of a page; base64 makes them a third longer
 # Pixels of the longer side and WebP quality, the best first. 1,000 photographs get 192 pixels or so.
 STEPS = ((320, 75), (256, 65), (224, 60), (224, 45), (192, 50), (160, 45), (128, 40), (96, 35), (64, 30))
 SAMPLE = 24  # pictures by which the step is chosen
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where pictures lie: the folder that the paths of images are relative to, and whether the user named it."""
+
+    folder: Path
+    named: bool = False
+
+    def file(self, path: str) -> Path | None:
+        """The file of an image's path as the data set has it; None for one that leads out of the folder."""
+        try:
+            return self.folder / relative_path(path, where="the data set")
+        except CorpusError:
+            return None
+
+    def missing(self, cards: Sequence[Card]) -> list[str]:
+        """A sentence about cards without a picture, where there are any."""
+        found = sum(bool(card.picture) for card in cards)
+        if found == len(cards):
+            return []
+        where = str(self.folder)
+        if not self.named:
+            where += " (the folder they were extracted from; --images names another)"
+        missing = "none of the pictures was" if not found else f"{len(cards) - found} of {len(cards)} pictures were not"
+        return [f"Text only where a picture should be: {missing} found below {where}."]
 
 
 def thumbnails(paths: Sequence[Path | None], *, budget: int = BUDGET) -> list[str]:
