@@ -103,7 +103,7 @@ def recall_curves(records: Sequence[Record]) -> Draw | None:
         axes.plot(chance, 100 * chance / images, ":", color="0.5", label="sentence to image, chance")
         axes.set(xscale="log", xlabel="K", ylabel="recall at K (%)", ylim=(0, 100), xlim=(1, last))
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.get_figure().legend(loc="outside upper center", ncols=2, frameon=False)
+        axes.figure.legend(loc="outside upper center", ncols=2, frameon=False)
 
     return draw
 
