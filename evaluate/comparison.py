@@ -158,7 +158,7 @@ def _largest(pairs: Sequence[tuple[Record, Record]], measure: str, count: int) -
         if group in first and group in second:
             a, b = value(first), value(second)
             gap = abs(np.log(a / b)) if measure == "rank" else abs(a - b)
-            said = (str(record.get("caption", "")) for record in (first, second))
-            found.append((gap, Example(first["image_id"], a, b, *said, tuple(first["references"]))))
+            said, other = (str(record.get("caption", "")) for record in (first, second))
+            found.append((gap, Example(first["image_id"], a, b, said, other, tuple(first["references"]))))
     found.sort(key=lambda pair: -pair[0])
     return [example for gap, example in found[:count] if gap > 0]

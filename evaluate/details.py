@@ -7,7 +7,7 @@ from typing import Any
 def details(metrics: Mapping[str, Any]) -> str:
     """Tables of what metrics.json holds beside the headline numbers; '' where nothing was measured."""
     blocks = [_intervals(metrics), _perplexities(metrics), _bleu(metrics), _diversity(metrics), _endings(metrics)]
-    return "".join("\n".join(lines) + "\n\n" for lines in blocks if lines)
+    return "".join("\n".join(lines) + "\n\n" for lines in blocks if lines)[:-1]
 
 
 def headline(metrics: Mapping[str, Any], name: str) -> float:
@@ -62,7 +62,7 @@ def _diversity(metrics: Mapping[str, Any]) -> list[str]:
     if not sets:
         return []
     columns = ("distinct-1", "distinct-2", "words used", "different", "mean words", "in training")
-    lines = [f"{'diversity':<12}" + "".join(f"{name:>13}" for name in columns)]
+    lines = [f"{'diversity':<12}" + "".join(f"{name:>15}" for name in columns)]
     for name, found in sets.items():
         repeated = "-" if found["in_training"] is None else f"{found['in_training']:.1%}"
         cells = (
@@ -73,7 +73,7 @@ def _diversity(metrics: Mapping[str, Any]) -> list[str]:
             f"{found['mean_words']:.1f}",
             repeated,
         )
-        lines.append(f"{name:<12}" + "".join(f"{cell:>13}" for cell in cells))
+        lines.append(f"{name:<12}" + "".join(f"{cell:>15}" for cell in cells))
     return lines
 
 

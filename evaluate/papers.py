@@ -27,6 +27,7 @@ PAPERS = {  # the paper that a table is in: 1 IAPR TC-12, 2 Flickr generation; 3
     **dict.fromkeys(("T13", "T14", "T15"), "DVSA"),  # arXiv 1412.2306: Table 1, supplement's Table 5, Table 2
 }
 CUMULATIVE, INDIVIDUAL, UNKNOWN = "cumulative", "individual", "not known"
+WIDEST = 30  # characters of the features' column
 GENERATION_COLUMNS = ("PPL", "B-1", "B-2", "B-3", "B-4", "METEOR", "CIDEr")
 RETRIEVAL_COLUMNS = ("R@1", "R@5", "R@10", "med r", "R@1", "R@5", "R@10", "med r")
 
@@ -180,15 +181,13 @@ def _our_retrieval(retrieval: Mapping[str, Any], features: str) -> Row:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str], *, bleu: bool = False) -> list[str]:
-    head = "" if bleu else f"{'':<58}{'image to sentence':>28}    {'sentence to image':>28}"
-    header = f"{'':<28}{'in':<6}{'features':<24}" + _cells(columns) + ("  BLEU" if bleu else "")
-    body = [
-        f"{row.method:<28}{PAPERS.get(row.table, ''):<6}{row.features[:23]:<24}"
-        + _cells(row.values.split())
-        + f"  {row.bleu}".rstrip()
-        for row in rows
-    ]
-    return [line for line in (head, header, *body) if line]
+    lines = [f"{'':<28}{'in':<6}{'features':<{WIDEST}}{_cells(columns)}{'  BLEU' if bleu else ''}"]
+    if not bleu:
+        lines.insert(0, " " * (34 + WIDEST) + f"{'image to sentence':^32}{'sentence to image':^32}")
+    for row in rows:
+        paper, features = PAPERS.get(row.table, ""), row.features[: WIDEST - 1]
+        lines.append(f"{row.method:<28}{paper:<6}{features:<{WIDEST}}{_cells(row.values.split())}  {row.bleu}")
+    return [line.rstrip() for line in lines]
 
 
 def _cells(values: Sequence[str]) -> str:
@@ -197,7 +196,7 @@ def _cells(values: Sequence[str]) -> str:
 
 
 def _differences(metrics: Mapping[str, Any], dataset: str, features: str) -> list[str]:
-    weights = metrics["features"].get("weights", "?")
+    weights = Path(str(metrics["features"].get("weights", "?"))).name
     images = f"{metrics['split']}, {metrics['counts']['images']:,} images"
     dvsa = f"; DVSA: {DVSA_WORDS[dataset]} words seen at least 5 times" if dataset in DVSA_WORDS else ""
     penalty = metrics.get("generation", {}).get("brevity_penalty")

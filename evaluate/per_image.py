@@ -163,7 +163,7 @@ def headline_statistics(records: Sequence[Record], group: str) -> dict[str, Stat
 
 def intervals(records: Sequence[Record], *, generator: np.random.Generator) -> dict[str, tuple[float, float]]:
     """Bootstrap interval of every headline number, each over the images that it was measured on."""
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for group in GROUPS:
         measured = [record for record in records if group in record]
         if measured:

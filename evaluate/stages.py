@@ -23,7 +23,7 @@ from mrnn.train.batches import Features, encode_sentences, sentences_of, tokeniz
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.validation import sentence_bits
 
-DECODE_IMAGES = 32  # images decoded at a time
+DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to be what takes the time
 TOP = 5  # answers to each query that are kept for the report
 
 
@@ -230,15 +230,19 @@ def best_images(
 ) -> list[dict[str, Any]]:
     """What each sentence finds among the images: (N, S) log P(w|I), (S,) row of its own image, S texts, N ids.
 
-    Of each: `sentence`, `image` the id of its own, `rank` of that one, and the ids `images` of the first, best first.
+    Of each: `sentence`, `image_id` of its own, `rank` of that one, and the first `images`, best first, with their
+    `image_id` and whether they are `right`.
     """
     ranks = sentence_to_image_ranks(scores, sentence_images)
     return [
         {
             "sentence": texts[number],
-            "image": ids[sentence_images[number]],
+            "image_id": ids[sentence_images[number]],
             "rank": int(ranks[number]),
-            "images": [ids[row] for row in np.argsort(-scores[:, number], kind="stable")[:TOP]],
+            "images": [
+                {"image_id": ids[row], "right": bool(row == sentence_images[number])}
+                for row in np.argsort(-scores[:, number], kind="stable")[:TOP]
+            ],
         }
         for number in range(len(texts))
     ]

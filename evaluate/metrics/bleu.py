@@ -57,7 +57,7 @@ def count_ngrams(
 ) -> BleuCounts:
     """Counts of every candidate in order; all sentences as words, at least one reference each."""
     shape = (len(candidates), LONGEST)
-    counts = BleuCounts(np.zeros(shape), np.zeros(shape), np.zeros(shape[0]), np.zeros(shape[0]))
+    counts = BleuCounts(*(np.zeros(size, dtype=np.int64) for size in (shape, shape, shape[0], shape[0])))
     for row, (image, words) in enumerate(candidates.items()):
         counts.words[row] = len(words)
         counts.reference_words[row] = min((abs(len(r) - len(words)), len(r)) for r in references[image])[1]

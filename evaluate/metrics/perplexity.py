@@ -45,9 +45,8 @@ def perplexity_by_length(bits: SentenceBits, lengths: np.ndarray) -> list[dict[s
 def perplexity_per_image(bits: SentenceBits, images: Sequence[str]) -> dict[str, dict[str, float]]:
     """The sums over each image's sentences; images : (S,) the image id of each sentence."""
     ids, place = np.unique(np.asarray(images, dtype=object), return_inverse=True)
-    columns = {
-        name: np.bincount(place, getattr(bits, name)).tolist() for name in ("bits", "known_bits", "targets", "unknown")
-    }
-    return {
-        image: {name: float(values[row]) for name, values in columns.items()} for row, image in enumerate(ids.tolist())
-    }
+    sums = {name: np.bincount(place, getattr(bits, name)) for name in ("bits", "known_bits", "targets", "unknown")}
+    for name in ("targets", "unknown"):
+        sums[name] = sums[name].astype(np.int64)
+    rows = zip(*(values.tolist() for values in sums.values()), strict=True)
+    return {image: dict(zip(sums, row, strict=True)) for image, row in zip(ids.tolist(), rows, strict=True)}

@@ -143,7 +143,12 @@ def _questions(cards: Sequence[Card], asked: Sequence[Mapping[str, Any]]) -> lis
     """Sentences that asked for images: ids become numbers of cards."""
     number = {card.image_id: place for place, card in enumerate(cards)}
     return [
-        Question(answer["sentence"], number[answer["image"]], answer["rank"], [number[i] for i in answer["images"]])
+        Question(
+            answer["sentence"],
+            number[answer["image_id"]],
+            answer["rank"],
+            [number[image["image_id"]] for image in answer["images"]],
+        )
         for answer in asked
     ]
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Picture
 
 from mrnn.data.cache import open_cache
+from mrnn.data.tokenize import tokenize
 from mrnn.evaluate import cli
 from mrnn.evaluate.cli import main
+from mrnn.evaluate.decode import DecodingConfig, generate
 from mrnn.evaluate.metrics.captions import score_captions
 from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
@@ -164,6 +167,81 @@ def test_sampling_and_prefix(make_world: World) -> None:
     assert run(world, "--only", "generation", "--sample", "--seed", "4", "--prefix", "A cat").exit_code == 0
     assert results(world, "captions.json") != first
     assert results(world)["decoding"]["beam"] == 1
+
+
+def test_n_best_of_the_beam(make_world: World) -> None:
+    world = make_world()
+    assert run(world, "--only", "generation", "--beam", "4").exit_code == 0
+    assert not (world[0] / "evaluation-test" / "nbest.json").exists()
+    assert run(world, "--only", "generation", "--beam", "4", "--n-best", "3").exit_code == 0
+    trained, cache = load_trained(world[0]), open_cache(world[1])
+    listed, captions = results(world, "nbest.json"), results(world, "captions.json")
+    assert len(listed) == 10
+    for number, best, written in zip(cache.done("test"), listed, captions, strict=True):
+        feature = Features(cache)[np.array([number])]
+        expected = generate(trained.model.double(), feature, DecodingConfig(beam=4))[0][:3]
+        assert best["image_id"] == written["image_id"]
+        assert best["captions"][0]["caption"] == written["caption"]
+        found = [(each["caption"].split(), each["complete"]) for each in best["captions"]]
+        assert found == [(trained.vocabulary.decode(caption.words), caption.complete) for caption in expected]
+        np.testing.assert_allclose(
+            [each["log_prob"] for each in best["captions"]], [caption.log_prob for caption in expected], rtol=1e-9
+        )
+    refused = run(world, "--n-best", "3", "--beam", "2")
+    assert refused.exit_code == 2
+    assert "--n-best 3 needs a beam at least as wide" in refused.output
+
+
+def test_captions_that_do_not_end_are_flagged_counted_and_said(make_world: World) -> None:
+    world = make_world(end=-50.0)
+    done = run(world, "--only", "generation", "--beam", "2", "--max-steps", "4")
+    assert "captions: 0 of 10 ended by themselves, 10 were cut at --max-steps, 0 empty" in done.output
+    assert results(world)["generation"]["cut_at_max_steps"] == results(world)["greedy"]["cut_at_max_steps"] == 10
+    lines = (world[0] / "evaluation-test" / "per_image.jsonl").read_text().splitlines()
+    assert [json.loads(line)["complete"] for line in lines] == [False] * 10
+
+
+def test_perplexity_of_every_split_both_kinds_of_bleu_and_diversity(make_world: World) -> None:
+    world = make_world()
+    done = run(world, "--only", "perplexity,generation", "--beam", "2")
+    metrics, trained, cache = results(world), load_trained(world[0]), open_cache(world[1])
+    assert list(metrics["perplexity_splits"]) == ["test", "train", "val"]
+    for split, found in metrics["perplexity_splits"].items():
+        expected = perplexity(trained.model, sentences_of(cache, split, trained.vocabulary), Features(cache))
+        assert found["perplexity"] == pytest.approx(expected.perplexity)
+        assert found["perplexity_known"] == pytest.approx(expected.perplexity_known)
+        assert sum(row["sentences"] for row in found["by_length"]) == found["sentences"]
+        assert "per_image" not in found
+        assert f"{found['perplexity']:.2f}" in done.output
+    generation = metrics["generation"]
+    precision, penalty = np.array(generation["ngram_precision"]), generation["brevity_penalty"]
+    assert generation["ngram_precision_with_penalty"] == pytest.approx(precision * penalty)
+    assert metrics["Bleu_2"] == pytest.approx(penalty * np.sqrt(precision[0] * precision[1]), abs=1e-6)
+    for words in (
+        "individual n-gram precision",
+        "cumulative, with brevity penalty",
+        f"x brevity penalty {penalty:.3f}",
+    ):
+        assert words in done.output
+    assert metrics["diversity"].keys() == {"captions", "greedy", "people"}
+    training = {" ".join(tokenize(s)) for i in cache.done("train") for s in cache.images[i].sentences}
+    said = [caption["caption"] for caption in results(world, "captions.json")]
+    assert metrics["diversity"]["captions"]["in_training"] == np.mean([caption in training for caption in said])
+    assert metrics["diversity"]["captions"]["vocabulary_used"] == len({word for each in said for word in each.split()})
+    assert {"intervals", "by_length", "distinct_n", "ngram_precision_with_penalty"} <= metrics["definitions"].keys()
+
+    assert run(world, "--only", "perplexity", "--perplexity-splits", "val", "--overwrite").exit_code == 0
+    assert list(results(world)["perplexity_splits"]) == ["test", "val"]
+    assert run(world, "--only", "perplexity", "--perplexity-splits", "tset").exit_code == 2
+
+
+def test_a_known_data_set_ends_with_the_papers_table(make_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    assert "in the papers" not in run(world).output, "an invented data set"
+    monkeypatch.setattr(cli, "papers_data_set", lambda dataset, root: "flickr8k")
+    done = run(world)
+    assert done.output.index("sentence_to_image  ") < done.output.index("flickr8k in the papers, and this run")
+    assert "> this run, 10 x " in done.output
 
 
 def test_help_ends_with_an_example() -> None:

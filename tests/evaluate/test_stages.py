@@ -63,6 +63,26 @@ def test_stopped_retrieval_goes_on_where_it_was(
     assert first.tobytes() == second.tobytes()
 
 
+def test_retrieval_of_an_older_version_gets_its_ranks_without_scoring(
+    make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    whole = retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL)
+    assert whole is not None
+    assert len(whole["ranks"]["image_to_sentence"]) == whole["images"] == 10
+    assert len(whole["ranks"]["sentence_to_image"]) == whole["sentences"]
+    recall = 100 * np.mean(np.array(whole["ranks"]["sentence_to_image"]) <= 5)
+    assert whole["sentence_to_image"]["R@5"] == pytest.approx(recall)
+    parts = evaluation(world, tmp_path).parts
+    settings = {"images": 10, "normaliser_images": 6, "seed": 0}
+    assert parts.load("retrieval", settings) == whole
+    old = {name: value for name, value in whole.items() if name != "ranks"}
+    parts.save("retrieval", settings, old)
+    monkeypatch.setattr(RetrievalScorer, "score", lambda self, feature: pytest.fail("scored again"))
+    assert retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL, run=False) == old
+    assert retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL) == whole
+
+
 def test_stopped_captions_go_on_where_they_were(
     make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,11 +145,12 @@ def test_every_sentence_finds_images(make_world: World, tmp_path: Path) -> None:
     own = {image.id: image.sentences for image in cache.images}
     assert len(result["sentence_answers"]) == result["sentences"]
     for number, answer in enumerate(result["sentence_answers"]):
-        assert answer["sentence"] in own[answer["image"]]
-        found = scores[[ids.index(image) for image in answer["images"]], number]
+        assert answer["sentence"] in own[answer["image_id"]]
+        found = scores[[ids.index(image["image_id"]) for image in answer["images"]], number]
         assert len(found) == 5
         assert found.tolist() == sorted(scores[:, number], reverse=True)[:5]
-        right = scores[ids.index(answer["image"]), number]
+        right = scores[ids.index(answer["image_id"]), number]
+        assert all(image["right"] == (image["image_id"] == answer["image_id"]) for image in answer["images"])
         assert answer["rank"] == (scores[:, number] >= right).sum()
     hits = np.mean([answer["rank"] <= 5 for answer in result["sentence_answers"]])
     assert 100 * hits == pytest.approx(result["sentence_to_image"]["R@5"])

@@ -12,6 +12,7 @@ import numpy as np
 from mrnn.evaluate.report import sections
 from mrnn.evaluate.report.cards import END, Card, Question, Said, Score
 from mrnn.evaluate.report.page import Page, asset, render
+from mrnn.evaluate.report.pictures import BUDGET
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;<!--"
 
@@ -86,6 +87,27 @@ def test_nothing_is_loaded_and_only_our_script_may_run() -> None:
     assert f"<script>{asset('script.js')}</script>" in page
     assert "url(" not in page
     assert "innerHTML" not in asset("script.js")
+
+
+def test_a_thousand_images_stay_below_ten_megabytes() -> None:
+    sentence = "A man in a blue shirt is standing on a ladder cleaning a window ."
+    said = Said(["word"] * 12, np.full((12, 3), -1.2345), [(sentence, -12.34)] * 4)
+    scores = [Score(name, name) for name in "abcdefgh"]
+    cards = [
+        Card(
+            f"{number:010d}.jpg",
+            "",
+            [sentence] * 5,
+            [said],
+            dict.fromkeys("abcdefgh", 1.2345),
+            [(sentence, True)] * 5,
+            9,
+        )
+        for number in range(1000)
+    ]
+    questions = [Question(sentence, 500, 123, [501, 502, 503, 504, 505])] * 5000
+    page = render(Page("t", cards, scores=scores, questions=questions))
+    assert len(page.encode()) + 4 / 3 * BUDGET < 10e6
 
 
 def test_numbers_have_their_intervals() -> None:
