@@ -15,13 +15,17 @@ from mrnn.data.files import write_whole
 from mrnn.data.stopping import stop_on_signals
 from mrnn.evaluate.decode import Caption, DecodingConfig
 from mrnn.evaluate.details import details
+from mrnn.evaluate.figures import check_matplotlib, save_figures
 from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
+from mrnn.evaluate.loss_curve import read_log
 from mrnn.evaluate.papers import papers_data_set, papers_table
 from mrnn.evaluate.parts import Parts, only_one
 from mrnn.evaluate.per_image import FILE as RECORDS
 from mrnn.evaluate.per_image import write_records
-from mrnn.evaluate.report import render
-from mrnn.evaluate.results import Results, best_list, build_metrics, build_report, caption_list
+from mrnn.evaluate.report.evaluation import evaluation_page
+from mrnn.evaluate.report.page import render
+from mrnn.evaluate.report.pictures import Pictures
+from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
 from mrnn.evaluate.stages import (
     Evaluation,
     decoding_settings,
@@ -33,6 +37,7 @@ from mrnn.evaluate.stages import (
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.prepare import pick_device
+from mrnn.train.run_folder import METRICS
 
 STAGES = ("perplexity", "generation", "retrieval")
 DECODING = DecodingConfig()
@@ -91,6 +96,7 @@ def some_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, s
     "--normaliser-images", type=click.IntRange(min=0), default=1000, show_default=True, help="Training images for P(w)."
 )
 @click.option("--seed", default=0, show_default=True, help="Of P(w)'s images, --sample, the intervals.")
+@click.option("--figures", is_flag=True, help="Draw figures for papers, PNG and SVG, into figures/ of the output.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: as extracted]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 for torch's choice.")
@@ -109,6 +115,7 @@ def main(
     prefix: str,
     pool: int | None,
     normaliser_images: int,
+    figures: bool,
     images: Path | None,
     device: str,
     threads: int,
@@ -120,6 +127,8 @@ def main(
     config = decoding_config(**decoding)
     if n_best and n_best > config.beam:
         raise click.UsageError(f"--n-best {n_best} needs a beam at least as wide, not --beam {config.beam}")
+    if figures:
+        check_matplotlib()
     if threads:
         torch.set_num_threads(threads)
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
@@ -172,14 +181,17 @@ def main(
             write_json(output / "captions.json", caption_list(evaluation, results.captions))
         if results.beams is not None and n_best:
             write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
-        page = build_report(
-            evaluation, results, metrics, pictures=images or cache.root, pictures_named=images is not None
-        )
+        pictures = Pictures(images or cache.root, named=images is not None)
+        page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)
         write_whole(output / "report.html", render(page).encode())
+        if figures:
+            save_figures(output / "figures", log=read_log(trained.run / METRICS), metrics=metrics, records=records)
     click.echo(details(metrics))
     click.echo(summary(metrics))
     if papers := papers_data_set(cache.dataset, cache.root):
         click.echo(f"\n{papers_table(metrics, papers)}\n")
+    if figures:
+        click.echo(f"figures: {output / 'figures'}")
     click.echo(f"report: {output / 'report.html'}")
 
 

@@ -9,8 +9,12 @@ import click
 import torch
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, debug_option, one_line_errors
+from mrnn.data.files import write_whole
 from mrnn.evaluate.decode import Caption, DecodingConfig, generate
 from mrnn.evaluate.fit import known_prefix
+from mrnn.evaluate.report.captioned import captioned_page
+from mrnn.evaluate.report.page import render
+from mrnn.evaluate.stages import decoding_settings
 from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.checkpoint import TrainedModel, load_trained
@@ -21,8 +25,9 @@ LARGEST_BATCH = 64
 
 EPILOG = """\b
 Example:
-  caption-images --checkpoint runs/feats-mrnn holiday/*.jpg
+  caption-images --checkpoint runs/feats-mrnn --html captions.html holiday/*.jpg
 
+The page of --html shows the pictures with their captions, other captions of the search, and why every word was chosen.
 With --json a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob"}]}. log_prob is the natural
 logarithm of P(caption | image), the sum over all words and the end sign, which stands last among the words as
 "<end>"; a caption that was cut at --max-steps has none.
@@ -40,6 +45,7 @@ Exit code 3: some files are not pictures; they are listed on stderr, the others 
 @click.option("--max-steps", default=DECODING.max_steps, show_default=True, help="Longest caption, END included.")
 @click.option("--prefix", default="", help="Words that every caption begins with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the probability of every word.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page to look at.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that read pictures.")
 @debug_option
@@ -53,6 +59,7 @@ def main(
     max_steps: int,
     prefix: str,
     as_json: bool,
+    html: Path | None,
     device: str,
     workers: int,
 ) -> None:
@@ -72,18 +79,20 @@ def main(
     )
     good = [number for number in range(len(images)) if number not in reasons]
     # float64, so that a caption does not depend on the pictures beside it (mrnn.evaluate.decode)
-    captions = generate(
-        trained.model.double(),
-        torch.from_numpy(as_recorded(trained.features, features[good])),
-        config,
-        prefix=trained.vocabulary.encode(words),
-    )
-    found = [(images[number], best) for number, (best, *_) in zip(good, captions, strict=True)]
+    rows = torch.from_numpy(as_recorded(trained.features, features[good]))
+    captions = generate(trained.model.double(), rows, config, prefix=trained.vocabulary.encode(words))
+    files = [images[number] for number in good]
+    found = [(file, best) for file, (best, *_) in zip(files, captions, strict=True)]
+    if html:
+        settings = {"checkpoint": str(trained.file), "decoding": decoding_settings(config, words)}
+        write_whole(html, render(captioned_page(trained, files, rows, captions, settings=settings)).encode())
     if as_json:
         click.echo(json.dumps([describe(trained, file, best) for file, best in found], indent=1, ensure_ascii=False))
     else:
         for file, best in found:
             click.echo(f"{file}: {' '.join(trained.vocabulary.decode(best.words))}")
+    if html:
+        click.echo(f"page: {html}", err=True)
     for number, reason in sorted(reasons.items()):
         click.echo(f"{images[number]}: {reason}", err=True)
     if reasons:

@@ -11,16 +11,21 @@ import numpy as np
 
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.errors import EvaluationError
+from mrnn.data.files import write_whole
 from mrnn.evaluate.comparison import Comparison, compare
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
 from mrnn.evaluate.per_image import FILE, read_records
+from mrnn.evaluate.report.comparison import System, comparison_page
+from mrnn.evaluate.report.page import render
+from mrnn.evaluate.report.pictures import Pictures
 
 EPILOG = """\b
 Example:
   evaluate-mrnn --checkpoint runs/feats-mrnn --features feats.h5
   evaluate-mrnn --checkpoint runs/feats-rnn-base --features feats.h5
-  compare-results runs/feats-rnn-base/evaluation-test runs/feats-mrnn/evaluation-test
+  compare-results runs/feats-rnn-base/evaluation-test runs/feats-mrnn/evaluation-test --html comparison.html
 
+With --html also a page with the two side by side, the pictures that differ most first.
 Differences are B - A, over the images in both, each with what 95 % of the paired bootstrap's resamples lie between and
 a two-sided p value of its sign (not corrected for the number of rows)."""
 
@@ -36,9 +41,13 @@ folder_argument = click.Path(path_type=Path)
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--examples", type=click.IntRange(min=0), default=5, show_default=True, help="Images named by measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page to look at.")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures, for --html.")
 @debug_option
 @one_line_errors
-def main(a: Path, b: Path, resamples: int, seed: int, examples: int, as_json: bool) -> None:
+def main(
+    a: Path, b: Path, resamples: int, seed: int, examples: int, as_json: bool, html: Path | None, images: Path | None
+) -> None:
     """Compare the evaluations in the folders A and B, both of the same split of the same data set."""
     comparison = compare_folders(a, b, resamples=resamples, seed=seed, examples=examples)
     if as_json:
@@ -47,6 +56,17 @@ def main(a: Path, b: Path, resamples: int, seed: int, examples: int, as_json: bo
     else:
         click.echo(f"A  {a}\nB  {b}")
         click.echo(comparison_text(comparison))
+    if html:
+        systems = [System(name_of(folder), read_records(folder / FILE), read_metrics(folder)) for folder in (a, b)]
+        pictures = Pictures(images or Path(systems[0].metrics.get("pictures", "")), named=images is not None)
+        write_whole(html, render(comparison_page(comparison, *systems, pictures=pictures)).encode())
+        click.echo(f"page: {html}", err=as_json)
+
+
+def name_of(folder: Path) -> str:
+    """A system's name: its run where the evaluation lies in a run folder, else the folder itself."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name.startswith("evaluation-") else folder.name
 
 
 def compare_folders(a: Path, b: Path, *, resamples: int, seed: int, examples: int) -> Comparison:

@@ -3,6 +3,7 @@
 One JSON object a line and image, in the order of the split:
 
     image_id     as in captions.json
+    path         of its picture, below the folder that metrics.json calls "pictures"
     references   the data set's sentences
     caption, log_prob, complete    ours, natural log P(words, END), whether it ended by itself
     perplexity   {bits, known_bits, targets, unknown}: sums over the image's sentences; -log2 P, END counted
@@ -53,6 +54,7 @@ def build_records(
     for number, image in enumerate(images):
         record: Record = {
             "image_id": int(image.id) if integer_ids else image.id,
+            "path": image.path,
             "references": list(image.sentences),
         }
         if captions is not None:

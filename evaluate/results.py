@@ -1,19 +1,15 @@
-"""From what the stages measured to the files people and programs read: metrics.json, captions.json, report.html."""
+"""From what the stages measured to the files that programs read: metrics.json and captions.json."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mrnn.data.captions import Image, relative_path
-from mrnn.data.errors import CorpusError
+from mrnn.data.captions import Image
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate import report
 from mrnn.evaluate.decode import Caption
-from mrnn.evaluate.loss_curve import loss_curve, read_log
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
 from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
 from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
@@ -80,7 +76,7 @@ def build_metrics(
         metrics["greedy"] = {**(greedy.corpus if greedy else {}), **facts}
     metrics |= _diversity(evaluation, results)
     if results.retrieval:
-        metrics["retrieval"] = _without(results.retrieval, "answers", "ranks")
+        metrics["retrieval"] = _without(results.retrieval, "answers", "sentence_answers", "ranks")
     chosen = _images(evaluation)
     said = None if results.captions is None else [" ".join(words) for words in _words(evaluation, results.captions)]
     records = build_records(
@@ -108,6 +104,7 @@ def build_metrics(
         "definitions": {**DEFINITIONS, **OTHER_DEFINITIONS, **DIVERSITY_DEFINITIONS},
         "features": cache.provenance,
         "dataset": cache.dataset,
+        "pictures": str(cache.root),
         "mrnn": version("mrnn"),
     }
     return metrics, records
@@ -133,44 +130,6 @@ def best_list(evaluation: Evaluation, beams: Sequence[Sequence[Caption]], count:
         }
         for image_id, beam in zip(_ids(evaluation), beams, strict=True)
     ]
-
-
-def build_report(
-    evaluation: Evaluation, results: Results, metrics: dict[str, Any], *, pictures: Path, pictures_named: bool
-) -> report.Report:
-    """What the report shows. pictures : the folder that image paths are relative to; pictures_named : by the user."""
-    trained, cache = evaluation.trained, evaluation.cache
-    shown = report.evenly(len(evaluation.images), report.GALLERY)
-    cards = [_card(evaluation, results, number, pictures) for number in shown]
-    found = sum(bool(card.picture) for card in cards)
-    notes = [
-        f"{trained.name}, epoch {trained.progress.get('epoch', '?')}, vocabulary {len(trained.vocabulary):,}; "
-        f"{len(evaluation.images):,} images of the split “{evaluation.split}” with features of "
-        f"{cache.provenance.get('backbone', '?')} {cache.provenance.get('layer', '')}."
-    ]
-    if str(cache.provenance.get("weights", "")).startswith("random:"):
-        notes.append(
-            "The backbone has random weights, not trained ones: the numbers show that things run, not how well."
-        )
-    if len(shown) < len(evaluation.images):
-        notes.append(f"Shown are {len(shown)} of the {len(evaluation.images):,} images, evenly spaced.")
-    if found < len(cards):
-        where = (
-            pictures if pictures_named else f"{pictures} (the folder they were extracted from; --images names another)"
-        )
-        missing = "none of the pictures was" if not found else f"{len(cards) - found} of {len(cards)} pictures were not"
-        notes.append(f"Text only where a picture should be: {missing} found below {where}.")
-    settings: dict[str, Any] = {
-        name: metrics[name] for name in ("checkpoint", "decoding", "seed", "counts", "features", "definitions")
-    }
-    return report.Report(
-        title=f"{cache.dataset} {evaluation.split}: {trained.run.resolve().name}",
-        metrics=metrics,
-        cards=cards,
-        notes=notes,
-        curve=loss_curve(read_log(trained.run / "metrics.jsonl")),
-        settings={**settings, "training": trained.settings, "mrnn": metrics["mrnn"]},
-    )
 
 
 def _images(evaluation: Evaluation) -> list[Image]:
@@ -226,20 +185,3 @@ def _diversity(evaluation: Evaluation, results: Results) -> dict[str, Any]:
         return {}
     texts["people"] = [words for words in first if words]
     return {"diversity": {name: asdict(diversity(words, training)) for name, words in texts.items() if words}}
-
-
-def _card(evaluation: Evaluation, results: Results, number: int, pictures: Path) -> report.Card:
-    image = evaluation.cache.images[evaluation.images[number]]
-    try:
-        picture = report.thumbnail(pictures / relative_path(image.path, where=str(evaluation.cache.path)))
-    except CorpusError:  # a path that leads out of the folder is not followed
-        picture = ""
-    words: list[tuple[str, float]] = []
-    ends = True
-    if results.captions is not None:
-        caption = results.captions[number]
-        words = list(zip(_words(evaluation, [caption])[0], caption.log_probs[: len(caption.words)], strict=True))
-        ends = caption.complete
-    answer = (results.retrieval or {"answers": {}})["answers"].get(image.id, {"sentences": (), "rank": None})
-    retrieved = [(sentence, right) for sentence, right in answer["sentences"]]
-    return report.Card(image.id, picture, image.sentences, words, ends, retrieved, answer["rank"])

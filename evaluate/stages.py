@@ -24,7 +24,7 @@ from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.validation import sentence_bits
 
 DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to be what takes the time
-TOP = 5  # sentences kept for each image of the report
+TOP = 5  # answers to each query that are kept for the report
 
 
 @dataclass
@@ -144,7 +144,7 @@ def retrieval_stage(
     images = images[:pool]
     settings = {"images": len(images), "normaliser_images": normaliser_images, "seed": seed}
     stored: dict[str, Any] | None = evaluation.parts.load("retrieval", settings)
-    if not run or (stored is not None and "ranks" in stored):  # those of older versions are without
+    if not run or (stored is not None and "sentence_answers" in stored):  # those of older versions are without
         return stored
     if not len(images):
         raise EvaluationError(f"the split {evaluation.split!r} has no image with a sentence to retrieve")
@@ -174,6 +174,9 @@ def retrieval_stage(
     result = {
         **summary,
         "answers": {evaluation.cache.images[i].id: answer for i, answer in zip(images, answers, strict=True)},
+        "sentence_answers": best_images(
+            scores.rows[: len(images)], sentence_rows, texts, [evaluation.cache.images[i].id for i in images]
+        ),
         "images": len(images),
         "sentences": len(sentences),
         "normaliser_images": len(priors),
@@ -220,6 +223,29 @@ def summarise(
         sentences = [[int(number), bool(sentence_images[number] == image)] for number in first]
         answers.append({"rank": int(rank), "sentences": sentences})
     return summary, answers
+
+
+def best_images(
+    scores: np.ndarray, sentence_images: np.ndarray, texts: Sequence[str], ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What each sentence finds among the images: (N, S) log P(w|I), (S,) row of its own image, S texts, N ids.
+
+    Of each: `sentence`, `image_id` of its own, `rank` of that one, and the first `images`, best first, with their
+    `image_id` and whether they are `right`.
+    """
+    ranks = sentence_to_image_ranks(scores, sentence_images)
+    return [
+        {
+            "sentence": texts[number],
+            "image_id": ids[sentence_images[number]],
+            "rank": int(ranks[number]),
+            "images": [
+                {"image_id": ids[row], "right": bool(row == sentence_images[number])}
+                for row in np.argsort(-scores[:, number], kind="stable")[:TOP]
+            ],
+        }
+        for number in range(len(texts))
+    ]
 
 
 def sample_training_images(cache: FeatureCache, count: int, *, seed: int) -> np.ndarray:

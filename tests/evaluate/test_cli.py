@@ -1,6 +1,7 @@
 """evaluate-mrnn from the command line: the files it writes, what it refuses, what it keeps."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,14 +101,35 @@ def test_the_report_shows_pictures_where_they_are(make_world: World, tmp_path: P
         Picture.new("RGB", (60, 40), (number * 7, 0, 0)).save(tmp_path / "elsewhere" / "pictures" / f"{number}.png")
     assert run(world, "--images", str(tmp_path / "elsewhere")).exit_code == 0
     page = (world[0] / "evaluation-test" / "report.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 10
+    assert page.count("data:image/webp;base64,") == 10
     assert "Text only" not in page
     assert run(world).exit_code == 0
     page = (world[0] / "evaluation-test" / "report.html").read_text()
-    assert "data:image/jpeg" not in page
+    assert "data:image/webp" not in page
     assert "none of the pictures was found" in page
-    assert "picture &lt;24&gt; &amp; co.png" in page
+    assert '"id":"picture \\u003c24> & co.png"' in page
     assert "random weights" in page
+
+
+def test_figures_for_papers(make_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    lines = [{"kind": "epoch", "epoch": n, "step": 10 * n, "train_bits": 6 / n, "val_bits": 5.0} for n in (1, 2, 3)]
+    (world[0] / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert run(world, "--beam", "1", "--normaliser-images", "5", "--figures").exit_code == 0
+    folder = world[0] / "evaluation-test" / "figures"
+    names = ("learning-curves", "recall-at-k", "perplexity-by-length")
+    assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    for name in names:
+        with Picture.open(folder / f"{name}.png") as picture:
+            assert picture.width > 900
+        assert "<text" in (folder / f"{name}.svg").read_text(), "text stays text"
+    before = (folder / "recall-at-k.svg").read_bytes()
+    assert run(world, "--beam", "1", "--normaliser-images", "5", "--figures").exit_code == 0
+    assert (folder / "recall-at-k.svg").read_bytes() == before
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = run(world, "--figures")
+    assert done.exit_code == 1
+    assert "pip install 'mrnn[analysis]'" in done.output
 
 
 def test_a_cache_of_other_features_is_refused_by_name(make_world: World) -> None:

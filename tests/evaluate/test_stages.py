@@ -136,6 +136,26 @@ def test_retrieval_counts_and_answers(make_world: World, tmp_path: Path) -> None
             assert rights.index(True) + 1 == answer["rank"]
 
 
+def test_every_sentence_finds_images(make_world: World, tmp_path: Path) -> None:
+    world = make_world()
+    cache = open_cache(world[1])
+    result = retrieval_stage(evaluation(world, tmp_path), **RETRIEVAL)
+    assert result is not None
+    scores, ids = np.load(tmp_path / "parts" / "scores.npy")[:10], list(result["answers"])
+    own = {image.id: image.sentences for image in cache.images}
+    assert len(result["sentence_answers"]) == result["sentences"]
+    for number, answer in enumerate(result["sentence_answers"]):
+        assert answer["sentence"] in own[answer["image_id"]]
+        found = scores[[ids.index(image["image_id"]) for image in answer["images"]], number]
+        assert len(found) == 5
+        assert found.tolist() == sorted(scores[:, number], reverse=True)[:5]
+        right = scores[ids.index(answer["image_id"]), number]
+        assert all(image["right"] == (image["image_id"] == answer["image_id"]) for image in answer["images"])
+        assert answer["rank"] == (scores[:, number] >= right).sum()
+    hits = np.mean([answer["rank"] <= 5 for answer in result["sentence_answers"]])
+    assert 100 * hits == pytest.approx(result["sentence_to_image"]["R@5"])
+
+
 def test_summarise_divides_by_the_mean_over_training_images() -> None:
     sentence_images = np.array([0, 1, 2])
     scores = np.log(np.array([[0.2, 0.9, 0.1], [0.1, 0.9, 0.1], [0.1, 0.9, 0.3]], dtype=np.float32))
