@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from mrnn.data.cache import FeatureCache, open_cache
-from mrnn.data.captions import SPLITS, relative_path
+from mrnn.data.captions import SPLITS
 from mrnn.data.command import debug_option, one_line_errors
-from mrnn.data.errors import CorpusError, EvaluationError, ImageError
+from mrnn.data.errors import EvaluationError, ImageError
 from mrnn.data.files import write_whole
 from mrnn.evaluate.fit import check_features, searchable_images, searchable_words
-from mrnn.evaluate.report import thumbnail
+from mrnn.evaluate.report.page import render
+from mrnn.evaluate.report.pictures import Pictures, thumbnails
+from mrnn.evaluate.report.search import Hit, contact_sheet
 from mrnn.evaluate.search import (
     Answer,
     Gallery,
@@ -24,7 +26,6 @@ from mrnn.evaluate.search import (
     search_sentences,
 )
 from mrnn.evaluate.search_index import PRIOR_EXACT
-from mrnn.evaluate.search_page import Hit, render_sheet
 from mrnn.evaluate.stages import sample_training_images
 from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
@@ -118,7 +119,8 @@ def main(
     if top > answer.gallery:
         click.echo(f"notice: there are only {answer.gallery} to show, fewer than the {top} asked for", err=True)
     if html:
-        write_whole(html, contact_sheet(query, results, method["text"], cache=cache, root=root).encode())
+        pictures = Pictures(root, named=images is not None)
+        write_whole(html, html_page(query, results, method["text"], cache=cache, pictures=pictures).encode())
     if as_json:
         click.echo(json.dumps({**query, "method": method, "results": results}, indent=1, ensure_ascii=False))
     else:
@@ -218,23 +220,19 @@ def describe_method(answer: Answer, *, images: bool, priors: int) -> dict[str, A
     return {**method, "recall_of_top_10": recall, "text": text}
 
 
-def contact_sheet(
-    query: dict[str, Any], results: list[dict[str, Any]], method: str, *, cache: FeatureCache, root: Path
+def html_page(
+    query: dict[str, Any], results: list[dict[str, Any]], method: str, *, cache: FeatureCache, pictures: Pictures
 ) -> str:
     """The page of --html."""
     paths = {image.id: image.path for image in cache.images}
-    hits = []
-    for result in results:
-        try:
-            picture = thumbnail(root / relative_path(paths[result["image_id"]], where=str(cache.path)))
-        except CorpusError:  # a path that leads out of the folder is not followed
-            picture = ""
-        title = f"{result['rank']}. {result['image_id']}, {result['score']:.2f}"
-        hits.append(Hit(title, picture, result["sentences"]))
+    found = thumbnails([pictures.file(paths[result["image_id"]]) for result in results])
+    hits = [
+        Hit(f"{result['rank']}. {result['image_id']}, {result['score']:.2f}", picture, result["sentences"])
+        for result, picture in zip(results, found, strict=True)
+    ]
     notes = [method]
     if query.get("unknown_words"):
         notes.append(f"Words the model does not know: {', '.join(query['unknown_words'])}")
-    if hits and not any(hit.picture for hit in hits):
-        notes.append(f"None of the pictures was found below {root}; --images names another folder.")
-    asked = thumbnail(Path(query["image"])) if "image" in query else ""
-    return render_sheet(query.get("sentence") or Path(query["image"]).name, notes, hits, query=asked)
+    notes += pictures.missing([hit.picture for hit in hits])
+    asked = thumbnails([Path(query["image"])])[0] if "image" in query else ""
+    return render(contact_sheet(query.get("sentence") or Path(query["image"]).name, notes, hits, asked=asked))

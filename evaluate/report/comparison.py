@@ -50,7 +50,7 @@ def comparison_page(comparison: Comparison, a: System, b: System, *, pictures: P
             f"A is {a.name}, B is {b.name}; {comparison.shared:,} shared images"
             + (f"{alone}." if comparison.only_a or comparison.only_b else "."),
             *comparison.notes,
-            *pictures.missing(cards),
+            *pictures.missing([card.picture for card in cards]),
         ],
         sections=[
             navigation({"images": "Images", "run": "What was run"}),

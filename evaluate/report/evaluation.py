@@ -97,7 +97,7 @@ def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) ->
         notes.append(
             "The backbone has random weights, not trained ones: the numbers show that things run, not how well."
         )
-    return notes + pictures.missing(cards)
+    return notes + pictures.missing([card.picture for card in cards])
 
 
 def _cards(evaluation: Evaluation, results: Results, records: Sequence[Record], pictures: Pictures) -> list[Card]:

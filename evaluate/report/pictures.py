@@ -11,7 +11,6 @@ from PIL import Image, ImageOps
 
 from mrnn.data.captions import relative_path
 from mrnn.data.errors import CorpusError
-from mrnn.evaluate.report.cards import Card
 
 MAX_PIXELS = 100_000_000
 BUDGET = 5_000_000  # bytes of all pictures of a page; base64 makes them a third longer
@@ -34,15 +33,15 @@ class Pictures:
         except CorpusError:
             return None
 
-    def missing(self, cards: Sequence[Card]) -> list[str]:
-        """A sentence about cards without a picture, where there are any."""
-        found = sum(bool(card.picture) for card in cards)
-        if found == len(cards):
+    def missing(self, shown: Sequence[str]) -> list[str]:
+        """A sentence about the '' among the pictures of a page, where there are any."""
+        found = sum(map(bool, shown))
+        if found == len(shown):
             return []
         where = str(self.folder)
         if not self.named:
             where += " (the folder they were extracted from; --images names another)"
-        missing = "none of the pictures was" if not found else f"{len(cards) - found} of {len(cards)} pictures were not"
+        missing = "none of the pictures was" if not found else f"{len(shown) - found} of {len(shown)} pictures were not"
         return [f"Text only where a picture should be: {missing} found below {where}."]
 
 
