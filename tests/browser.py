@@ -1,8 +1,9 @@
 """A real Chromium without a window, driven through its DevTools protocol over a pipe: no driver, no port, no library.
 
-As a script it takes a picture of a page, such as the one in the README:
+As a script it takes a small picture of a page, such as the one in the README:
 
-    python tests/browser.py runs/demo-scenes/results/report.html docs/report.png --width 1280 --height 900
+    python tests/browser.py runs/demo-scenes/results/report.html docs/report.png --width 1240 --height 800 \\
+        --first "document.querySelectorAll('.word')[7].click(); document.querySelector('.tools').scrollIntoView()"
 """
 
 import argparse
@@ -16,6 +17,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from PIL import Image as Picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 60.0  # seconds for an answer of the browser
@@ -116,7 +119,7 @@ class Browser:
 
 
 def main() -> None:
-    """Take a picture of a page."""
+    """Take a picture of a page, with few colours, so that it is small."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("picture", type=Path)
@@ -131,6 +134,9 @@ def main() -> None:
         time.sleep(0.5)  # pictures are decoded when they come into view
         browser.screenshot(arguments.picture)
         assert not browser.errors, browser.errors
+    with Picture.open(arguments.picture) as picture:
+        small = picture.convert("RGB").quantize(128, dither=Picture.Dither.NONE)
+    small.save(arguments.picture, optimize=True)
 
 
 if __name__ == "__main__":
