@@ -12,18 +12,19 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.files import write_whole
 from mrnn.data.stopping import stop_on_signals
+from mrnn.evaluate.answers import write_answers
 from mrnn.evaluate.decode import DecodingConfig
 from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
 from mrnn.evaluate.parts import Parts, only_one
 from mrnn.evaluate.report import render
 from mrnn.evaluate.results import Results, build_metrics, build_report, caption_list
+from mrnn.evaluate.retrieval_stage import RetrievalConfig, retrieval_stage
 from mrnn.evaluate.stages import (
     Evaluation,
     decoding_settings,
     generation_stage,
     greedy_config,
     perplexity_stage,
-    retrieval_stage,
 )
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
@@ -31,13 +32,15 @@ from mrnn.train.prepare import pick_device
 
 STAGES = ("perplexity", "generation", "retrieval")
 DECODING = DecodingConfig()
+RETRIEVAL = RetrievalConfig()
 
 EPILOG = """\b
 Example:
   train-mrnn --features feats.h5
   evaluate-mrnn --checkpoint runs/feats-mrnn --features feats.h5
 
-Then runs/feats-mrnn/evaluation-test holds metrics.json, captions.json and report.html, which opens in any browser.
+Then runs/feats-mrnn/evaluation-test holds metrics.json, captions.json, retrieved_*.jsonl and report.html,
+which opens in any browser.
 Killed or stopped, the same command goes on; what is finished is kept. Exit code 75: stopped on request,
 run it again."""
 
@@ -70,8 +73,31 @@ def parse_stages(context: click.Context, parameter: click.Parameter, text: str) 
 @click.option("--prefix", default="", help="Words that every caption begins with.")
 @click.option("--pool", type=click.IntRange(min=1), help="Retrieval among the first so many images only.")
 @click.option(
-    "--normaliser-images", type=click.IntRange(min=0), default=1000, show_default=True, help="Training images for P(w)."
+    "--folds",
+    type=click.IntRange(min=1),
+    default=RETRIEVAL.folds,
+    show_default=True,
+    help="Average over so many pools.",
 )
+@click.option(
+    "--normaliser-images",
+    type=click.IntRange(min=0),
+    default=RETRIEVAL.normaliser_images,
+    show_default=True,
+    help="Training images for P(w).",
+)
+@click.option("--per-word", is_flag=True, help="Rank sentences by log P(w|I) a word, too.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=RETRIEVAL.top, show_default=True, help="First answers to list a query."
+)
+@click.option(
+    "--bound-words",
+    type=click.IntRange(min=1),
+    default=RETRIEVAL.words,
+    show_default=True,
+    help="Words in the bounds of retrieval scores: a matter of speed alone.",
+)
+@click.option("--full-pass", is_flag=True, help="Score every pair: the same ranks, several times slower.")
 @click.option("--seed", default=0, show_default=True, help="Of the training images for P(w) and of --sample.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: as extracted]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
@@ -88,7 +114,12 @@ def main(
     only: tuple[str, ...],
     prefix: str,
     pool: int | None,
+    folds: int,
     normaliser_images: int,
+    per_word: bool,
+    top: int,
+    bound_words: int,
+    full_pass: bool,
     images: Path | None,
     device: str,
     threads: int,
@@ -98,6 +129,16 @@ def main(
 ) -> None:
     """Measure a trained model on a split: perplexity, captions, retrieval."""
     config = decoding_config(**decoding)
+    retrieval = retrieval_config(
+        pool=pool,
+        folds=folds,
+        normaliser_images=normaliser_images,
+        seed=config.seed,
+        top=top,
+        per_word=per_word,
+        words=bound_words,
+        full=full_pass,
+    )
     if threads:
         torch.set_num_threads(threads)
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
@@ -120,13 +161,7 @@ def main(
         results.captions = generation_stage(evaluation, config, **writing)
         same = plain == config
         results.greedy = results.captions if same else generation_stage(evaluation, plain, name="greedy", **writing)
-        results.retrieval = retrieval_stage(
-            evaluation,
-            pool=pool,
-            normaliser_images=normaliser_images,
-            seed=config.seed,
-            run="retrieval" in only,
-        )
+        results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in only)
         described: dict[str, Any] = {
             "decoding": decoding_settings(config, words),
             "seed": config.seed,
@@ -143,6 +178,8 @@ def main(
         write_json(output / "metrics.json", metrics)
         if results.captions is not None:
             write_json(output / "captions.json", caption_list(evaluation, results.captions))
+        if results.retrieval is not None:
+            write_answers(output, results.retrieval)
         page = build_report(
             evaluation, results, metrics, pictures=images or cache.root, pictures_named=images is not None
         )
@@ -158,6 +195,14 @@ def decoding_config(*, beam: int, sample: bool, allow_unknown: bool, **values: A
         beam = 1
     try:
         return DecodingConfig(beam=beam, sample=sample, suppress_unknown=not allow_unknown, **values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def retrieval_config(**values: Any) -> RetrievalConfig:
+    """The options as a config. Raises UsageError where they make no sense together."""
+    try:
+        return RetrievalConfig(**values)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -186,7 +231,8 @@ def summary(metrics: dict[str, Any]) -> str:
     if "retrieval" in metrics:
         retrieval = metrics["retrieval"]
         lines.append(f"{'':<27}" + "".join(f"{name:>13}" for name in ("R@1", "R@5", "R@10", "median_rank")))
-        for name in ("image_to_sentence", "image_to_sentence_raw", "sentence_to_image"):
+        directions = ("image_to_sentence", "image_to_sentence_raw", "image_to_sentence_per_word", "sentence_to_image")
+        for name in (name for name in directions if name in retrieval):
             lines.append(f"{name:<27}" + "".join(f"{value:13.1f}" for value in retrieval[name].values()))
         for name, values in retrieval.get("best_of_ties", {}).items():
             lines.append(f"{name + ', ties won':<27}" + "".join(f"{value:13.1f}" for value in values.values()))

@@ -25,6 +25,7 @@ OTHER_DEFINITIONS = {
     "image_to_sentence": "ranked by log P(w|I) - log P(w), P(w) the mean of P(w|I') over normaliser_images training "
     "images drawn with the seed (by log P(w|I) alone where that is 0)",
     "image_to_sentence_raw": "ranked by log P(w|I) alone",
+    "image_to_sentence_per_word": "ranked by log P(w|I) / (words + END)",
     "sentence_to_image": "ranked by log P(w|I)",
 }
 
@@ -58,7 +59,8 @@ def build_metrics(evaluation: Evaluation, results: Results, *, settings: dict[st
         scores = _caption_scores(evaluation, results.greedy)
         metrics["greedy"] = {**scores.pop("scores"), **scores}
     if results.retrieval:
-        metrics["retrieval"] = {name: value for name, value in results.retrieval.items() if name != "answers"}
+        by_query = ("answers", "sentence_answers", "ranks")
+        metrics["retrieval"] = {name: value for name, value in results.retrieval.items() if name not in by_query}
     chosen = [cache.images[i] for i in evaluation.images]
     in_split = sum(image.split == evaluation.split for image in cache.images)
     return {
@@ -170,5 +172,5 @@ def _card(evaluation: Evaluation, results: Results, number: int, pictures: Path)
         words = list(zip(_words(evaluation, [caption])[0], caption.log_probs[: len(caption.words)], strict=True))
         ends = caption.complete
     answer = (results.retrieval or {"answers": {}})["answers"].get(image.id, {"sentences": (), "rank": None})
-    retrieved = [(sentence, right) for sentence, right in answer["sentences"]]
+    retrieved = [(found["sentence"], found["right"]) for found in answer["sentences"]]
     return report.Card(image.id, picture, image.sentences, words, ends, retrieved, answer["rank"])
