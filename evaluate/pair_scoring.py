@@ -1,8 +1,8 @@
 """The work of retrieval: bounds and exact scores of a pool, kept in files, with progress, stopped and taken up again.
 
-By default a pruned pass: every pair gets an upper bound (mrnn.evaluate.bounds), and only what can still change a rank or
-a list of first answers is scored exactly (mrnn.evaluate.pruning). The full pass scores every pair. Both end in the same
-ranks, bit for bit, since an exact score does not depend on which others are computed (RetrievalScorer).
+By default a pruned pass: every pair gets an upper bound (mrnn.evaluate.bounds), and only what can still change a rank
+or a list of first answers is scored exactly (mrnn.evaluate.pruning). The full pass scores every pair. Both end in the
+same ranks and lists, since an exact score does not depend on which others are computed (RetrievalScorer).
 
 Memory beside that of scorer and bounds: three float32 matrices of (images + those of P(w)) x sentences, two of them
 mapped from files, and about 30 bytes for each pair of ranking.CHUNK queries and their candidates.

@@ -1,10 +1,10 @@
 """Which pairs of images and sentences must be scored exactly, where all of them have upper bounds.
 
 What is asked for: for every image the rank of its first right sentence and the first few sentences, for every sentence
-the rank of its image and the first few images, with ties counted both ways. A pair whose bound lies below what a query's
-right answer and its k-th best known answer have cannot change that query. Whatever reaches up there is scored exactly.
-`wanted` names those pairs, round by round, until there is none left, and then the bounds, where they still stand, rank
-as the scores would.
+the rank of its image and the first few images, with ties counted both ways. A pair whose bound lies below what a
+query's right answer and its k-th best known answer have cannot change that query. Whatever reaches up there is scored
+exactly. `wanted` names those pairs, round by round, until there is none left, and then the bounds, where they still
+stand, rank as the scores would.
 
 By log P(w | I) - log P(w) there are two unknowns. P(w), the mean of P(w | I') over J training images, is bracketed:
 from below by the images scored exactly so far, from above by all of them, the others with their bounds. Where a bracket
@@ -44,9 +44,23 @@ class Scores:
     top: int
     per_word: bool = False
     counts: np.ndarray = field(init=False)  # (C,) sentences that are this one
+    unsettled: dict[str, np.ndarray] = field(init=False)  # by direction, the queries that may still be open
 
     def __post_init__(self) -> None:
         self.counts = np.bincount(self.sentences, minlength=self.upper.shape[1])
+        names = ["image_to_sentence", "image_to_sentence_raw", *["image_to_sentence_per_word"] * self.per_word]
+        self.unsettled = {name: np.arange(self.images) for name in names}
+        self.unsettled["sentence_to_image"] = np.arange(len(self.sentences))
+
+    @property
+    def pool(self) -> slice:
+        """Rows of the pool's images."""
+        return slice(self.images)
+
+    @property
+    def prior(self) -> slice:
+        """Rows of the images of P(w)."""
+        return slice(self.images, None)
 
 
 @dataclass(frozen=True)
@@ -59,15 +73,16 @@ class Criterion:
 
     def brackets(self, upper: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper float32 values of some rows; -inf below what has only a bound."""
-        lowest = np.where(known, ((upper - self.high) / self.divisor).astype(np.float32), -np.inf)
-        return lowest.astype(np.float32), ((upper - self.low) / self.divisor).astype(np.float32)
+        highest = ((upper - self.low) / self.divisor).astype(np.float32)
+        lowest = ((upper - self.high) / self.divisor).astype(np.float32)
+        lowest[~known] = -np.inf
+        return lowest, highest
 
 
 def criteria(scores: Scores) -> dict[str, Criterion]:
     """The ways in which images rank sentences, the one whose lists are kept first."""
     zero, one = np.zeros(len(scores.counts)), np.ones(len(scores.counts))
-    prior = slice(scores.images, None)
-    low, high = bracket(scores.upper[prior], scores.known[prior])
+    low, high = bracket(scores.upper[scores.prior], scores.known[scores.prior])
     found = {"image_to_sentence": Criterion(low, high, one), "image_to_sentence_raw": Criterion(zero, zero, one)}
     if scores.per_word:
         found["image_to_sentence_per_word"] = Criterion(zero, zero, scores.lengths)
@@ -95,19 +110,23 @@ def wanted(scores: Scores) -> np.ndarray:
         return result & ~scores.known
     result[:] = False
     widen = np.zeros(len(scores.counts), dtype=bool)
-    for number, criterion in enumerate(criteria(scores).values()):
-        for rows, right, copies in _image_queries(scores):
+    for name, criterion in criteria(scores).items():
+        still = [np.zeros(0, dtype=np.int64)]
+        for rows, right, copies in _image_queries(scores, scores.unsettled[name]):
             lower, upper = criterion.brackets(scores.upper[rows], scores.known[rows])
-            open_ = contested(lower, upper, right, copies, top=0 if number else scores.top)
+            open_ = contested(lower, upper, right, copies, top=scores.top if name == "image_to_sentence" else 0)
             result[rows] |= open_
             widen |= (open_ & scores.known[rows] & (criterion.low < criterion.high)).any(axis=0)
-    for numbers, right in _sentence_queries(scores):
-        upper = scores.upper[: scores.images, scores.sentences[numbers]].T
-        known = scores.known[: scores.images, scores.sentences[numbers]].T
-        query, image = np.nonzero(contested(np.where(known, upper, -np.inf), upper, right, ~right, top=scores.top))
+            still.append(rows[open_.any(axis=1)])
+        scores.unsettled[name] = np.concatenate(still)
+    still = [np.zeros(0, dtype=np.int64)]
+    for numbers, lower, upper, right in _sentence_queries(scores, scores.unsettled["sentence_to_image"]):
+        query, image = np.nonzero(contested(lower, upper, right, ~right, top=scores.top))
         result[image, scores.sentences[numbers][query]] = True
-    prior = slice(scores.images, None)
-    result[prior, widen] |= _largest(scores.upper[prior, widen], scores.known[prior, widen], 1 / SHRINK)
+        still.append(numbers[np.unique(query)])
+    scores.unsettled["sentence_to_image"] = np.concatenate(still)
+    upper, known = scores.upper[scores.prior, widen], scores.known[scores.prior, widen]
+    result[scores.prior, widen] |= _largest(upper, known, 1 / SHRINK)
     return result & ~scores.known
 
 
@@ -143,7 +162,7 @@ def contested(lower: np.ndarray, upper: np.ndarray, right: np.ndarray, copies: n
 def image_ranks(scores: Scores, criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
     """Worst and best rank of each image's first right sentence, (N,) each, once nothing is wanted any more."""
     found = []
-    for rows, right, copies in _image_queries(scores):
+    for rows, right, copies in _image_queries(scores, np.arange(scores.images)):
         found.append(_ranks(*criterion.brackets(scores.upper[rows], scores.known[rows]), right, copies))
     worst, best = zip(*found, strict=True)
     return np.concatenate(worst), np.concatenate(best)
@@ -152,10 +171,8 @@ def image_ranks(scores: Scores, criterion: Criterion) -> tuple[np.ndarray, np.nd
 def sentence_ranks(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Worst and best rank of each sentence's image, (S,) each, once nothing is wanted any more."""
     found = []
-    for numbers, right in _sentence_queries(scores):
-        upper = scores.upper[: scores.images, scores.sentences[numbers]].T
-        known = scores.known[: scores.images, scores.sentences[numbers]].T
-        found.append(_ranks(np.where(known, upper, -np.inf), upper, right, ~right))
+    for _, lower, upper, right in _sentence_queries(scores, np.arange(len(scores.sentences))):
+        found.append(_ranks(lower, upper, right, ~right))
     worst, best = zip(*found, strict=True)
     return np.concatenate(worst), np.concatenate(best)
 
@@ -169,16 +186,16 @@ def first_answers(values: np.ndarray, count: int) -> np.ndarray:
 
 def _begin(scores: Scores, result: np.ndarray) -> None:
     """Add to the right pairs what is most likely among the first answers, and most of P(w)."""
-    pool, prior = slice(scores.images), slice(scores.images, None)
-    result[prior] |= _largest(scores.upper[prior], scores.known[prior], 1 - COVERED)
-    if scores.top:
-        high = bracket(scores.upper[prior], scores.known[prior])[1]
-        for rows, _, _ in _image_queries(scores):
-            np.put_along_axis(result[rows], _first(scores.upper[rows] - high, scores.top), True, axis=1)
-        for start in range(0, len(scores.counts), CHUNK):
-            columns = slice(start, start + CHUNK)
-            first = _first(scores.upper[pool, columns].T, scores.top)
-            np.put_along_axis(result[pool, columns].T, first, True, axis=1)
+    upper, known = scores.upper[scores.prior], scores.known[scores.prior]
+    result[scores.prior] |= _largest(upper, known, 1 - COVERED)
+    high = bracket(upper, known)[1]
+    for start in range(0, scores.images, CHUNK):
+        rows = slice(start, min(start + CHUNK, scores.images))
+        np.put_along_axis(result[rows], _first(scores.upper[rows] - high, scores.top), True, axis=1)
+    for start in range(0, len(scores.counts), CHUNK):
+        columns = slice(start, start + CHUNK)
+        first = _first(scores.upper[scores.pool, columns].T, scores.top)
+        np.put_along_axis(result[scores.pool, columns].T, first, True, axis=1)
 
 
 def _largest(upper: np.ndarray, known: np.ndarray, share: float) -> np.ndarray:
@@ -198,25 +215,32 @@ def _largest(upper: np.ndarray, known: np.ndarray, share: float) -> np.ndarray:
     return result & ~known
 
 
-def _image_queries(scores: Scores) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Rows of images, their own sentences as (Q, C) bool, and how many wrong sentences are this one, (Q, C)."""
-    for start in range(0, scores.images, CHUNK):
-        rows = slice(start, min(start + CHUNK, scores.images))
-        mine = (scores.owners >= rows.start) & (scores.owners < rows.stop)
-        own = np.zeros((rows.stop - rows.start, len(scores.counts)), dtype=np.int64)
-        np.add.at(own, (scores.owners[mine] - rows.start, scores.sentences[mine]), 1)
+def _image_queries(scores: Scores, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Some of these images, their own sentences as (Q, C) bool, and how many wrong sentences are this one, (Q, C)."""
+    for start in range(0, len(images), CHUNK):
+        rows = images[start : start + CHUNK]
+        place = np.full(scores.images, -1)
+        place[rows] = np.arange(len(rows))
+        query = place[scores.owners]
+        own = np.zeros((len(rows), len(scores.counts)), dtype=np.int32)
+        np.add.at(own, (query[query >= 0], scores.sentences[query >= 0]), 1)
         yield rows, own > 0, scores.counts - own
 
 
-def _sentence_queries(scores: Scores) -> Iterator[tuple[slice, np.ndarray]]:
-    """Sentences and their own images as (Q, N) bool."""
-    for start in range(0, len(scores.sentences), CHUNK):
-        numbers = slice(start, start + CHUNK)
-        yield numbers, scores.owners[numbers, None] == np.arange(scores.images)
+def _sentence_queries(
+    scores: Scores, sentences: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Some of these sentences, their brackets under all images and which one is their own: three (Q, N)."""
+    for start in range(0, len(sentences), CHUNK):
+        numbers = sentences[start : start + CHUNK]
+        upper = scores.upper[scores.pool, scores.sentences[numbers]].T
+        known = scores.known[scores.pool, scores.sentences[numbers]].T
+        right = scores.owners[numbers, None] == np.arange(scores.images)
+        yield numbers, np.where(known, upper, np.float32(-np.inf)), upper, right
 
 
 def _best(values: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return np.where(right, values, -np.inf).max(axis=1, keepdims=True)
+    return np.where(right, values, np.float32(-np.inf)).max(axis=1, keepdims=True)
 
 
 def _first(values: np.ndarray, count: int) -> np.ndarray:

@@ -167,9 +167,9 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         }
     return {
         **merged,
-        "ranks": {name: sum((result["ranks"][name] for result in results), []) for name in first["ranks"]},
+        "ranks": {name: [rank for result in results for rank in result["ranks"][name]] for name in first["ranks"]},
         "answers": {name: answer for result in results for name, answer in result["answers"].items()},
-        "sentence_answers": sum((result["sentence_answers"] for result in results), []),
+        "sentence_answers": [answer for result in results for answer in result["sentence_answers"]],
         **{name: sum(result[name] for result in results) for name in ("prefix_states", "words_and_ends")},
         **{name: [result[name] for result in results] for name in ("images", "sentences")},
         **{name: first[name] for name in ("normaliser_images", "seed")},
