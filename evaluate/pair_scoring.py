@@ -35,7 +35,6 @@ class PairScoring:
     def __init__(self, evaluation: Evaluation, scorer: RetrievalScorer, rows: np.ndarray, exact: ScoreFile) -> None:
         """exact : (rows, sentences), what is known of the scores."""
         self._evaluation, self._scorer, self._rows, self._exact = evaluation, scorer, rows, exact
-        self._threads = {"threads": evaluation.threads, "device": scorer.device}
 
     def prunes(self, words: int) -> bool:
         """Whether bounds with so many words pay here, and exact scores are the same alone and among others.
@@ -68,9 +67,9 @@ class PairScoring:
             self._score(scores, pairs, f"exact scores, round {number}")
 
     def _bound(self, bounds: ScoreFile, *, words: int) -> None:
-        evaluation = self._evaluation
-        images = torch.stack([self._scorer.image(feature) for feature in self._features(np.arange(len(self._rows)))])
-        bounder = BoundScorer(self._scorer, images, words=words)
+        evaluation, scorer = self._evaluation, self._scorer
+        images = torch.stack([scorer.image(feature) for feature in self._features(np.arange(len(self._rows)))])
+        bounder = BoundScorer(scorer, images, words=words)
         done = ~np.isnan(bounds.values).any(axis=1)
         todo = [block for block in blocks(len(done), len(images)) if not done[block].all()]
         left = sum(map(len, todo))
@@ -80,7 +79,7 @@ class PairScoring:
 
         with Progress("retrieval, bounds", len(done), unit="sentences", done=len(done) - left) as progress:
             try:
-                for block, values in in_order(work, todo, **self._threads):
+                for block, values in in_order(work, todo, threads=evaluation.threads, device=scorer.device):
                     bounds.values[block] = refuse_nan(values)
                     bounds.mark()
                     progress.add(len(block))
@@ -100,7 +99,7 @@ class PairScoring:
         with Progress(f"retrieval, {label}", int(pairs.sum()), unit="pairs") as progress:
             try:
                 items = zip(images.tolist(), self._features(images), strict=True)
-                for row, values in in_order(work, items, **self._threads):
+                for row, values in in_order(work, items, threads=evaluation.threads, device=scorer.device):
                     chosen = pairs[row]
                     found = refuse_nan(values[chosen])
                     if (found > scores.upper[row, chosen]).any():

@@ -160,11 +160,19 @@ class RetrievalScorer:
         cuts = np.searchsorted(place[order], np.arange(tiles * len(self._blocks) + 1))
         padded = np.zeros(tiles * self.tiles.rows, dtype=np.int64)
         padded[: len(nodes)] = nodes
-        on_device = [
-            torch.from_numpy(array).to(self.device)
-            for array in (padded, rows, targets, order, (row * widths[number] + column)[order])
-        ]
-        return Plan(edges, *on_device, cuts=cuts.tolist())
+
+        def on_device(numbers: np.ndarray) -> Tensor:
+            return torch.from_numpy(numbers).to(self.device)
+
+        return Plan(
+            edges,
+            nodes=on_device(padded),
+            rows=on_device(rows),
+            targets=on_device(targets),
+            order=on_device(order),
+            places=on_device((row * widths[number] + column)[order]),
+            cuts=cuts.tolist(),
+        )
 
 
 @dataclass(frozen=True)

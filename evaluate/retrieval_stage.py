@@ -37,7 +37,7 @@ class RetrievalConfig:
     seed: int = 0
     top: int = 5
     per_word: bool = False
-    words: int = 96
+    words: int = 64
     full: bool = False
 
     def __post_init__(self) -> None:
