@@ -13,6 +13,7 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.files import write_whole
 from mrnn.data.stopping import stop_on_signals
+from mrnn.evaluate.answers import write_answers
 from mrnn.evaluate.decode import Caption, DecodingConfig
 from mrnn.evaluate.details import details
 from mrnn.evaluate.figures import check_matplotlib, save_figures
@@ -26,13 +27,13 @@ from mrnn.evaluate.report.evaluation import evaluation_page
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
+from mrnn.evaluate.retrieval_stage import RetrievalConfig, retrieval_stage
 from mrnn.evaluate.stages import (
     Evaluation,
     decoding_settings,
     generation_stage,
     greedy_config,
     perplexity_stage,
-    retrieval_stage,
 )
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
@@ -41,14 +42,15 @@ from mrnn.train.run_folder import METRICS
 
 STAGES = ("perplexity", "generation", "retrieval")
 DECODING = DecodingConfig()
+RETRIEVAL = RetrievalConfig()
 
 EPILOG = """\b
 Example:
   train-mrnn --features feats.h5
   evaluate-mrnn --checkpoint runs/feats-mrnn --features feats.h5
 
-Then runs/feats-mrnn/evaluation-test holds metrics.json, captions.json, per_image.jsonl (for compare-results) and
-report.html, which opens in any browser.
+Then runs/feats-mrnn/evaluation-test holds metrics.json, captions.json, per_image.jsonl (for compare-results),
+retrieved_*.jsonl and report.html, which opens in any browser.
 Killed or stopped, the same command goes on; what is finished is kept. Exit code 75: stopped on request,
 run it again."""
 
@@ -93,8 +95,31 @@ def some_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, s
 @click.option("--prefix", default="", help="Words that every caption begins with.")
 @click.option("--pool", type=click.IntRange(min=1), help="Retrieval among the first so many images only.")
 @click.option(
-    "--normaliser-images", type=click.IntRange(min=0), default=1000, show_default=True, help="Training images for P(w)."
+    "--folds",
+    type=click.IntRange(min=1),
+    default=RETRIEVAL.folds,
+    show_default=True,
+    help="Average over so many pools.",
 )
+@click.option(
+    "--normaliser-images",
+    type=click.IntRange(min=0),
+    default=RETRIEVAL.normaliser_images,
+    show_default=True,
+    help="Training images for P(w).",
+)
+@click.option("--per-word", is_flag=True, help="Rank sentences by log P(w|I) a word, too.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=RETRIEVAL.top, show_default=True, help="First answers to list a query."
+)
+@click.option(
+    "--bound-words",
+    type=click.IntRange(min=1),
+    default=RETRIEVAL.words,
+    show_default=True,
+    help="Words in the bounds of retrieval scores: a matter of speed alone.",
+)
+@click.option("--full-pass", is_flag=True, help="Score every pair: the same ranks, several times slower.")
 @click.option("--seed", default=0, show_default=True, help="Of P(w)'s images, --sample, the intervals.")
 @click.option("--figures", is_flag=True, help="Draw figures for papers, PNG and SVG, into figures/ of the output.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: as extracted]")
@@ -114,7 +139,12 @@ def main(
     n_best: int | None,
     prefix: str,
     pool: int | None,
+    folds: int,
     normaliser_images: int,
+    per_word: bool,
+    top: int,
+    bound_words: int,
+    full_pass: bool,
     figures: bool,
     images: Path | None,
     device: str,
@@ -129,6 +159,16 @@ def main(
         raise click.UsageError(f"--n-best {n_best} needs a beam at least as wide, not --beam {config.beam}")
     if figures:
         check_matplotlib()
+    retrieval = retrieval_config(
+        pool=pool,
+        folds=folds,
+        normaliser_images=normaliser_images,
+        seed=config.seed,
+        top=top,
+        per_word=per_word,
+        words=bound_words,
+        full=full_pass,
+    )
     if threads:
         torch.set_num_threads(threads)
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
@@ -155,13 +195,7 @@ def main(
         same = plain == config
         greedy = results.beams if same else generation_stage(evaluation, plain, name="greedy", **writing)
         results.captions, results.greedy = best_of(results.beams), best_of(greedy)
-        results.retrieval = retrieval_stage(
-            evaluation,
-            pool=pool,
-            normaliser_images=normaliser_images,
-            seed=config.seed,
-            run="retrieval" in only,
-        )
+        results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in only)
         described: dict[str, Any] = {
             "decoding": decoding_settings(config, words),
             "seed": config.seed,
@@ -181,6 +215,8 @@ def main(
             write_json(output / "captions.json", caption_list(evaluation, results.captions))
         if results.beams is not None and n_best:
             write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
+        if results.retrieval is not None:
+            write_answers(output, results.retrieval)
         pictures = Pictures(images or cache.root, named=images is not None)
         page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)
         write_whole(output / "report.html", render(page).encode())
@@ -211,6 +247,14 @@ def best_of(beams: list[list[Caption]] | None) -> list[Caption] | None:
     return None if beams is None else [best for best, *_ in beams]
 
 
+def retrieval_config(**values: Any) -> RetrievalConfig:
+    """The options as a config. Raises UsageError where they make no sense together."""
+    try:
+        return RetrievalConfig(**values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
@@ -235,7 +279,8 @@ def summary(metrics: dict[str, Any]) -> str:
     if "retrieval" in metrics:
         retrieval = metrics["retrieval"]
         lines.append(f"{'':<27}" + "".join(f"{name:>13}" for name in ("R@1", "R@5", "R@10", "median_rank")))
-        for name in ("image_to_sentence", "image_to_sentence_raw", "sentence_to_image"):
+        directions = ("image_to_sentence", "image_to_sentence_raw", "image_to_sentence_per_word", "sentence_to_image")
+        for name in (name for name in directions if name in retrieval):
             lines.append(f"{name:<27}" + "".join(f"{value:13.1f}" for value in retrieval[name].values()))
         for name, values in retrieval.get("best_of_ties", {}).items():
             lines.append(f"{name + ', ties won':<27}" + "".join(f"{value:13.1f}" for value in values.values()))

@@ -17,6 +17,7 @@ from mrnn.evaluate.fit import check_features, searchable_images, searchable_word
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.report.search import Hit, contact_sheet
+from mrnn.evaluate.retrieval_stage import sample_training_images
 from mrnn.evaluate.search import (
     Answer,
     Gallery,
@@ -26,7 +27,6 @@ from mrnn.evaluate.search import (
     search_sentences,
 )
 from mrnn.evaluate.search_index import PRIOR_EXACT
-from mrnn.evaluate.stages import sample_training_images
 from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.batches import Features

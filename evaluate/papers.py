@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mrnn.evaluate.ranking import pool_size
+
 
 class Row(NamedTuple):
     """values : the numbers of a row with blanks between them, in the order of its columns. bleu : what its B-n are."""
@@ -176,8 +178,7 @@ def _our_generation(metrics: Mapping[str, Any], features: str) -> list[Row]:
 
 def _our_retrieval(retrieval: Mapping[str, Any], features: str) -> Row:
     numbers = [f"{v:.1f}" for name in ("image_to_sentence", "sentence_to_image") for v in retrieval[name].values()]
-    pool = f"{retrieval['images']:,} x {retrieval['sentences']:,}"
-    return Row(f"> this run, {pool}", "", features, " ".join(numbers))
+    return Row(f"> this run, {pool_size(retrieval)}", "", features, " ".join(numbers))
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str], *, bleu: bool = False) -> list[str]:

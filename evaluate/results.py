@@ -29,6 +29,7 @@ OTHER_DEFINITIONS = {
     "image_to_sentence": "ranked by log P(w|I) - log P(w), P(w) the mean of P(w|I') over normaliser_images training "
     "images drawn with the seed (by log P(w|I) alone where that is 0)",
     "image_to_sentence_raw": "ranked by log P(w|I) alone",
+    "image_to_sentence_per_word": "ranked by log P(w|I) / (words + END)",
     "sentence_to_image": "ranked by log P(w|I)",
 }
 

@@ -119,7 +119,7 @@ def _cards(evaluation: Evaluation, results: Results, records: Sequence[Record], 
                 image.sentences,
                 [] if ours is None else [ours],
                 {score.key: scores[score.key] for score in SCORES if score.key in scores},
-                [(sentence, right) for sentence, right in answer["sentences"]],
+                [(found["sentence"], found["right"]) for found in answer["sentences"]],
                 answer["rank"],
             )
         )

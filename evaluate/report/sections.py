@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mrnn.evaluate.ranking import pool_size
 from mrnn.evaluate.report.charts import rank_histogram
 from mrnn.evaluate.report.page import section, text
 
@@ -69,7 +70,7 @@ def retrieval_table(metrics: Mapping[str, Any]) -> str:
         rows.append(f"<tr><th scope=row>{label}</th>{cells}</tr>")
     if not rows:
         return ""
-    counts = f"{retrieval['images']:,} images, {retrieval['sentences']:,} sentences; recalls in percent."
+    counts = f"Images and sentences: {pool_size(retrieval)}; recalls in percent."
     return (
         '<h3>Retrieval</h3><div class="wide"><table><thead><tr><th></th><th>R@1</th><th>R@5</th><th>R@10</th>'
         f"<th>median rank</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div><p class=small>{counts}</p>"

@@ -44,6 +44,11 @@ def test_writes_metrics_captions_and_report(make_world: World) -> None:
     for direction in ("image_to_sentence", "sentence_to_image"):
         assert metrics["retrieval"][direction].keys() == {"R@1", "R@5", "R@10", "median_rank"}
     assert metrics["retrieval"]["normaliser_images"] == 5
+    assert metrics["retrieval"]["seed"] == 0
+    assert "ranks" not in metrics["retrieval"]
+    for name, lines in (("retrieved_sentences.jsonl", 10), ("retrieved_images.jsonl", None)):
+        text = (world[0] / "evaluation-test" / name).read_text()
+        assert text.count("\n") == (lines or metrics["retrieval"]["sentences"])
     assert metrics["split"] == "test"
     assert metrics["counts"]["images"] == 10
     assert metrics["vocabulary_size"] == len(trained.vocabulary)
@@ -84,7 +89,7 @@ def test_finished_measurements_are_kept(make_world: World, monkeypatch: pytest.M
         raise AssertionError("measured again")
 
     monkeypatch.setattr("mrnn.evaluate.stages.sentence_bits", forbidden)
-    monkeypatch.setattr("mrnn.evaluate.stages.RetrievalScorer", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.retrieval_stage.RetrievalScorer", forbidden)
     assert run(world, "--only", "generation").exit_code == 0
     after = results(world)
     assert {name: after[name] for name in ("perplexity", "retrieval")} == {
@@ -150,6 +155,8 @@ def test_a_cache_of_other_features_is_refused_by_name(make_world: World) -> None
         (["--prefix", "a zebra"], "does not know the word 'zebra'", 1),
         (["--only", "bleu"], "perplexity, generation, retrieval", 2),
         (["--sample", "--beam", "3"], "beam of 1", 2),
+        (["--folds", "5"], "--pool 1000 --folds 5", 2),
+        (["--only", "retrieval", "--folds", "5", "--pool", "9", "--split", "test"], "too few for 5 folds of 9", 1),
         (["--device", "abacus"], "abacus", 1),
     ],
 )
@@ -247,5 +254,5 @@ def test_a_known_data_set_ends_with_the_papers_table(make_world: World, monkeypa
 def test_help_ends_with_an_example() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
     assert text.index("Example:") > text.index("--overwrite")
-    assert all(f"--{name}" in text for name in ("pool", "normaliser-images", "images", "only"))
+    assert all(f"--{name}" in text for name in ("pool", "folds", "full-pass", "images", "only"))
     assert cli.STAGES == ("perplexity", "generation", "retrieval")

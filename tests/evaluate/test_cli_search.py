@@ -16,7 +16,7 @@ from mrnn.evaluate.cli_search import main
 from mrnn.evaluate.index_file import new_index, open_index
 from mrnn.evaluate.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval import RetrievalScorer, log_normaliser
-from mrnn.evaluate.stages import sample_training_images
+from mrnn.evaluate.retrieval_stage import sample_training_images
 from mrnn.extract.backbones import Backbone, build_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.batches import Features

@@ -9,6 +9,7 @@ import pytest
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
+from mrnn.evaluate.retrieval_stage import sample_training_images
 from mrnn.evaluate.search import (
     Gallery,
     gallery_sentences,
@@ -17,7 +18,6 @@ from mrnn.evaluate.search import (
     search_sentences,
     shortlist_size,
 )
-from mrnn.evaluate.stages import sample_training_images
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
 
