@@ -10,7 +10,7 @@ import torch
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, debug_option, one_line_errors
 from mrnn.data.files import write_whole
-from mrnn.evaluate.decode import Caption, DecodingConfig, generate
+from mrnn.evaluate.decode import Caption, Decoder, DecodingConfig
 from mrnn.evaluate.fit import known_prefix
 from mrnn.evaluate.report.captioned import captioned_page
 from mrnn.evaluate.report.page import render
@@ -78,9 +78,8 @@ def main(
         backbone, images, batch_size=min(len(images), LARGEST_BATCH), device=str(place), workers=workers
     )
     good = [number for number in range(len(images)) if number not in reasons]
-    # float64, so that a caption does not depend on the pictures beside it (mrnn.evaluate.decode)
     rows = torch.from_numpy(as_recorded(trained.features, features[good]))
-    captions = generate(trained.model.double(), rows, config, prefix=trained.vocabulary.encode(words))
+    captions = Decoder(trained.model)(rows, config, prefix=trained.vocabulary.encode(words))
     files = [images[number] for number in good]
     found = [(file, best) for file, (best, *_) in zip(files, captions, strict=True)]
     if html:

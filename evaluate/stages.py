@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from mrnn.data.cache import FeatureCache
 from mrnn.data.progress import Progress
 from mrnn.data.stopping import StopRequest
-from mrnn.evaluate.decode import Caption, DecodingConfig, generate
+from mrnn.evaluate.decode import Caption, Decoder, DecodingConfig
 from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
 from mrnn.evaluate.parts import MARK_SECONDS, Parts
 from mrnn.train.batches import Features, sentences_of
@@ -100,8 +99,7 @@ def generation_stage(
     captions = [[Caption(tuple(words), tuple(logs), complete) for words, logs, complete in each] for each in stored]
     if len(captions) == len(images) or not run:
         return captions if len(captions) == len(images) else None
-    # float64: see mrnn.evaluate.decode; a model of this size pays for it with seconds
-    model = deepcopy(evaluation.trained.model).double()
+    decoder = Decoder(evaluation.trained.model)
 
     def save() -> None:
         evaluation.parts.save(name, settings, [[(c.words, c.log_probs, c.complete) for c in each] for each in captions])
@@ -111,7 +109,7 @@ def generation_stage(
         for start in range(len(captions), len(images), DECODE_IMAGES):
             batch = images[start : start + DECODE_IMAGES]
             ids = [evaluation.cache.images[i].id for i in batch]
-            found = generate(model, evaluation.features[batch], config, ids=ids, prefix=vocabulary.encode(list(prefix)))
+            found = decoder(evaluation.features[batch], config, ids=ids, prefix=vocabulary.encode(list(prefix)))
             captions += found
             progress.add(len(batch))
             if evaluation.stop.reason or monotonic() - saved > MARK_SECONDS:
