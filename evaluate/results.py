@@ -15,9 +15,11 @@ from mrnn.evaluate import report
 from mrnn.evaluate.decode import Caption
 from mrnn.evaluate.loss_curve import loss_curve, read_log
 from mrnn.evaluate.metrics.captions import DEFINITIONS, score_captions
+from mrnn.evaluate.metrics.raw import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.stages import Evaluation
 
 OTHER_DEFINITIONS = {
+    "ptb": f"the same scores, tokens {TOKEN_DEFINITIONS['ptb']}",
     "perplexity": "2 ** (mean of -log2 P a word); END counted, START not, <unk> counted",
     "perplexity_known": "the same over the words that are not <unk>",
     "retrieval": "percent, ranks from 1; of several sentences of an image the best counts; ties count against us "
@@ -154,6 +156,12 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> dict
         result["scores"] = scores.corpus
         result["ngram_precision"] = list(scores.ngram_precision)
         result["brevity_penalty"] = scores.brevity_penalty
+        sentences = {image.id: image.sentences for image in _images(evaluation)}
+        spoken = {image: " ".join(said) for image, said in candidates.items()}
+        try:
+            result["ptb"] = score_captions(*tokenize_all(spoken, sentences, tokenizer="ptb")).corpus
+        except ValueError:  # all that an image's sentences say is punctuation to this tokeniser
+            result["ptb"] = None
     return result
 
 

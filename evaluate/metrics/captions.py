@@ -1,8 +1,7 @@
 """BLEU, ROUGE-L and CIDEr of generated captions, by the community's scorers (pycocoevalcap), without Java.
 
-The scorers take sentences as words with blanks between. The PTB tokeniser of coco-caption needs Java, so references and
-candidates are both tokenised by mrnn.data.tokenize: lower case, punctuation dropped. That is what PTB tokenisation and
-coco-caption's list of punctuation to drop leave of most captions; hyphens and apostrophes differ.
+The scorers take sentences as words with blanks between. Which words those are is the caller's choice: the model's own
+(mrnn.data.tokenize) or those of coco-caption (mrnn.evaluate.metrics.ptb); see TOKENIZERS in mrnn.evaluate.metrics.raw.
 """
 
 import contextlib
@@ -20,6 +19,7 @@ DEFINITIONS = {
     "CIDEr": "CIDEr-D as in coco-caption, document frequencies of these references (10 is the maximum)",
     "ngram_precision": "individual clipped n-gram precision of the corpus, no brevity penalty (m-RNN v1's B-n is of "
     "this kind; never compare it with Bleu_n)",
+    "ngram_precision_penalised": "the same times the brevity penalty of the corpus",
 }
 
 
@@ -35,6 +35,11 @@ class CaptionScores:
     per_image: dict[str, dict[str, float]]
     ngram_precision: tuple[float, ...]
     brevity_penalty: float
+
+    @property
+    def ngram_precision_penalised(self) -> tuple[float, ...]:
+        """Individual clipped precision for n = 1..4, times the brevity penalty."""
+        return tuple(precision * self.brevity_penalty for precision in self.ngram_precision)
 
 
 def score_captions(
@@ -67,9 +72,11 @@ def score_captions(
     corpus = dict(zip(names, map(float, (*bleu, rouge, cider)), strict=True))
     each = zip(candidates, *bleu_each, rouge_each, cider_each, strict=True)
     per_image = {image: dict(zip(names, map(float, scores), strict=True)) for image, *scores in each}
+    # split as BLEU splits: a token of mrnn.evaluate.metrics.ptb may hold a no-break space
     words = {image: [sentence.split() for sentence in sentences] for image, sentences in kept.items()}
-    precision = tuple(ngram_precision(candidates, words, n) for n in range(1, 5))
-    return CaptionScores(corpus, per_image, precision, brevity_penalty(candidates, words))
+    heard = {image: sentence.split() for image, (sentence,) in said.items()}
+    precision = tuple(ngram_precision(heard, words, n) for n in range(1, 5))
+    return CaptionScores(corpus, per_image, precision, brevity_penalty(heard, words))
 
 
 def ngram_precision(
