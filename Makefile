@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := -p mrnn.data -p mrnn.extract -p mrnn.train -p mrnn.evaluate
 
-.PHONY: help setup demo test lint types bench soak wheel clean
+.PHONY: help setup demo test lint types bench soak ptb wheel clean
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -35,6 +35,9 @@ bench: setup    ## speed, as ratios measured side by side
 
 soak: setup     ## kill extraction and merging 300 times at random moments (some minutes)
 	$(BIN)/python tests/soak.py --kills 300
+
+ptb: setup      ## compare the PTB tokeniser with the Java original, on the captions below MRNN_DATA and odd strings
+	$(BIN)/python tests/compare_ptb.py
 
 wheel: setup    ## build the wheel and run the commands from it, outside the checkout
 	sh .ci/check_wheel

@@ -15,7 +15,7 @@ from mrnn.data.files import write_whole
 from mrnn.evaluate.caption_files import ALL, check_images, read_references, read_results, references_of
 from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
 from mrnn.evaluate.metrics.java_scorers import java_scores
-from mrnn.evaluate.metrics.raw import TOKEN_DEFINITIONS, TOKENIZERS, Candidates, References, tokenize_all
+from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, TOKENIZERS, Candidates, References, tokenize_all
 
 EPILOG = """\b
 Example:

@@ -15,7 +15,7 @@ from mrnn.evaluate import report
 from mrnn.evaluate.decode import Caption
 from mrnn.evaluate.loss_curve import loss_curve, read_log
 from mrnn.evaluate.metrics.captions import DEFINITIONS, score_captions
-from mrnn.evaluate.metrics.raw import TOKEN_DEFINITIONS, tokenize_all
+from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.stages import Evaluation
 
 OTHER_DEFINITIONS = {
@@ -155,11 +155,12 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> dict
         scores = score_captions(candidates, references)
         result["scores"] = scores.corpus
         result["ngram_precision"] = list(scores.ngram_precision)
+        result["ngram_precision_penalised"] = list(scores.ngram_precision_penalised)
         result["brevity_penalty"] = scores.brevity_penalty
-        sentences = {image.id: image.sentences for image in _images(evaluation)}
+        raw = {image.id: image.sentences for image in _images(evaluation)}
         spoken = {image: " ".join(said) for image, said in candidates.items()}
         try:
-            result["ptb"] = score_captions(*tokenize_all(spoken, sentences, tokenizer="ptb")).corpus
+            result["ptb"] = score_captions(*tokenize_all(spoken, raw, tokenizer="ptb")).corpus
         except ValueError:  # all that an image's sentences say is punctuation to this tokeniser
             result["ptb"] = None
     return result

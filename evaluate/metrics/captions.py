@@ -1,7 +1,7 @@
 """BLEU, ROUGE-L and CIDEr of generated captions, by the community's scorers (pycocoevalcap), without Java.
 
-The scorers take sentences as words with blanks between. Which words those are is the caller's choice: the model's own
-(mrnn.data.tokenize) or those of coco-caption (mrnn.evaluate.metrics.ptb); see TOKENIZERS in mrnn.evaluate.metrics.raw.
+The scorers take sentences as words with blanks between. Which words those are is the caller's choice among
+mrnn.evaluate.metrics.tokenizers: the model's own, or those of coco-caption.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
-LINE_BREAKS = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+LINE_BREAKS = re.compile(r"[\n\r\x0b\x0c\u2028\u2029]")
 
 
 # Abbreviations in any case. The full stop belongs to the word; what follows a title never makes it end a sentence,
@@ -120,7 +120,8 @@ CHANGED = {
 }  # fmt: skip
 FIXED = {"dots": ("...",), "dash": ("--",), "open": ("``",), "open_quote": ("``",), "open_single": ("`",)}
 
-# Nearly all words of a caption are of this form, and those not in NOT_PLAIN need no look at TOKEN.
+# Nearly all words of a caption are of this form, and those not in NOT_PLAIN need no look at TOKEN. The comma
+# before them is passed over, since punctuation is dropped.
 PLAIN = re.compile(r"(?:,?[ ]+)?([A-Za-z]+(?=[ \n,])|[A-Za-z]{2,}(?=\.[ \n]))")
 NOT_PLAIN = frozenset([*CHANGED, *f"{TITLES} {ENDINGS} {CAPITAL_ENDINGS} {BEFORE_NUMBERS}".lower().split()])
 
@@ -132,7 +133,8 @@ def ptb_tokenize(captions: Sequence[str]) -> list[list[str]]:
     Characters that break lines count as blanks (coco-caption does so with newlines only; any other shifts all its
     captions after it by one).
     """
-    text = "\n".join(LINE_BREAKS.sub(" ", caption) for caption in captions).replace("\xad", "")
+    text = "\n".join(LINE_BREAKS.sub(" ", caption) for caption in captions)
+    text = text.replace("\xad", "").replace("\x85", "…")  # soft hyphens; Windows' ellipsis, which re takes for a blank
     lines: list[list[str]] = [[]]
     position = 0
     while position < len(text):

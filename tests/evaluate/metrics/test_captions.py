@@ -10,7 +10,7 @@ import pytest
 
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.metrics.captions import brevity_penalty, ngram_precision, score_captions
-from mrnn.evaluate.metrics.raw import tokenize_all
+from mrnn.evaluate.metrics.tokenizers import tokenize_all
 
 
 def split_all(sentences: dict[str, list[str]]) -> dict[str, list[list[str]]]:

@@ -10,7 +10,7 @@ import pytest
 
 from mrnn.data.errors import ScorerUnavailable
 from mrnn.evaluate.metrics.java_scorers import java_scores
-from mrnn.evaluate.metrics.raw import tokenize_all
+from mrnn.evaluate.metrics.tokenizers import tokenize_all
 
 CANDIDATES = {"a": ["a", "dog"], "b": ["a", "cat"]}
 REFERENCES = {"a": [["a", "dog", "runs"]], "b": [["a", "cat"], ["the", "cat"]]}
