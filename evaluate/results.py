@@ -14,11 +14,13 @@ from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
 from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
 from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
+from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.batches import tokenized_sentences
 
 OTHER_DEFINITIONS = {
+    "ptb": f"the same scores, tokens {TOKEN_DEFINITIONS['ptb']}",
     "perplexity": "2 ** (mean of -log2 P a word); END counted, START not, <unk> counted",
     "perplexity_known": "the same over the words that are not <unk>",
     "by_length": "of the sentences with so many words, END not counted",
@@ -170,8 +172,14 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tupl
         return facts, None
     scores = score_captions(candidates, references)
     facts["ngram_precision"] = list(scores.ngram_precision)
-    facts["ngram_precision_with_penalty"] = [value * scores.brevity_penalty for value in scores.ngram_precision]
+    facts["ngram_precision_with_penalty"] = list(scores.ngram_precision_with_penalty)
     facts["brevity_penalty"] = scores.brevity_penalty
+    raw = {image.id: image.sentences for image in _images(evaluation)}
+    spoken = {image: " ".join(said) for image, said in candidates.items()}
+    try:
+        facts["ptb"] = score_captions(*tokenize_all(spoken, raw, tokenizer="ptb")).corpus
+    except ValueError:  # all that an image's sentences say is punctuation to this tokeniser
+        facts["ptb"] = None
     return facts, scores
 
 

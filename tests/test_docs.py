@@ -36,7 +36,7 @@ def command_lines(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "jobs" / "demo.sh"], ids=lambda path: path.name)
 def test_every_option_in_a_document_exists(path: Path) -> None:
     for name, *words in command_lines(path.read_text()):
-        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        known = {word for option in COMMANDS[name].params for word in (*option.opts, *option.secondary_opts)}
         used = {word.split("=")[0] for word in words if word.startswith("--")}
         assert used <= known, f"{path.name}: {name} has no {used - known}"
 

@@ -1,8 +1,7 @@
 """BLEU, ROUGE-L and CIDEr of generated captions, by the community's scorers (pycocoevalcap), without Java.
 
-The scorers take sentences as words with blanks between. The PTB tokeniser of coco-caption needs Java, so references and
-candidates are both tokenised by mrnn.data.tokenize: lower case, punctuation dropped. That is what PTB tokenisation and
-coco-caption's list of punctuation to drop leave of most captions; hyphens and apostrophes differ.
+The scorers take sentences as words with blanks between. Which words those are is the caller's choice among
+mrnn.evaluate.metrics.tokenizers: the model's own, or those of coco-caption.
 """
 
 import contextlib
@@ -46,6 +45,11 @@ class CaptionScores:
         """Of the corpus, min(1, exp(1 - r/c))."""
         return float(self.counts.total().brevity_penalty())
 
+    @property
+    def ngram_precision_with_penalty(self) -> tuple[float, ...]:
+        """Individual clipped precision for n = 1..4, times the brevity penalty."""
+        return tuple(precision * self.brevity_penalty for precision in self.ngram_precision)
+
 
 def score_captions(
     candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]]
@@ -77,5 +81,7 @@ def score_captions(
     corpus = dict(zip(names, map(float, (*bleu, rouge, cider)), strict=True))
     each = zip(candidates, *bleu_each, rouge_each, cider_each, strict=True)
     per_image = {image: dict(zip(names, map(float, scores), strict=True)) for image, *scores in each}
+    # split as BLEU splits: a token of mrnn.evaluate.metrics.ptb may hold a no-break space
     words = {image: [sentence.split() for sentence in sentences] for image, sentences in kept.items()}
-    return CaptionScores(corpus, per_image, count_ngrams(candidates, words))
+    heard = {image: sentence.split() for image, (sentence,) in said.items()}
+    return CaptionScores(corpus, per_image, count_ngrams(heard, words))

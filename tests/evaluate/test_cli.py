@@ -17,6 +17,7 @@ from mrnn.evaluate import cli
 from mrnn.evaluate.cli import main
 from mrnn.evaluate.decode import DecodingConfig, generate
 from mrnn.evaluate.metrics.captions import score_captions
+from mrnn.evaluate.metrics.tokenizers import tokenize_all
 from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.validation import perplexity
@@ -68,6 +69,9 @@ def test_writes_metrics_captions_and_report(make_world: World) -> None:
     for name in ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "CIDEr", "ROUGE_L"):
         assert metrics[name] == pytest.approx(scores.corpus[name])
         assert name in metrics["greedy"]
+    raw = {cache.images[i].id: cache.images[i].sentences for i in cache.done("test")}
+    as_text = {caption["image_id"]: caption["caption"] for caption in captions}
+    assert metrics["generation"]["ptb"] == score_captions(*tokenize_all(as_text, raw, tokenizer="ptb")).corpus
     assert "report.html" in done.output
     assert f"{metrics['perplexity']:.2f}" in done.output
 
