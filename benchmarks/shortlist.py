@@ -9,7 +9,8 @@ Sentence -> image: `--queries` sentences of the split, evenly spaced, against al
 exactly as well. The recall at x % is the share of the true top 10 of all queries that lies in the first x % of the
 first-order order. Image -> sentence: `--pictures` images of the split against its first `--sentences` different
 sentences, log P(w | I) - log P(w) over `--priors` training images. Below its recalls: the share of the true top 10 in
-the final answer of search-images, whose log P(w) is nearly exact, with shortlists of its default size.
+the final answer of search-images, with shortlists of its default size. The exact pass of all pictures and sentences is
+spared by `--scores RUN/evaluation-SPLIT/parts/scores.npy`, what evaluate-mrnn left of it.
 
 Speed: sentences one at a time on galleries of `--galleries` images, first order and exact re-scoring apart. The
 galleries are simulated: each image is the vector V_I I of a real one, drawn at random, plus normal noise with half the
@@ -29,15 +30,18 @@ from mrnn.data.cache import open_cache
 from mrnn.evaluate.one_sentence import score_sentence
 from mrnn.evaluate.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval import RetrievalScorer, log_normaliser
+<<<<<<< HEAD
 from mrnn.evaluate.retrieval_stage import sample_training_images
 from mrnn.evaluate.search import IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
+=======
+from mrnn.evaluate.search import CANDIDATES, IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
+>>>>>>> search
 from mrnn.evaluate.search_index import nearly_exact_priors
 from mrnn.evaluate.shortlist import ImageVectors, best, choose_anchors, expand, first_order_of_sentences
 from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.models.mrnn import MRNN, MRNNConfig
 
-ANCHORS = (1, 4, 8, 16, 64)
 PERCENTS = (0.5, 1, 2, 5, 10, 20)
 TOP = 10
 
@@ -85,7 +89,7 @@ def print_recalls(label: str, exact: np.ndarray, first: np.ndarray) -> None:
     print(f"{label:>12}" + "".join(f"{share:9.4f}" for share in shares), flush=True)
 
 
-def images_by_sentence(world: World, queries: int) -> None:
+def images_by_sentence(world: World, queries: int, *, anchors: Sequence[int]) -> None:
     """Recalls of sentence -> image."""
     asked = [world.sentences[i] for i in evenly(len(world.sentences), queries)]
     start = time.perf_counter()
@@ -93,20 +97,28 @@ def images_by_sentence(world: World, queries: int) -> None:
     seconds = time.perf_counter() - start
     print(f"sentence -> image: {len(asked)} sentences x {len(world.vectors)} images, exact pass {seconds:.0f} s")
     print(f"{'anchors':>12}" + "".join(f"{percent:>7} %" for percent in PERCENTS))
-    for count in ANCHORS:
+    for count in anchors:
         gallery = ImageVectors.build(world.vectors, anchors=count)
         print_recalls(str(count), exact, gallery.first_order(expand(world.model, asked, gallery.anchors)).numpy())
 
 
-def sentences_by_image(world: World, pictures: int, count: int) -> None:
-    """Recalls of image -> sentence."""
+def sentences_by_image(
+    world: World, pictures: int, count: int, *, anchors: Sequence[int], stored: np.ndarray | None
+) -> None:
+    """Recalls of image -> sentence. stored : exact scores of all pictures, then all priors, under all sentences."""
     model = world.model
-    distinct = [np.array(tokens) for tokens in dict.fromkeys(tuple(s.tolist()) for s in world.sentences)][:count]
-    asked = world.pictures[evenly(len(world.pictures), pictures)]
-    scorer = RetrievalScorer(model, build_prefix_tree(distinct))
+    first_of = {tuple(tokens.tolist()): i for i, tokens in reversed([*enumerate(world.sentences)])}
+    columns = sorted(first_of.values())[:count]
+    distinct = [world.sentences[i] for i in columns]
+    chosen = evenly(len(world.pictures), pictures)
+    asked = world.pictures[chosen]
     start = time.perf_counter()
-    rows = np.stack([scorer.score(feature) for feature in world.features[torch.cat([asked, world.priors])]])
-    scores, prior_scores = rows[: len(asked)], rows[len(asked) :]
+    if stored is None:
+        scorer = RetrievalScorer(model, build_prefix_tree(distinct))
+        rows = np.stack([scorer.score(feature) for feature in world.features[torch.cat([asked, world.priors])]])
+        scores, prior_scores = rows[: len(asked)], rows[len(asked) :]
+    else:
+        scores, prior_scores = stored[chosen][:, columns], stored[len(world.pictures) :, columns]
     seconds = time.perf_counter() - start
     exact = scores - log_normaliser(prior_scores)
     print(
@@ -115,24 +127,27 @@ def sentences_by_image(world: World, pictures: int, count: int) -> None:
     )
     print(f"{'anchors':>12}" + "".join(f"{percent:>7} %" for percent in PERCENTS))
     prior_vectors = world.vectors[world.priors]
-    for number in ANCHORS:
-        anchors = choose_anchors(world.vectors, number)
-        first, first_priors = first_orders(model, distinct, anchors, [world.vectors[asked], prior_vectors])
+    for number in anchors:
+        centres = choose_anchors(world.vectors, number)
+        first, first_priors = first_orders(model, distinct, centres, [world.vectors[asked], prior_vectors])
         approximate = first - log_normaliser(first_priors)
         print_recalls(str(number), exact, approximate)
         if number == SENTENCE_ANCHORS:
             nearly = nearly_exact_priors(model, distinct, prior_vectors, first_priors)
             size = shortlist_size(len(distinct), percent=SENTENCE_PERCENT, top=TOP)
-            found = [list_of(scores[i] - nearly, best(approximate[i], size)) for i in range(len(asked))]
+            found = []
+            for i in range(len(asked)):
+                candidates = top_of(scores[i] - nearly, best(approximate[i], size), CANDIDATES * TOP)
+                found.append(top_of(exact[i], candidates, TOP))
             share = np.mean([len(set(f) & set(best(row, TOP))) / TOP for f, row in zip(found, exact, strict=True)])
             error = nearly - log_normaliser(prior_scores)
             answer = f"final answer at {SENTENCE_PERCENT:g} %: {share:.4f} of the true top {TOP}"
             print(f"{'':12}{answer}; log P(w) off by {error.mean():.3f} +- {error.std():.3f}", flush=True)
 
 
-def list_of(scores: np.ndarray, shortlist: np.ndarray) -> list[int]:
-    """The top of the shortlist by these scores of all."""
-    return list(shortlist[best(scores[shortlist], TOP)])
+def top_of(scores: np.ndarray, shortlist: np.ndarray, count: int) -> np.ndarray:
+    """The best of the shortlist by these scores of all."""
+    return shortlist[best(scores[shortlist], count)]
 
 
 def first_orders(
@@ -177,7 +192,7 @@ def speed(world: World, size: int, *, queries: int, percents: Sequence[float]) -
         print(f"{percent:>8} % exact: {seconds:.2f} s a query, {1 / seconds:.2f} queries/s", flush=True)
 
 
-def numbers(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
+def parse_numbers(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
     """'a,b' as numbers."""
     return [float(part) for part in text.split(",") if part]
 
@@ -190,8 +205,14 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str) -> li
 @click.option("--pictures", default=20, show_default=True, help="Pictures asked with; 0 leaves this part out.")
 @click.option("--sentences", default=200, show_default=True, help="Sentences that pictures ask for.")
 @click.option("--priors", default=20, show_default=True, help="Training images for P(w).")
-@click.option("--galleries", default="100000", callback=numbers, show_default=True, help="Sizes, with commas between.")
-@click.option("--percents", default="0.1,1", callback=numbers, show_default=True, help="Re-scored in the speed part.")
+@click.option("--anchors", default="1,4,8,16,64", callback=parse_numbers, show_default=True)
+@click.option("--scores", type=click.Path(path_type=Path), help="Exact scores of evaluate-mrnn, for --pictures.")
+@click.option(
+    "--galleries", default="100000", callback=parse_numbers, show_default=True, help="Sizes, with commas between."
+)
+@click.option(
+    "--percents", default="0.1,1", callback=parse_numbers, show_default=True, help="Re-scored in the speed part."
+)
 @click.option("--threads", default=1, show_default=True)
 def main(
     checkpoint: Path | None,
@@ -201,6 +222,8 @@ def main(
     pictures: int,
     sentences: int,
     priors: int,
+    anchors: list[float],
+    scores: Path | None,
     galleries: list[float],
     percents: list[float],
     threads: int,
@@ -209,11 +232,15 @@ def main(
     torch.set_num_threads(threads)
     with torch.inference_mode():
         world = World(checkpoint, features, split=split, priors=priors)
+        counts = [int(count) for count in anchors]
+        stored = None if scores is None else np.load(scores)
+        if stored is not None and stored.shape != (len(world.pictures) + len(world.priors), len(world.sentences)):
+            raise click.UsageError(f"{scores} has scores of another pool, split or number of --priors")
         print(f"{world.source}; {threads} threads")
         if queries:
-            images_by_sentence(world, queries)
+            images_by_sentence(world, queries, anchors=counts)
         if pictures:
-            sentences_by_image(world, pictures, sentences)
+            sentences_by_image(world, pictures, sentences, anchors=counts, stored=stored)
         for size in galleries:
             speed(world, int(size), queries=5, percents=percents)
 

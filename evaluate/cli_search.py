@@ -26,7 +26,12 @@ from mrnn.evaluate.search import (
     search_images,
     search_sentences,
 )
+<<<<<<< HEAD
 from mrnn.evaluate.search_index import PRIOR_EXACT
+=======
+from mrnn.evaluate.search_page import Hit, render_sheet
+from mrnn.evaluate.stages import sample_training_images
+>>>>>>> search
 from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.batches import Features
@@ -115,7 +120,7 @@ def main(
         feature = feature_of_file(trained, image, weights=weights, device=str(place))
         priors = sample_training_images(cache, normaliser_images, seed=seed)
         query, answer, results = by_image(gallery, image, feature, root=root, top=top, percent=shortlist, priors=priors)
-    method = describe_method(answer, images=sentence is not None, priors=query.get("normaliser_images", 0))
+    method = describe_method(answer, images=sentence is not None)
     if top > answer.gallery:
         click.echo(f"notice: there are only {answer.gallery} to show, fewer than the {top} asked for", err=True)
     if html:
@@ -198,7 +203,7 @@ def feature_of_file(trained: TrainedModel, file: Path, *, weights: str | None, d
     return torch.from_numpy(as_recorded(trained.features, rows))[0]
 
 
-def describe_method(answer: Answer, *, images: bool, priors: int) -> dict[str, Any]:
+def describe_method(answer: Answer, *, images: bool) -> dict[str, Any]:
     """How the answer was found, with the measured recall where there was a shortlist."""
     what = "images" if images else "different sentences"
     method: dict[str, Any] = {"exact": answer.exact, "gallery": answer.gallery, "scored_exactly": answer.rescored}
@@ -211,12 +216,6 @@ def describe_method(answer: Answer, *, images: bool, priors: int) -> dict[str, A
         f"shortlist: {answer.rescored:,} of {answer.gallery:,} {what} ({percent:.2g} %) were scored exactly; the share "
         f"of the true top 10 in such shortlists {share} (Flickr8k test, docs/search.md)"
     )
-    if priors:
-        method["prior_images_exact"] = min(PRIOR_EXACT, priors)
-        text += (
-            f"; log P(w) over {priors:,} training images: exact for the {method['prior_images_exact']} that count "
-            "most, first-order for the others"
-        )
     return {**method, "recall_of_top_10": recall, "text": text}
 
 

@@ -5,8 +5,9 @@ index file. Vectors lie there as float16: their rounding is far below what first
 
 log P(w) of a sentence, the mean of P(w | I') over J training images, is dominated by few of them. The index holds it
 twice. To first order throughout: its errors go the same way as those of a first-order log P(w | I), so the difference
-of the two is what a shortlist is best made by. And for the final scores nearly exactly: P(w | I') is scored exactly for
-the PRIOR_EXACT images with the largest first-order scores; the others have these, less their mean error at the former.
+of the two is what a shortlist is best made by. And nearly exactly, for those whose log P(w | I) is exact: P(w | I') is
+scored exactly for the PRIOR_EXACT images with the largest first-order scores; the others have these, less their mean
+error at the former.
 """
 
 from collections.abc import Mapping, Sequence

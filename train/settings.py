@@ -26,17 +26,17 @@ class TrainSettings:
     """
 
     model: str = "mrnn"
-    epochs: int = 20
+    epochs: int = 8
     batch_size: int = 100
-    lr: float = 1e-3
+    lr: float = 2e-3
     seed: int = 0
     cutoff: int = 5
     embedding1: int = 128
     embedding2: int = 256
     recurrent: int = 256
     multimodal: int = 512
-    dropout: float = 0.5
-    image_dropout: float = 0.5
+    dropout: float = 0.2
+    image_dropout: float = 0.7
     l2: float = 0.0
     clip: float = 5.0
     optimiser: str = "adam"

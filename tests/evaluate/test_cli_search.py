@@ -127,9 +127,11 @@ def test_a_shortlist_of_sentences_says_what_is_exact(pictured: World, picture: P
     assert shortlisted["results"] == raw["results"]
     assert raw["method"]["exact"]
     assert not shortlisted["method"]["exact"]
-    method = answer(pictured, "--image", picture, "--top", 3, "--shortlist", 20)["method"]
-    assert method["prior_images_exact"] == 16
-    assert "log P(w) over 20 training images: exact for the 16 that count most" in method["text"]
+    exact = {r["sentences"][0]: r["score"] for r in answer(pictured, "--image", picture, "--top", 100)["results"]}
+    found = answer(pictured, "--image", picture, "--top", 3, "--shortlist", 20)
+    assert found["method"]["text"].startswith(f"shortlist: {found['method']['scored_exactly']} of {len(exact)} ")
+    for result in found["results"]:
+        assert result["score"] == pytest.approx(exact[result["sentences"][0]], abs=1e-3)
 
 
 def test_an_index_is_kept_and_made_anew_only_when_something_changed(world: World) -> None:
