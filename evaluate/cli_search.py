@@ -26,12 +26,6 @@ from mrnn.evaluate.search import (
     search_images,
     search_sentences,
 )
-<<<<<<< HEAD
-from mrnn.evaluate.search_index import PRIOR_EXACT
-=======
-from mrnn.evaluate.search_page import Hit, render_sheet
-from mrnn.evaluate.stages import sample_training_images
->>>>>>> search
 from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.batches import Features
