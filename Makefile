@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := -p mrnn.data -p mrnn.extract -p mrnn.train -p mrnn.evaluate
 
-.PHONY: help setup demo test lint types bench soak memory wheel clean
+.PHONY: help setup demo test lint types bench soak memory ptb wheel clean
 
 help:           ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -38,6 +38,9 @@ soak: setup     ## kill extraction, merging and training 300 times each at rando
 
 memory: setup   ## extract 100,000 pictures and see that memory stays flat (some minutes)
 	$(BIN)/python tests/flat_memory.py
+
+ptb: setup      ## compare the PTB tokeniser with the Java original, on the captions below MRNN_DATA and odd strings
+	$(BIN)/python tests/compare_ptb.py
 
 wheel: setup    ## build the wheel and run the commands from it, outside the checkout
 	sh .ci/check_wheel

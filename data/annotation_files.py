@@ -8,7 +8,7 @@ import os
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mrnn.data.errors import CorpusError
 
@@ -162,30 +162,40 @@ def list_pictures(folder: Path, *, recursive: bool) -> set[str]:
     return found
 
 
+class Pictures(NamedTuple):
+    """What was found of a data set's pictures.
+
+    prefix : to put before a named path, '' or with a final slash. paths : the pictures that are there, with it.
+    lacking : why there is none at all, where there is no folder of pictures: their captions can be used all the same.
+    """
+
+    prefix: str
+    paths: set[str]
+    lacking: str = ""
+
+
 def find_pictures(
     root: Path, folders: Sequence[str], *, name: str, named: Collection[str], recursive: bool = False
-) -> tuple[str, set[str]]:
+) -> Pictures:
     """Where the pictures lie: the first of the folders that holds a named one, else the first that exists.
 
     folders : below root; '' is root itself, which counts only if it holds a named picture.
     named : the paths that the data set gives, relative to the folder sought.
-    Returns the prefix to put before a named path ('' or with a final slash), and the pictures that are there, with it.
-    Raises CorpusError if there is no such folder.
     """
-    fallback: tuple[str, set[str]] | None = None
+    fallback: Pictures | None = None
     for folder in folders:
         if not (root / folder).is_dir():
             continue
         found = list_pictures(root / folder, recursive=recursive)
         prefix = f"{folder}/" if folder else ""
         if not found.isdisjoint(named):
-            return prefix, {prefix + path for path in found}
+            return Pictures(prefix, {prefix + path for path in found})
         if folder and fallback is None:
-            fallback = prefix, {prefix + path for path in found}
+            fallback = Pictures(prefix, {prefix + path for path in found})
     if fallback is None:
         example = min(named, default="")
         wanted = [f"{folder}/" if folder else f"pictures such as {example!r} beside the captions" for folder in folders]
-        raise not_found(name, "folder of pictures", root, wanted)
+        return Pictures("", set(), lacking=str(not_found(name, "folder of pictures", root, wanted)))
     return fallback
 
 

@@ -1,10 +1,10 @@
 """From what the data files name and what lies on disk to a `Corpus`; the one place that decides who stays."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mrnn.data.annotation_files import printable
+from mrnn.data.annotation_files import Pictures, printable
 from mrnn.data.captions import Corpus, Image, Problem
 from mrnn.data.errors import CorpusError
 
@@ -24,18 +24,17 @@ def assemble(
     root: Path,
     *,
     drafts: Iterable[Draft],
-    pictures: Collection[str],
+    pictures: Pictures,
     problems: Sequence[Problem] = (),
     notes: Sequence[str] = (),
     integer_ids: bool = False,
 ) -> Corpus:
     """The corpus of the drafts, in their order, with everything odd about them listed.
 
-    pictures : paths below root of the picture files that are there.
     An image of a split stays even if its file is missing or it has no sentence: extraction reports the one, training
-    passes over the other. An image of no split without a file is left out. White space in sentences becomes single
-    blanks, empty sentences are dropped. All of it is listed. Raises CorpusError if there is no sentence at all, or
-    where Corpus does.
+    passes over the other. An image of no split without a file is left out, unless no picture is there at all. White
+    space in sentences becomes single blanks, empty sentences are dropped. All of it is listed. Raises CorpusError if
+    there is no sentence at all, or where Corpus does.
     """
     images: list[Image] = []
     found = list(problems)
@@ -43,7 +42,7 @@ def assemble(
     for draft in drafts:
         sentences = tuple(words for sentence in draft.sentences if (words := " ".join(sentence.split())))
         named.add(draft.path)
-        missing = draft.path not in pictures
+        missing = not pictures.lacking and draft.path not in pictures.paths
         if len(sentences) < len(draft.sentences):
             found.append(Problem("images with empty captions", draft.id, f"{len(draft.sentences) - len(sentences)}"))
         if missing and not draft.split:
@@ -56,6 +55,6 @@ def assemble(
         images.append(Image(draft.id, draft.path, draft.split, sentences))
     if not any(image.sentences for image in images):
         raise CorpusError(f"{name}: the caption files in {root} hold no caption of any image; are they whole?")
-    unnamed = sorted(set(pictures) - named)
+    unnamed = sorted(pictures.paths - named)
     found += [Problem("pictures that no data file names", printable(path)) for path in unnamed]
-    return Corpus(name, root, tuple(images), tuple(found), tuple(notes), integer_ids)
+    return Corpus(name, root, tuple(images), tuple(found), tuple(notes), integer_ids, pictures.lacking)

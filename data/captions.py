@@ -77,6 +77,7 @@ class Corpus:
     root : the folder that `Image.path` is relative to.
     integer_ids : the data set's ids are integers (COCO), and result files must hold them so.
     notes : decisions of the reader worth a line, such as a held-out validation split.
+    pictures_lacking : why no picture is there, where the data set came without: its captions are of use all the same.
     Raises CorpusError for two images of one id, a split that is not one of SPLITS or '', or text that no file can hold.
     """
 
@@ -86,6 +87,7 @@ class Corpus:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     integer_ids: bool = False
+    pictures_lacking: str = ""
 
     def __post_init__(self) -> None:
         twice = [image_id for image_id, count in Counter(image.id for image in self.images).items() if count > 1]

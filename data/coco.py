@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mrnn.data.annotation_files import (
+    Pictures,
     find_file,
     find_pictures,
     json_field,
@@ -34,7 +35,7 @@ def read_coco(root: Path) -> Corpus:
     files = _caption_files(root)
     drafts: dict[str, Draft] = {}
     problems: list[Problem] = []
-    pictures: set[str] = set()
+    pictures = Pictures("", set())
     part_of: dict[str, str] = {}
     for part, path in files.items():
         found, found_problems = _read_captions(path)
@@ -43,12 +44,12 @@ def read_coco(root: Path) -> Corpus:
             raise CorpusError(f"{path}: image {both} is in {files[part_of[both]].name} as well")
         folder = path.name.removeprefix("captions_").removesuffix(".json")
         named = {draft.path for draft in found.values()}
-        prefix, there = find_pictures(root, (folder, f"images/{folder}", "images", ""), name="coco", named=named)
+        there = find_pictures(root, (folder, f"images/{folder}", "images", ""), name="coco", named=named)
         for draft in found.values():
-            draft.path = prefix + draft.path
+            draft.path = there.prefix + draft.path
         drafts |= found
         problems += found_problems
-        pictures |= there
+        pictures = Pictures("", pictures.paths | there.paths, pictures.lacking or there.lacking)
         part_of |= dict.fromkeys(found, part)
     splits = _karpathy_splits(root) or _official_splits(part_of)
     problems += [

@@ -33,6 +33,10 @@ class EvaluationError(MrnnError):
     """An evaluation cannot be done as asked."""
 
 
+class ScorerUnavailable(MrnnError):
+    """A scorer that needs Java or a download cannot run here, or did not end in time; the other scores stand."""
+
+
 class Stopped(Exception):
     """Work stopped on request with everything saved; the same command goes on.
 

@@ -92,9 +92,9 @@ def _read(root: Path, layout: Layout) -> Corpus:
     splits = _splits(root, layout, drafts)
     for image_id in splits.by_id:
         drafts.setdefault(image_id, Draft(image_id, image_id))
-    prefix, pictures = find_pictures(root, layout.pictures, name=layout.name, named=drafts)
+    pictures = find_pictures(root, layout.pictures, name=layout.name, named=drafts)
     for draft in drafts.values():
-        draft.path = prefix + relative_path(draft.path, where=str(file))
+        draft.path = pictures.prefix + relative_path(draft.path, where=str(file))
         draft.split = splits.by_id.get(draft.id, "")
     return assemble(
         layout.name,

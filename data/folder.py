@@ -65,16 +65,16 @@ def read_folder(root: Path) -> Corpus:
             )
         draft.split = draft.split or row.split
     splits = _splits(drafts)
-    prefix, pictures = find_pictures(root, PICTURE_FOLDERS, name="folder", named=drafts, recursive=True)
+    pictures = find_pictures(root, PICTURE_FOLDERS, name="folder", named=drafts, recursive=True)
     for draft in drafts.values():
-        draft.path = prefix + draft.path
+        draft.path = pictures.prefix + draft.path
         draft.split = splits.by_id.get(draft.id, "")
     named = {draft.path for draft in drafts.values()}
-    others = sorted(path for path in pictures if path not in named and printable(path) == path)
+    others = sorted(path for path in pictures.paths if path not in named and printable(path) == path)
     return assemble(
         "folder",
         root,
-        drafts=[*drafts.values(), *(Draft(path.removeprefix(prefix), path) for path in others)],
+        drafts=[*drafts.values(), *(Draft(path.removeprefix(pictures.prefix), path) for path in others)],
         pictures=pictures,
         notes=[f"captions from {file.name}", splits.note],
     )

@@ -49,9 +49,9 @@ def read_iaprtc12(root: Path) -> Corpus:
     for image_id in splits.by_id:
         drafts.setdefault(image_id, Draft(image_id, relative_path(f"{image_id}.jpg", where="the split lists")))
     named = {draft.path for draft in drafts.values()}
-    prefix, pictures = find_pictures(root, PICTURE_FOLDERS, name="iaprtc12", named=named, recursive=True)
+    pictures = find_pictures(root, PICTURE_FOLDERS, name="iaprtc12", named=named, recursive=True)
     for draft in drafts.values():
-        draft.path = prefix + draft.path
+        draft.path = pictures.prefix + draft.path
         draft.split = splits.by_id.get(draft.id, "")
     return assemble(
         "iaprtc12",

@@ -93,7 +93,7 @@ def read_karpathy(root: Path) -> Corpus:
     entries = read_entries(files[0])
     integer_ids = bool(entries) and all(entry.cocoid >= 0 for entry in entries)
     named = {entry.path for entry in entries}
-    prefix, pictures = find_pictures(
+    pictures = find_pictures(
         root, PICTURE_FOLDERS, name="karpathy", named=named, recursive=any("/" in path for path in named)
     )
     drafts: dict[str, Draft] = {}
@@ -103,7 +103,7 @@ def read_karpathy(root: Path) -> Corpus:
         if image_id in drafts:
             problems.append(Problem("image ids that occur twice", image_id, f"the second, {entry.path}, is left out"))
         else:
-            drafts[image_id] = Draft(image_id, prefix + entry.path, entry.split, entry.sentences)
+            drafts[image_id] = Draft(image_id, pictures.prefix + entry.path, entry.split, entry.sentences)
     return assemble(
         "karpathy", root, drafts=drafts.values(), pictures=pictures, problems=problems, integer_ids=integer_ids,
         notes=[f"captions and splits from {files[0].name}; restval counts as train"],

@@ -35,6 +35,18 @@ class StopRequest:
             return "the time limit"
         return ""
 
+    @property
+    def code(self) -> int:
+        """The reason as a number, for other processes: 0 for none, 1 for the time limit, else the signal's."""
+        return int(self._signal) if self._signal is not None else int(bool(self.reason))
+
+    def adopt(self, code: int) -> None:
+        """Take over the reason of another process, given as its `code`."""
+        if code > 1:
+            self._signal = signal.Signals(code)
+        elif code == 1:
+            self._deadline = 0.0
+
     def stopped(self, saved: str) -> Stopped:
         """The exception that ends the command. saved : what is safe on disk, for the message."""
         code = EXIT_INTERRUPTED if self._signal == signal.SIGINT else EXIT_STOPPED

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, debug_option, one_line_errors
-from mrnn.data.errors import EvaluationError, WeightsError
-from mrnn.evaluate.decode import Caption, DecodingConfig, generate
+from mrnn.data.files import write_whole
+from mrnn.evaluate.decode import Caption, Decoder, DecodingConfig
 from mrnn.evaluate.fit import known_prefix
-from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.images import Preprocessing
+from mrnn.evaluate.report.captioned import captioned_page
+from mrnn.evaluate.report.page import render
+from mrnn.evaluate.stages import decoding_settings
+from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.prepare import pick_device
@@ -24,8 +25,9 @@ LARGEST_BATCH = 64
 
 EPILOG = """\b
 Example:
-  caption-images --checkpoint runs/feats-mrnn holiday/*.jpg
+  caption-images --checkpoint runs/feats-mrnn --html captions.html holiday/*.jpg
 
+The page of --html shows the pictures with their captions, other captions of the search, and why every word was chosen.
 With --json a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob"}]}. log_prob is the natural
 logarithm of P(caption | image), the sum over all words and the end sign, which stands last among the words as
 "<end>"; a caption that was cut at --max-steps has none.
@@ -43,6 +45,7 @@ Exit code 3: some files are not pictures; they are listed on stderr, the others 
 @click.option("--max-steps", default=DECODING.max_steps, show_default=True, help="Longest caption, END included.")
 @click.option("--prefix", default="", help="Words that every caption begins with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the probability of every word.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page to look at.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that read pictures.")
 @debug_option
@@ -56,6 +59,7 @@ def main(
     max_steps: int,
     prefix: str,
     as_json: bool,
+    html: Path | None,
     device: str,
     workers: int,
 ) -> None:
@@ -67,66 +71,31 @@ def main(
     place = pick_device(device, "fp32")
     trained = load_trained(checkpoint, device=place)
     words = known_prefix(trained, prefix)
-    backbone = rebuild_backbone(trained, weights)
+    backbone = rebuild_backbone(
+        trained.features, weights, feature_size=trained.model.config.features, where=str(trained.file)
+    )
     features, reasons = features_of_files(
         backbone, images, batch_size=min(len(images), LARGEST_BATCH), device=str(place), workers=workers
     )
     good = [number for number in range(len(images)) if number not in reasons]
-    # float64, so that a caption does not depend on the pictures beside it (mrnn.evaluate.decode)
-    captions = generate(
-        trained.model.double(),
-        as_in_cache(trained, features[good]),
-        config,
-        prefix=trained.vocabulary.encode(words),
-    )
-    found = [(images[number], best) for number, (best, *_) in zip(good, captions, strict=True)]
+    rows = torch.from_numpy(as_recorded(trained.features, features[good]))
+    captions = Decoder(trained.model)(rows, config, prefix=trained.vocabulary.encode(words))
+    files = [images[number] for number in good]
+    found = [(file, best) for file, (best, *_) in zip(files, captions, strict=True)]
+    if html:
+        settings = {"checkpoint": str(trained.file), "decoding": decoding_settings(config, words)}
+        write_whole(html, render(captioned_page(trained, files, rows, captions, settings=settings)).encode())
     if as_json:
         click.echo(json.dumps([describe(trained, file, best) for file, best in found], indent=1, ensure_ascii=False))
     else:
         for file, best in found:
             click.echo(f"{file}: {' '.join(trained.vocabulary.decode(best.words))}")
+    if html:
+        click.echo(f"page: {html}", err=True)
     for number, reason in sorted(reasons.items()):
         click.echo(f"{images[number]}: {reason}", err=True)
     if reasons:
         sys.exit(EXIT_IMAGES_FAILED)
-
-
-def rebuild_backbone(trained: TrainedModel, weights: str | None) -> Backbone:
-    """The network that made the features the model was trained on, with its layer, preprocessing and weights.
-
-    weights : instead of the recorded origin. Raises EvaluationError if the features are of unknown or foreign origin,
-    WeightsError if the weights cannot be had or are not the recorded ones.
-    """
-    recorded = trained.features
-    origin = weights or str(recorded.get("weights", ""))
-    try:
-        preprocessing = Preprocessing.from_json(str(recorded["preprocessing"]))
-        backbone = build_backbone(
-            str(recorded["backbone"]), weights=origin, layer=str(recorded["layer"]), preprocessing=preprocessing
-        )
-    except (KeyError, ValueError) as error:
-        raise EvaluationError(
-            f"{trained.file} does not say how its features were made in a way that can be repeated ({error}); "
-            "caption-images needs a model trained on features of extract-features"
-        ) from error
-    if backbone.weights_sha256 != recorded.get("weights_sha256"):
-        raise WeightsError(
-            f"the weights {origin} of {backbone.name} are not those the model was trained with (SHA-256 "
-            f"{backbone.weights_sha256[:12]}..., recorded is {str(recorded.get('weights_sha256'))[:12]}...); "
-            "name the right file with --weights"
-        )
-    if backbone.feature_size != trained.model.config.features:
-        raise EvaluationError(
-            f"{backbone.name} gives {backbone.feature_size} numbers a picture, {trained.file} takes "
-            f"{trained.model.config.features}"
-        )
-    return backbone
-
-
-def as_in_cache(trained: TrainedModel, features: np.ndarray) -> torch.Tensor:
-    """Features rounded as the cache stored them, so that captions equal those of evaluate-mrnn."""
-    dtype = np.dtype(str(trained.features.get("dtype", "float32")))
-    return torch.from_numpy(features.astype(dtype).astype(np.float32))
 
 
 def describe(trained: TrainedModel, file: Path, caption: Caption) -> dict[str, Any]:

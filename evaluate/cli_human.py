@@ -19,7 +19,7 @@ from mrnn.evaluate.fit import check_features
 from mrnn.evaluate.human import Judgements, agreement, metric_scores, model_scores, read_judgements, require_scipy
 from mrnn.evaluate.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval import RetrievalScorer, log_normaliser, score_images
-from mrnn.evaluate.stages import sample_training_images
+from mrnn.evaluate.retrieval_stage import sample_training_images
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.prepare import pick_device

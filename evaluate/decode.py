@@ -9,13 +9,16 @@ searching.
 `<unk>` is not written unless asked for: a caption with it is of no use to a reader. Its probability is not given to
 other words: log-probabilities are the model's own. Exactly equal scores are taken in the order of torch.topk.
 
-A caption depends on its own image only. Rounding still differs with the batch, so where two words are as good as equal
-a float32 model may choose differently; given in float64 (as the commands do) that does not happen in practice.
+A caption depends on its own image only. Rounding still differs with the batch, so where two continuations are as good
+as equal a float32 model may choose differently. `Decoder`, which the commands use, therefore searches in float32 and,
+for the few images where a choice was as close as that, once more in float64.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -23,6 +26,11 @@ from torch import Tensor
 
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.train.models.mrnn import MRNN
+from mrnn.train.products import product
+
+# Of two scores in float32, sums of up to some 30 log-probabilities, the error stays below a tenth of this
+# (tests/evaluate/test_decode.py).
+MARGIN = 3e-4
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,28 @@ class Caption:
         return not self.complete, -self.log_prob / (len(self.log_probs) if length_norm else 1)
 
 
-@torch.inference_mode()
+class Decoder:
+    """The captions that `generate` gives for a model in float64, in a fraction of the time.
+
+    Log-probabilities are those of float32 where its choices were clear of MARGIN, else of float64.
+    """
+
+    def __init__(self, model: MRNN) -> None:
+        self._fast, self._sure = model.float(), deepcopy(model).double()
+
+    def __call__(
+        self, features: Tensor, config: DecodingConfig, *, ids: Sequence[str] = (), prefix: Sequence[int] = ()
+    ) -> list[list[Caption]]:
+        """As `generate`, for its model."""
+        if config.sample:  # a draw between two words can fall on the border however far apart they are
+            return generate(self._sure, features, config, ids=ids, prefix=prefix)
+        captions, margins = _search(self._fast, features, config, ids=ids, prefix=prefix)
+        close = [number for number, margin in enumerate(margins) if margin < MARGIN]
+        for number, sure in zip(close, generate(self._sure, features[close], config, prefix=prefix), strict=True):
+            captions[number] = sure
+        return captions
+
+
 def generate(
     model: MRNN,
     features: Tensor,
@@ -91,6 +120,14 @@ def generate(
     Raises ValueError in training mode, for a beam wider than the vocabulary, a prefix as long as max_steps, or
     sampling without ids.
     """
+    return _search(model, features, config, ids=ids, prefix=prefix)[0]
+
+
+@torch.inference_mode()
+def _search(
+    model: MRNN, features: Tensor, config: DecodingConfig, *, ids: Sequence[str], prefix: Sequence[int]
+) -> tuple[list[list[Caption]], list[float]]:
+    """What `generate` returns, and for each image by how much the closest choice in its search was decided."""
     if model.training:
         raise ValueError("captions need the model in eval mode")
     width, vocabulary = config.beam, model.config.vocabulary
@@ -101,49 +138,51 @@ def generate(
     if config.sample and len(ids) != len(features):
         raise ValueError(f"sampling needs the id of each of the {len(features)} images, not {len(ids)}")
     if not len(features):
-        return []
+        return [], []
     weight = model.output.weight
     draws = _draws(ids, config).to(weight.device) if config.sample else None
     image = model.image(features.to(weight))
     waiting = torch.arange(len(features), device=weight.device)  # numbers of the images that are not done
     search = _Hypotheses.start(len(features), width, model.config.recurrent, weight)
     results: list[list[Caption]] = [[] for _ in range(len(features))]
+    margins = [np.inf] * len(features)
     for step in range(config.max_steps):
-        last = search.tokens[..., -1] if step else waiting.new_full((len(waiting), width), BOUNDARY_ID)
+        active = search.active  # A of the B x K hypotheses
+        last = search.tokens[..., -1][active] if step else active.new_full((len(waiting),), BOUNDARY_ID).long()
         words = model.words(last)
-        search.state = model.recur(words, search.state)
-        multimodal = model.multimodal(model.language(words, search.state), image[waiting, None])
-        log_probs = model.output(multimodal).log_softmax(-1)  # (B, K, V)
+        state = model.recur(words, search.state[active])
+        search.state[active] = state
+        multimodal = model.multimodal(model.language(words, state), image[waiting[active.nonzero()[:, 0]]])
+        logits = product(multimodal, weight, model.output.bias)  # (A, V)
+        normaliser = logits.logsumexp(-1)  # over all words
         if step < len(prefix):
-            parents, tokens = _force(search, prefix[step])
+            search.force(prefix[step], logits[:, prefix[step]] - normaliser)
         else:
             if config.suppress_unknown:
-                log_probs[..., UNKNOWN_ID] = -torch.inf
+                logits[:, UNKNOWN_ID] = -torch.inf
             if draws is None:
-                parents, tokens = _best(search, log_probs)
+                search.take_best(logits, normaliser)
             else:
-                parents, tokens = _drawn(log_probs, draws[waiting, step], config)
-        search.extend(parents, tokens, log_probs)
+                search.draw(logits - normaliser[:, None], draws[waiting, step], config)
         done = search.finished.all(1)
+        if step == config.max_steps - 1:
+            done[:] = True
         if done.any():
-            for number, captions in zip(waiting[done].tolist(), search.captions(done, config), strict=True):
-                results[number] = captions
+            for number, (captions, margin) in zip(waiting[done].tolist(), search.captions(done, config), strict=True):
+                results[number], margins[number] = captions, margin
             search.keep(~done)
             waiting = waiting[~done]
             if not len(waiting):
-                return results
-    for number, captions in zip(
-        waiting.tolist(), search.captions(torch.ones_like(waiting, dtype=torch.bool), config), strict=True
-    ):
-        results[number] = captions
-    return results
+                break
+    return results, margins
 
 
 @dataclass
 class _Hypotheses:
     """The search of B images with K hypotheses each.
 
-    state (B, K, H); scores (B, K), -inf for a place not yet taken; finished (B, K) bool; tokens, log_probs (B, K, t).
+    state (B, K, H); scores (B, K), -inf for a place not yet taken; finished (B, K) bool; tokens, log_probs (B, K, t);
+    margin (B,), the smallest lead so far of the last one taken over the first one left.
     """
 
     state: Tensor
@@ -151,6 +190,7 @@ class _Hypotheses:
     finished: Tensor
     tokens: Tensor
     log_probs: Tensor
+    margin: Tensor
 
     @classmethod
     def start(cls, images: int, width: int, recurrent: int, like: Tensor) -> "_Hypotheses":
@@ -158,13 +198,55 @@ class _Hypotheses:
         scores[:, 0] = 0
         nothing = like.new_zeros(images, width, 0)
         finished = torch.zeros_like(scores, dtype=torch.bool)
-        return cls(like.new_zeros(images, width, recurrent), scores, finished, nothing.long(), nothing)
+        margin = like.new_full((images,), torch.inf)
+        return cls(like.new_zeros(images, width, recurrent), scores, finished, nothing.long(), nothing, margin)
 
-    def extend(self, parents: Tensor, tokens: Tensor, log_probs: Tensor) -> None:
-        """Replace the K hypotheses: the new ones come from `parents` (B, K) by `tokens` (B, K); log_probs (B, K, V)."""
+    @property
+    def active(self) -> Tensor:
+        """(B, K) bool: places that are taken and not finished. A of them."""
+        return ~self.finished & ~self.scores.isneginf()
+
+    def take_best(self, logits: Tensor, normaliser: Tensor) -> None:
+        """Go on with the K best of all K x V continuations: logits (A, V), normaliser (A,).
+
+        None of them, nor the first one left, is beyond the K + 1 best of its own hypothesis.
+        """
+        width, active = self.scores.shape[1], self.active
+        best = logits.topk(min(width + 1, logits.shape[1]))
+        log_probs = logits.new_full((*active.shape, best.values.shape[1]), -torch.inf)
+        log_probs[..., 0] = 0  # a finished one goes on only as itself
+        tokens = torch.full_like(log_probs, BOUNDARY_ID, dtype=torch.int64)
+        log_probs[active], tokens[active] = best.values - normaliser[:, None], best.indices
+        flat = (self.scores[..., None] + log_probs).flatten(1)
+        order = flat.topk(width + 1) if flat.shape[1] > width else flat.topk(width)
+        chosen = order.indices[:, :width]
+        if flat.shape[1] > width:
+            lead = order.values[:, width - 1] - order.values[:, width]
+            self.margin = torch.minimum(self.margin, lead.nan_to_num(nan=torch.inf))
+        parents = chosen // log_probs.shape[-1]
+        self._extend(parents, tokens.flatten(1).gather(1, chosen), log_probs.flatten(1).gather(1, chosen))
+
+    def draw(self, log_probs: Tensor, draws: Tensor, config: DecodingConfig) -> None:
+        """Continue each image's only hypothesis by a random word: log_probs (B, V), draws (B,) in [0, 1)."""
+        weights = log_probs.double() / config.temperature
+        if config.top_k:
+            bound = weights.topk(min(config.top_k, weights.shape[1])).values[:, -1:]
+            weights = weights.masked_fill(weights < bound, -torch.inf)
+        sums = weights.softmax(-1).cumsum(-1)
+        tokens = torch.searchsorted(sums, (draws * sums[:, -1])[:, None], right=True)
+        self._extend(torch.zeros_like(tokens), tokens, log_probs.gather(1, tokens))
+
+    def force(self, token: int, gained: Tensor) -> None:
+        """Continue every hypothesis by the same prefix word, of log-probability `gained` (A,)."""
+        parents = torch.arange(self.scores.shape[1], device=self.scores.device).expand(self.scores.shape)
+        added = torch.zeros_like(self.scores)
+        added[self.active] = gained
+        self._extend(parents, torch.full_like(parents, token), added)
+
+    def _extend(self, parents: Tensor, tokens: Tensor, gained: Tensor) -> None:
+        """Replace the hypotheses: the new ones come from `parents` by `tokens`, which adds `gained`; all (B, K)."""
         rows = torch.arange(len(parents), device=parents.device)[:, None]
         was_finished = self.finished[rows, parents]
-        gained = log_probs[rows, parents, tokens].masked_fill(was_finished, 0)
         self.scores = self.scores[rows, parents] + gained
         # A place never taken (-inf) can only remain where the vocabulary is hardly wider than the beam.
         self.finished = was_finished | (tokens == BOUNDARY_ID) | self.scores.isneginf()
@@ -174,14 +256,13 @@ class _Hypotheses:
 
     def keep(self, chosen: Tensor) -> None:
         """Go on with the images that `chosen` (B,) bool says."""
-        for name in ("state", "scores", "finished", "tokens", "log_probs"):
+        for name in ("state", "scores", "finished", "tokens", "log_probs", "margin"):
             setattr(self, name, getattr(self, name)[chosen])
 
-    def captions(self, chosen: Tensor, config: DecodingConfig) -> list[list[Caption]]:
-        """The hypotheses of the chosen images, best first."""
-        found = []
-        columns = (values[chosen].tolist() for values in (self.tokens, self.log_probs, self.scores))
-        for tokens, log_probs, scores in zip(*columns, strict=True):
+    def captions(self, chosen: Tensor, config: DecodingConfig) -> Iterator[tuple[list[Caption], float]]:
+        """The hypotheses of the chosen images, best first, and the margin, their order included."""
+        columns = (values[chosen].tolist() for values in (self.tokens, self.log_probs, self.scores, self.margin))
+        for tokens, log_probs, scores, margin in zip(*columns, strict=True):
             captions = []
             for words, logs, score in zip(tokens, log_probs, scores, strict=True):
                 if score == -np.inf:
@@ -189,36 +270,10 @@ class _Hypotheses:
                 complete = BOUNDARY_ID in words
                 length = words.index(BOUNDARY_ID) if complete else len(words)
                 captions.append(Caption(tuple(words[:length]), tuple(logs[: length + complete]), complete))
-            captions.sort(key=lambda caption: caption.order(length_norm=config.length_norm))
-            found.append(captions)
-        return found
-
-
-def _best(search: _Hypotheses, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-    """The K best continuations of all K x V of each image: parents and tokens, both (B, K)."""
-    images, width, vocabulary = log_probs.shape
-    log_probs = log_probs.masked_fill(search.finished[..., None], -torch.inf)
-    log_probs[..., BOUNDARY_ID].masked_fill_(search.finished, 0)  # a finished one goes on only as itself
-    flat = (search.scores[..., None] + log_probs).reshape(images, width * vocabulary)
-    best = flat.topk(width).indices
-    return best // vocabulary, best % vocabulary
-
-
-def _drawn(log_probs: Tensor, draws: Tensor, config: DecodingConfig) -> tuple[Tensor, Tensor]:
-    """Continue each image's only hypothesis by a random word: log_probs (B, 1, V), draws (B,) in [0, 1)."""
-    weights = log_probs[:, 0].double() / config.temperature
-    if config.top_k:
-        bound = weights.topk(min(config.top_k, weights.shape[1])).values[:, -1:]
-        weights = weights.masked_fill(weights < bound, -torch.inf)
-    sums = weights.softmax(-1).cumsum(-1)
-    tokens = torch.searchsorted(sums, (draws * sums[:, -1])[:, None], right=True)
-    return torch.zeros_like(tokens), tokens
-
-
-def _force(search: _Hypotheses, token: int) -> tuple[Tensor, Tensor]:
-    """Continue every hypothesis by the same prefix word."""
-    parents = torch.arange(search.scores.shape[1], device=search.scores.device).expand(search.scores.shape)
-    return parents, torch.full_like(parents, token)
+            keys = [caption.order(length_norm=config.length_norm) for caption in captions]
+            ranked = sorted(range(len(captions)), key=keys.__getitem__)
+            leads = [keys[b][1] - keys[a][1] for a, b in pairwise(ranked) if keys[a][0] == keys[b][0]]
+            yield [captions[number] for number in ranked], min([margin, *leads])
 
 
 def _draws(ids: Sequence[str], config: DecodingConfig) -> Tensor:

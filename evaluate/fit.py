@@ -68,3 +68,30 @@ def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
             f"{len(trained.vocabulary)} words"
         )
     return words
+
+
+def searchable_images(cache: FeatureCache, split: str | None) -> np.ndarray:
+    """Numbers of the images with features, of one split if given. Raises EvaluationError if there are none."""
+    chosen = cache.done(split)
+    if not len(chosen):
+        there = ", ".join(f"{name}: {len(cache.done(name))}" for name in SPLITS)
+        where = f" in the split {split!r} ({there})" if split else ""
+        raise EvaluationError(f"{cache.path} has no image with features{where} to search")
+    return chosen
+
+
+def searchable_words(trained: TrainedModel, sentence: str) -> tuple[list[str], list[str]]:
+    """The words of a sentence to search by, and those among them that the model does not know.
+
+    Raises EvaluationError if the sentence has no word in it, or the model knows none of them.
+    """
+    words = tokenize(sentence)
+    unknown = [word for word in dict.fromkeys(words) if word not in trained.vocabulary.numbers]
+    if not words:
+        raise EvaluationError(f"there is no word in {sentence!r}; describe what the picture should show")
+    if len(unknown) == len(set(words)):
+        raise EvaluationError(
+            f"the model knows no word of {sentence!r}; it has learned {len(trained.vocabulary)} words, so try plainer "
+            "ones"
+        )
+    return words, unknown

@@ -6,7 +6,7 @@ from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 280, 52, 44, 12, 12
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 600, 280, 52, 48, 12, 12
 POINTS = 600  # drawn at most; neighbours are averaged
 
 Point = tuple[float, float]

@@ -1,7 +1,7 @@
 """What an evaluation has finished, on disk, so that a killed one goes on instead of beginning again.
 
-Below the output folder: parts/NAME.json with a stage's result and the settings it depends on, and parts/scores.npy, the
-retrieval scores row by row. A part counts only where its settings equal those of the present run.
+Below the output folder: parts/NAME.json with a stage's result and the settings it depends on, and matrices of retrieval
+scores, parts/NAME.npy. A part counts only where its settings equal those of the present run.
 """
 
 import fcntl
@@ -55,49 +55,48 @@ class Parts:
 
 
 class ScoreFile:
-    """A matrix of float32 that is filled row by row, from the first on, and goes on where it stopped.
+    """A matrix of float32 that is filled in any order and goes on where it was: what is not there yet is not a number.
 
-    rows : the matrix, mapped from parts/scores.npy (NumPy's format). done : rows that are finished.
-    Rows are on disk before they are marked as done, in parts/scores.json.
+    values : the matrix, mapped from parts/NAME.npy (NumPy's format). A killed process loses nothing that it has put
+    there, a machine that goes down what was put there in the last MARK_SECONDS.
     """
 
-    def __init__(self, parts: Parts, settings: dict[str, Any], shape: tuple[int, int]) -> None:
-        self._parts, self._settings = parts, {**settings, "shape": list(shape)}
-        path = parts.folder / "scores.npy"
-        stored = parts.load("scores", self._settings)
+    def __init__(self, parts: Parts, name: str, settings: dict[str, Any], shape: tuple[int, int]) -> None:
+        """settings : what the numbers depend on. Raises EvaluationError where the disk has no room for it."""
+        path = parts.folder / f"{name}.npy"
+        settings = {**settings, "shape": list(shape)}
         try:
-            if stored is None:
+            if parts.load(name, settings) is None:
                 raise ValueError("nothing fits")
-            self.rows = np.lib.format.open_memmap(path, mode="r+")
-            if self.rows.shape != shape or self.rows.dtype != np.float32:
+            self.values = np.lib.format.open_memmap(path, mode="r+")
+            if self.values.shape != shape or self.values.dtype != np.float32:
                 raise ValueError("not ours")
-            self.done = int(stored)
         except (ValueError, FileNotFoundError):
-            (parts.folder / "scores.json").unlink(missing_ok=True)
-            self.rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-            with path.open("r+b") as stream:
-                try:
-                    os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-                except OSError as error:
-                    raise EvaluationError(
-                        f"{path} needs {path.stat().st_size / 1e6:.0f} MB ({error.strerror}); free some space, or "
-                        "limit the pool with --pool"
-                    ) from error
-            self.done = 0
+            (parts.folder / f"{name}.json").unlink(missing_ok=True)
+            self.values = self._create(path, shape)
+            parts.save(name, settings, "begun")
         self._marked = monotonic()
 
-    def append(self, row: np.ndarray) -> None:
-        """Set the next row; it is marked as done within MARK_SECONDS or by `mark`."""
-        self.rows[self.done] = row
-        self.done += 1
-        if monotonic() - self._marked > MARK_SECONDS:
-            self.mark()
+    def mark(self, *, now: bool = False) -> None:
+        """Bring what is finished to disk, if that is due."""
+        if now or monotonic() - self._marked > MARK_SECONDS:
+            self.values.flush()
+            self._marked = monotonic()
 
-    def mark(self) -> None:
-        """Bring finished rows to disk and mark them as done."""
-        self.rows.flush()
-        self._parts.save("scores", self._settings, self.done)
-        self._marked = monotonic()
+    @staticmethod
+    def _create(path: Path, shape: tuple[int, int]) -> np.memmap:
+        values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        with path.open("r+b") as stream:
+            try:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise EvaluationError(
+                    f"{path} needs {path.stat().st_size / 1e6:.0f} MB ({error.strerror}); free some space, or "
+                    "limit the pool with --pool"
+                ) from error
+        values[:] = np.nan
+        values.flush()
+        return values
 
 
 @contextmanager

@@ -48,6 +48,17 @@ class PrefixTree:
             sums[start:stop] += sums[self.edge_before[start:stop]]
         return sums[self.sentence_edges]
 
+    def paths(self, sentences: np.ndarray) -> np.ndarray:
+        """The edges on the paths of some sentences, given by number: rising, each once."""
+        passed = np.zeros(len(self.edge_nodes), dtype=bool)
+        edges = self.sentence_edges[sentences]
+        while len(edges):
+            passed[edges] = True
+            edges = self.edge_before[edges]
+            edges = edges[edges >= 0]
+            edges = edges[~passed[edges]]
+        return np.flatnonzero(passed)
+
 
 def build_prefix_tree(sentences: Sequence[Sequence[int] | np.ndarray]) -> PrefixTree:
     """The tree of sentences given as word numbers without signs; an empty sentence is START END.

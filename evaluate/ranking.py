@@ -5,8 +5,9 @@ every wrong answer of equal score ahead of the right one, `best` behind it. Repo
 that gives everything the same score gets nothing), with the best beside them where there are ties.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,6 +66,12 @@ def recalls(ranks: np.ndarray) -> Recalls:
     """R@1, R@5, R@10 in percent and the median of (Q,) ranks."""
     r1, r5, r10 = (100 * recall_at_k(ranks, k) for k in (1, 5, 10))
     return Recalls(r1, r5, r10, float(np.median(ranks)))
+
+
+def pool_size(retrieval: Mapping[str, Any]) -> str:
+    """Images x sentences of what the retrieval stage returns, as '1,000 x 5,000'; of several pools the first's."""
+    images, sentences = (np.atleast_1d(retrieval[name]) for name in ("images", "sentences"))
+    return f"{f'{len(images)} pools of ' if len(images) > 1 else ''}{images[0]:,} x {sentences[0]:,}"
 
 
 def image_to_sentence_ranks(scores: np.ndarray, sentence_images: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:

@@ -167,6 +167,8 @@ def _read(dataset: str, root: Path | None, *, limit: int | None) -> Corpus:
         click.echo(note, err=True)
     if limit is not None:
         corpus = corpus.limited(limit)
+    if corpus.pictures_lacking:
+        raise CorpusError(corpus.pictures_lacking)
     if not corpus.images:
         raise CorpusError(f"{corpus.name}: there are no images in {corpus.root}")
     return corpus

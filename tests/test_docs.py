@@ -4,6 +4,7 @@ import configparser
 import importlib
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
@@ -35,9 +36,18 @@ def command_lines(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "jobs" / "demo.sh"], ids=lambda path: path.name)
 def test_every_option_in_a_document_exists(path: Path) -> None:
     for name, *words in command_lines(path.read_text()):
-        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        known = {word for option in COMMANDS[name].params for word in (*option.opts, *option.secondary_opts)}
         used = {word.split("=")[0] for word in words if word.startswith("--")}
         assert used <= known, f"{path.name}: {name} has no {used - known}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.sbatch")), ids=lambda path: path.name)
+def test_every_option_in_a_job_file_exists(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    name, line = re.findall(rf"^srun .*?\b({'|'.join(COMMANDS)}) (.*)$", text, flags=re.MULTILINE)[0]
+    known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert set(re.findall(r"(?<=\s)--[a-z-]+", line)) <= known
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
 
 
 def test_the_readme_names_every_command() -> None:

@@ -66,6 +66,8 @@ def test_each_heavy_library_has_its_place() -> None:
         assert "h5py" not in top or path.relative_to(ROOT) in (Path("data/cache.py"), Path("data/foreign.py"))
         assert "torch" not in top or room != "data"
         assert "torchvision" not in top or room == "extract"
+        several = {name for name in imported(path) if name.startswith(("torch.distributed", "torch.nn.parallel"))}
+        assert not several or path.relative_to(ROOT) == Path("train/distributed.py")
 
 
 def test_looking_into_a_cache_imports_no_torch() -> None:

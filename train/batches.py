@@ -5,7 +5,7 @@ length. So no padding exists anywhere, and step t of the recurrence works on the
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -111,7 +111,7 @@ class Batch:
     (P + rest,) int64, the latter into features : (I + rest, D) float32, one row for every distinct image. sentences :
     (B,) their numbers, in the batch's order. The rest rounds the numbers of rows up, so that few shapes occur: oneDNN
     makes a kernel for each, in half a millisecond, and keeps it. No target belongs to it, so it takes no part in the
-    loss and its gradients are zero.
+    loss and its gradients are zero. share : these words over those of all processes' parts of the batch.
     """
 
     inputs: Tensor
@@ -120,6 +120,7 @@ class Batch:
     image_of_token: Tensor
     features: Tensor
     sentences: np.ndarray
+    share: float = 1.0
 
     def __len__(self) -> int:
         """P, the number of words to predict."""
@@ -182,7 +183,22 @@ def epoch_batches(
     epoch: int,
     skip: int = 0,
     device: torch.device | str = "cpu",
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """The batches of one epoch from batch number `skip` on."""
-    for numbers in epoch_order(sentences.lengths, batch_size, seed=seed, epoch=epoch)[skip:]:
-        yield pack(sentences, numbers, features, device=device)
+    """The batches of one epoch from batch number `skip` on; of each, part I of N (every N-th sentence)."""
+    lengths = sentences.lengths
+    for numbers in epoch_order(lengths, batch_size, seed=seed, epoch=epoch)[skip:]:
+        chosen, share = part_of_batch(numbers, lengths + 1, *part)
+        yield replace(pack(sentences, chosen, features, device=device), share=share)
+
+
+def part_of_batch(numbers: np.ndarray, words: np.ndarray, index: int, count: int) -> tuple[np.ndarray, float]:
+    """The sentences of part `index` of `count` of a batch, and the share of the batch's words that they hold.
+
+    words : (S,) words of every sentence, END included. The parts tile the batch, with about as many words each. A part
+    that would be empty, which a short batch can leave, gets a sentence with the share 0: no process may sit a step out.
+    """
+    chosen = numbers[index::count]
+    if not len(chosen):
+        return numbers[:1], 0.0
+    return chosen, float(words[chosen].sum() / words[numbers].sum())

@@ -19,7 +19,8 @@ Example:
 
 The run folder then is runs/feats-mrnn. Stopped or killed, the same command goes on where it was; settings that alter
 the result must be the same. It holds config.json, metrics.jsonl (a line every --log-every steps and every epoch),
-checkpoint_best.pt and checkpoint_last.pt. Exit code 75: stopped on request with everything saved, run it again."""
+checkpoint_best.pt and checkpoint_last.pt. Exit code 75: stopped on request with everything saved, run it again.
+Started by torchrun, or by srun as in jobs/train.sbatch, several processes divide every batch among them."""
 
 SETTINGS_HELP = {
     "model": "mrnn, or rnn-base: the same without the image.",

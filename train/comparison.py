@@ -113,8 +113,10 @@ def _settings(own: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, 
     settings = dict(own)
     for name in FEATURES_COMPARED:
         value = features.get(name)
-        fields = json.loads(value) if name == "preprocessing" and value else {name: value}
-        settings |= {f"features {key}": part for key, part in fields.items()}
+        parts = {name: value}
+        if name == "preprocessing" and isinstance(value, str) and value.startswith("{"):
+            parts = json.loads(value)
+        settings |= {f"features {key}": part for key, part in parts.items()}
     return settings
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from mrnn.data.errors import TrainingError
 from mrnn.data.stopping import stop_on_signals
 from mrnn.train.batches import Batch, epoch_batches
 from mrnn.train.checkpoint import LAST
+from mrnn.train.distributed import joined
 from mrnn.train.losses import linear_cross_entropy
 from mrnn.train.models import MRNN
 from mrnn.train.optim import learning_rate, squared_norm
 from mrnn.train.prepare import Training, prepare
-from mrnn.train.run_folder import RunFolder, SaveTimer
+from mrnn.train.run_folder import RunFolder, SaveTimer, WatchedFolder
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.validation import Perplexity, perplexity
 
@@ -35,16 +37,23 @@ def train(
     """Train a model on a cache into a run folder, or go on with the run that is there.
 
     A run that was stopped or killed goes on where its last checkpoint stands and ends, on a CPU, with the same weights
-    bit for bit. Raises Stopped after saving, if asked to stop, and TrainingError if training cannot start or go on.
+    bit for bit. Several processes that call this share the work (distributed.py). Raises Stopped after saving, if asked
+    to stop, and TrainingError if training cannot start or go on.
     """
     options = options or RunOptions()
-    with RunFolder(folder, overwrite=options.overwrite, report=report) as run:
+    with (
+        joined() as ranks,
+        RunFolder(folder, overwrite=options.overwrite, report=report) if ranks.first else WatchedFolder(folder) as run,
+    ):
+        report = run.report
+        ranks.meet()  # only now is a run that is overwritten out of sight
         last = run.read_last()
-        training = prepare(cache, settings, options, last=last, report=report)
+        training = prepare(cache, settings, options, last=last, report=report, ranks=ranks)
+        progress = training.progress
+        ranks.check_same({"step": progress.step, "cache": training.fingerprint, **asdict(settings)})
         if training.finished:
             report(f"{folder}: nothing to do, training is finished ({training.finished})")
             return
-        progress = training.progress
         run.begin(
             training.describe(),
             metrics_bytes=last["training"]["metrics_bytes"] if last else 0,
@@ -64,6 +73,7 @@ def train(
                     epoch=progress.epoch,
                     skip=progress.batch,
                     device=training.device,
+                    part=(ranks.rank, ranks.count),
                 ):
                     try:
                         record = train_step(training, batch)
@@ -72,9 +82,10 @@ def train(
                     if progress.step % options.log_every == 0:
                         record["cost"] = record["bits"] + settings.l2 * squared_norm(training.model)
                         run.log(record)
-                    if stop.reason or due.after(progress.step):
+                    stopping = ranks.asked_to_stop(stop)
+                    if stopping or due.after(progress.step):
                         run.save_last(training.content(training.model), progress, training.state())
-                    if stop.reason:
+                    if stopping:
                         raise stop.stopped(f"{folder / LAST} holds step {progress.step}")
                 validate_and_save(training, run, report)
         best = f"epoch {progress.best_epoch}, dev perplexity {progress.best_perplexity:.3f}"
@@ -83,7 +94,7 @@ def train(
 
 def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     """One step of optimisation on a batch; returns its line for metrics.jsonl."""
-    settings, progress, model = training.settings, training.progress, training.model
+    settings, progress, model, ranks = training.settings, training.progress, training.model, training.ranks
     lr = learning_rate(
         progress.step,
         schedule=settings.schedule,
@@ -97,17 +108,19 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     model.train()
     training.optimiser.zero_grad(set_to_none=True)
     with torch.autocast(training.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        bits = batch_bits(model, batch)
-    (bits / len(batch)).backward()
+        bits = ranks.cost(batch_bits, model, batch, seed=[settings.seed, progress.step])
+    # The processes' gradients are averaged: count times each one's share of the words makes that the mean of all words.
+    (bits / len(batch) * (batch.share * ranks.count)).backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
-    total, grad_norm = torch.stack([bits.detach(), norm]).tolist()
-    check_finite(training, batch, total / len(batch), grad_norm)
+    own, grad_norm = torch.stack([bits.detach(), norm]).tolist()
+    total, words = ranks.sums(own, len(batch)) if batch.share else ranks.sums(0.0, 0)
+    check_finite(training, batch, total / words, grad_norm)
     training.optimiser.step()
 
     progress.step += 1
     progress.batch += 1
     progress.bits += total
-    progress.tokens += len(batch)
+    progress.tokens += int(words)
     if training.average:
         training.average.update(model, progress.step)
     seconds = training.clock.lap()
@@ -116,9 +129,9 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
         "kind": "step",
         "step": progress.step,
         "epoch": progress.epoch + 1,
-        "bits": total / len(batch),
+        "bits": total / words,
         "lr": lr,
-        "tokens_per_s": len(batch) / seconds,
+        "tokens_per_s": words / seconds,
         "grad_norm": grad_norm,
     }
 
@@ -132,7 +145,7 @@ def batch_bits(model: MRNN, batch: Batch) -> torch.Tensor:
 def validate_and_save(training: Training, run: RunFolder, report: Callable[[str], None]) -> None:
     """End an epoch: dev perplexity, the best checkpoint, the lines for people and machines, the last checkpoint."""
     progress = training.progress
-    dev: Perplexity = perplexity(training.evaluated, training.val, training.features)
+    dev: Perplexity = training.ranks.by_first(lambda: perplexity(training.evaluated, training.val, training.features))
     train_bits, tokens, seconds = progress.bits / progress.tokens, progress.tokens, progress.seconds
     progress.finish_epoch()
     is_best = dev.perplexity < progress.best_perplexity

@@ -15,6 +15,7 @@ from mrnn.data.errors import CheckpointError, TrainingError
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.train.batches import Features, Sentences, encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.checkpoint import load_trained, model_content
+from mrnn.train.distributed import Ranks
 from mrnn.train.initialise import initialise, word_log_frequencies
 from mrnn.train.models import MODELS, MRNN
 from mrnn.train.optim import WeightAverage, build_optimiser
@@ -38,7 +39,7 @@ class Clock:
 
 @dataclass
 class Training:
-    """The state of a run. `average` is the moving average of the weights, if asked for."""
+    """The state of a run. `average` is the moving average of the weights, if asked for. `ranks` are its processes."""
 
     settings: TrainSettings
     vocabulary: Vocabulary
@@ -53,6 +54,7 @@ class Training:
     device: torch.device
     provenance: dict[str, Any]
     fingerprint: str
+    ranks: Ranks = field(default_factory=Ranks)
     clock: Clock = field(default_factory=Clock)
 
     @property
@@ -91,6 +93,7 @@ class Training:
             "val_sentences": len(self.val),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "torch": torch.__version__,
+            "processes": self.ranks.count,
         }
 
     def state(self) -> dict[str, Any]:
@@ -106,17 +109,24 @@ class Training:
 
 
 def prepare(
-    cache: FeatureCache, settings: TrainSettings, options: RunOptions, *, last: dict[str, Any] | None, report: Report
+    cache: FeatureCache,
+    settings: TrainSettings,
+    options: RunOptions,
+    *,
+    last: dict[str, Any] | None,
+    report: Report,
+    ranks: Ranks | None = None,
 ) -> Training:
     """Set a run up, or take it up from the content of its last checkpoint.
 
     Raises TrainingError if there is nothing to train on, the settings or the cache are not those of the run, or the
     weights to start from do not fit.
     """
+    ranks = ranks or Ranks()
     fingerprint = cache_fingerprint(cache)
     if last is not None:
         refuse_changes(last, cache, settings, fingerprint)
-    device = pick_device(options.device, settings.precision)
+    device = pick_device(options.device, settings.precision, local=ranks.local)
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(settings.seed)
@@ -184,6 +194,7 @@ def prepare(
         device=device,
         provenance=dict(cache.provenance),
         fingerprint=fingerprint,
+        ranks=ranks,
     )
     if last is not None:
         take_up(training, last)
@@ -251,10 +262,15 @@ def cache_fingerprint(cache: FeatureCache) -> str:
     return digest.hexdigest()
 
 
-def pick_device(name: str, precision: str) -> torch.device:
-    """The device of a name; 'auto' is the GPU where there is one."""
+def pick_device(name: str, precision: str, *, local: int = 0) -> torch.device:
+    """The device of a name; 'auto' is the GPU where there is one.
+
+    local : number of this process on its machine. 'cuda' is then the GPU of that number, or the only one it may see.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.device_count() > 1:
+        name = f"cuda:{local}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -55,7 +55,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, report: Callable[[str], None] = print) -> None:
-        self.path, self._report = path, report
+        self.path, self.report = path, report
         path.mkdir(parents=True, exist_ok=True)
         self._lock = open(path / LOCK, "a")  # noqa: SIM115 (held until __exit__)
         try:
@@ -95,7 +95,7 @@ class RunFolder:
             try:
                 return read_checkpoint(file)
             except CheckpointError as error:
-                self._report(f"notice: {error}")
+                self.report(f"notice: {error}")
         if files:
             raise CheckpointError(f"{self.path}: no checkpoint can be read; start anew with --overwrite")
         return None
@@ -114,7 +114,7 @@ class RunFolder:
         write_whole(self.path / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
         size = os.fstat(self._metrics.fileno()).st_size
         if size < metrics_bytes:
-            self._report(f"notice: {self.path / METRICS} lacks lines that were there when the checkpoint was written")
+            self.report(f"notice: {self.path / METRICS} lacks lines that were there when the checkpoint was written")
         self._metrics.truncate(min(size, metrics_bytes))
         self._metrics.seek(0, os.SEEK_END)
         if tensorboard:
@@ -146,6 +146,28 @@ class RunFolder:
     def save_best(self, content: dict[str, Any], progress: Progress) -> None:
         """Write checkpoint_best.pt."""
         write_checkpoint(self.path / BEST, {**content, "progress": asdict(progress)})
+
+
+class WatchedFolder(RunFolder):
+    """The run folder for a process beside the one that writes: it reads the last checkpoint and leaves no trace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.report = path, lambda line: None
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def begin(self, config: dict[str, Any], *, metrics_bytes: int, step: int, tensorboard: bool) -> None:
+        pass
+
+    def log(self, record: dict[str, Any]) -> None:
+        pass
+
+    def save_last(self, content: dict[str, Any], progress: Progress, training: dict[str, Any]) -> None:
+        pass
+
+    def save_best(self, content: dict[str, Any], progress: Progress) -> None:
+        pass
 
 
 class SaveTimer:

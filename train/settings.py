@@ -26,17 +26,17 @@ class TrainSettings:
     """
 
     model: str = "mrnn"
-    epochs: int = 20
+    epochs: int = 8
     batch_size: int = 100
-    lr: float = 1e-3
+    lr: float = 2e-3
     seed: int = 0
     cutoff: int = 5
     embedding1: int = 128
     embedding2: int = 256
     recurrent: int = 256
     multimodal: int = 512
-    dropout: float = 0.5
-    image_dropout: float = 0.5
+    dropout: float = 0.2
+    image_dropout: float = 0.7
     l2: float = 0.0
     clip: float = 5.0
     optimiser: str = "adam"
@@ -102,7 +102,7 @@ class TrainSettings:
 class RunOptions:
     """What may change each time a run goes on, since it does not alter the result.
 
-    (Another device or number of threads adds in another order: same result up to rounding.)
+    (Another device, number of threads or of processes adds in another order: same result up to rounding.)
     device : 'auto' is the GPU if there is one. threads : of the CPU, 0 for torch's choice. save_every : '5m', '90s',
     '1h', or a number of steps. time_limit : seconds, or None. memory_budget : GB that the features may take in memory.
     log_every : steps from line to line in metrics.jsonl.

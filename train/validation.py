@@ -1,5 +1,6 @@
 """Perplexity of sentences given their images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,34 +27,64 @@ class Perplexity:
     unknown: int
 
 
-@torch.no_grad()
-def perplexity(model: MRNN, sentences: Sentences, features: Features, *, batch_size: int = 256) -> Perplexity:
-    """Perplexity of all the sentences, in evaluation mode (no dropout); the model's mode is left as it was.
+@dataclass(frozen=True)
+class SentenceBits:
+    """What each of S sentences costs under its image, words and END.
 
-    Runs where the model's parameters lie. Independent of batch_size up to float32 rounding. Raises ValueError if there
-    are no sentences.
+    bits, known_bits : (S,) float64, sum of -log2 P of its targets, and of those that are not `<unk>`.
+    targets, unknown : (S,) int64, how many they are, and how many of them are `<unk>`.
     """
-    if not len(sentences):
-        raise ValueError("there are no sentences to take the perplexity of")
+
+    bits: np.ndarray
+    known_bits: np.ndarray
+    targets: np.ndarray
+    unknown: np.ndarray
+
+    def perplexity(self, chosen: np.ndarray | slice = slice(None)) -> Perplexity:
+        """Of all the sentences, or of some given by number or mask. Raises ValueError if there are none."""
+        tokens, unknown = int(self.targets[chosen].sum()), int(self.unknown[chosen].sum())
+        if not tokens:
+            raise ValueError("there are no sentences to take the perplexity of")
+        bits = float(self.bits[chosen].sum()) / tokens
+        known = float(self.known_bits[chosen].sum()) / (tokens - unknown)
+        return Perplexity(bits, perplexity=2**bits, perplexity_known=2**known, tokens=tokens, unknown=unknown)
+
+
+def perplexity(model: MRNN, sentences: Sentences, features: Features, *, batch_size: int = 256) -> Perplexity:
+    """Perplexity of all the sentences; see `sentence_bits`. Raises ValueError if there are no sentences."""
+    return sentence_bits(model, sentences, features, batch_size=batch_size).perplexity()
+
+
+@torch.no_grad()
+def sentence_bits(
+    model: MRNN,
+    sentences: Sentences,
+    features: Features,
+    *,
+    batch_size: int = 256,
+    after_batch: Callable[[int], None] = lambda sentences: None,
+) -> SentenceBits:
+    """Bits of every sentence, in evaluation mode (no dropout); the model's mode is left as it was.
+
+    Runs where the model's parameters lie. Independent of batch_size up to float32 rounding. after_batch is told how
+    many sentences a batch had.
+    """
     device = model.output.weight.device
     was_training = model.training
     model.eval()
-    bits, known_bits, unknown = 0.0, 0.0, 0
+    found = SentenceBits(
+        np.zeros(len(sentences)), np.zeros(len(sentences)), sentences.lengths + 1, np.zeros(len(sentences), np.int64)
+    )
     by_length = np.argsort(sentences.lengths, kind="stable")
     for start in range(0, len(by_length), batch_size):
         batch = pack(sentences, by_length[start : start + batch_size], features, device=device)
         hidden = model(batch.inputs, batch.sizes, batch.features, batch.image_of_token)
-        each = token_bits(hidden, model.output.weight, model.output.bias, batch.targets).double()
-        is_unknown = batch.targets == UNKNOWN_ID
-        bits += each.sum().item()
-        known_bits += each[~is_unknown].sum().item()
-        unknown += int(is_unknown.sum().item())
+        each = token_bits(hidden, model.output.weight, model.output.bias, batch.targets).double().cpu().numpy()
+        known = (batch.targets != UNKNOWN_ID).cpu().numpy()
+        column = np.concatenate([np.arange(size) for size in batch.sizes])  # the sentence of each token
+        found.bits[batch.sentences] = np.bincount(column, each)
+        found.known_bits[batch.sentences] = np.bincount(column, each * known)
+        found.unknown[batch.sentences] = np.bincount(column, ~known)
+        after_batch(len(batch.sentences))
     model.train(was_training)
-    tokens = len(sentences.tokens) + len(sentences)
-    return Perplexity(
-        bits=bits / tokens,
-        perplexity=2 ** (bits / tokens),
-        perplexity_known=2 ** (known_bits / (tokens - unknown)),
-        tokens=tokens,
-        unknown=unknown,
-    )
+    return found

@@ -1,25 +1,26 @@
 """BLEU, ROUGE-L and CIDEr of generated captions, by the community's scorers (pycocoevalcap), without Java.
 
-The scorers take sentences as words with blanks between. The PTB tokeniser of coco-caption needs Java, so references and
-candidates are both tokenised by mrnn.data.tokenize: lower case, punctuation dropped. That is what PTB tokenisation and
-coco-caption's list of punctuation to drop leave of most captions; hyphens and apostrophes differ.
+The scorers take sentences as words with blanks between. Which words those are is the caller's choice among
+mrnn.evaluate.metrics.tokenizers: the model's own, or those of coco-caption.
 """
 
 import contextlib
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from mrnn.evaluate.metrics.bleu import BleuCounts, count_ngrams
 
 DEFINITIONS = {
     "tokens": "references and candidates lower-cased, characters that are neither letters nor digits dropped",
     "Bleu_n": "corpus level, cumulative, closest reference length, brevity penalty, as in coco-caption (a fraction)",
     "ROUGE_L": "longest common subsequence, beta 1.2, mean over images, as in coco-caption (a fraction)",
     "CIDEr": "CIDEr-D as in coco-caption, document frequencies of these references (10 is the maximum)",
-    "ngram_precision": "individual clipped n-gram precision of the corpus, no brevity penalty (m-RNN v1's B-n is of "
-    "this kind; never compare it with Bleu_n)",
+    "ngram_precision": "individual clipped n-gram precision of the corpus for n = 1..4, no brevity penalty (m-RNN v1's "
+    "B-n is of this kind; never compare it with Bleu_n)",
+    "ngram_precision_with_penalty": "the same times the brevity penalty (which of the two m-RNN v1 has is not known)",
 }
 
 
@@ -27,14 +28,27 @@ DEFINITIONS = {
 class CaptionScores:
     """Corpus scores by name (Bleu_1..4, ROUGE_L, CIDEr) and the same for every image, in the order of the candidates.
 
-    ngram_precision : individual clipped precision for n = 1..4, without brevity penalty.
-    brevity_penalty : of the corpus, min(1, exp(1 - r/c)).
+    counts : what BLEU is made of, for every image in the same order.
     """
 
     corpus: dict[str, float]
     per_image: dict[str, dict[str, float]]
-    ngram_precision: tuple[float, ...]
-    brevity_penalty: float
+    counts: BleuCounts
+
+    @property
+    def ngram_precision(self) -> tuple[float, ...]:
+        """Individual clipped precision of the corpus for n = 1..4, without brevity penalty."""
+        return tuple(self.counts.total().precision().tolist())
+
+    @property
+    def brevity_penalty(self) -> float:
+        """Of the corpus, min(1, exp(1 - r/c))."""
+        return float(self.counts.total().brevity_penalty())
+
+    @property
+    def ngram_precision_with_penalty(self) -> tuple[float, ...]:
+        """Individual clipped precision for n = 1..4, times the brevity penalty."""
+        return tuple(precision * self.brevity_penalty for precision in self.ngram_precision)
 
 
 def score_captions(
@@ -67,40 +81,7 @@ def score_captions(
     corpus = dict(zip(names, map(float, (*bleu, rouge, cider)), strict=True))
     each = zip(candidates, *bleu_each, rouge_each, cider_each, strict=True)
     per_image = {image: dict(zip(names, map(float, scores), strict=True)) for image, *scores in each}
+    # split as BLEU splits: a token of mrnn.evaluate.metrics.ptb may hold a no-break space
     words = {image: [sentence.split() for sentence in sentences] for image, sentences in kept.items()}
-    precision = tuple(ngram_precision(candidates, words, n) for n in range(1, 5))
-    return CaptionScores(corpus, per_image, precision, brevity_penalty(candidates, words))
-
-
-def ngram_precision(
-    candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]], n: int
-) -> float:
-    """Share of the candidates' n-grams that their references hold, each counted at most as often as in one reference.
-
-    0 where the candidates have no n-gram at all.
-    """
-    hits = total = 0
-    for image, words in candidates.items():
-        found = _ngrams(words, n)
-        allowed: Counter[tuple[str, ...]] = Counter()
-        for reference in references[image]:
-            allowed |= _ngrams(reference, n)
-        hits += (found & allowed).total()
-        total += found.total()
-    return hits / total if total else 0.0
-
-
-def brevity_penalty(
-    candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]]
-) -> float:
-    """min(1, exp(1 - r/c)): c words in all candidates, r in the references closest in length (ties: the shorter)."""
-    c = sum(len(words) for words in candidates.values())
-    r = sum(
-        min((abs(len(reference) - len(words)), len(reference)) for reference in references[image])[1]
-        for image, words in candidates.items()
-    )
-    return 1.0 if c >= r else float(np.exp(1 - r / c)) if c else 0.0
-
-
-def _ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+    heard = {image: sentence.split() for image, (sentence,) in said.items()}
+    return CaptionScores(corpus, per_image, count_ngrams(heard, words))

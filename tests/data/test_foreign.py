@@ -23,7 +23,7 @@ FEATURES = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A `folder` data set of three pictures; their files play no part here."""
+    """A `folder` data set of three pictures without their files, which features from elsewhere do not need."""
     folder = tmp_path / "data"
     folder.mkdir()
     rows = ["image,caption,split"]
@@ -31,8 +31,6 @@ def root(tmp_path: Path) -> Path:
         f"{name},a picture of {name[0]},{split}" for name, split in zip(IDS, ("train", "val", "test"), strict=True)
     ]
     (folder / "captions.csv").write_text("\n".join(rows))
-    for name in IDS:
-        (folder / name).touch()
     return folder
 
 

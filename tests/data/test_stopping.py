@@ -61,3 +61,17 @@ def test_errors_end_as_one_line_and_an_exit_code(error: BaseException, code: int
     assert (result.exit_code, result.stderr) == (code, line)
     if code == 1:
         assert "Traceback" in CliRunner().invoke(command, ["--debug"]).stderr
+
+
+def test_another_process_takes_the_reason_over() -> None:
+    for ask in (signal.SIGTERM, signal.SIGINT, None):
+        with stop_on_signals(time_limit=None if ask else 0.0) as asked, stop_on_signals() as other:
+            if ask:
+                asked.receive(ask, None)
+            assert asked.code
+            assert not other.code
+            other.adopt(0)
+            assert not other.reason
+            other.adopt(asked.code)
+            assert other.reason == asked.reason
+            assert other.stopped("all").exit_code == asked.stopped("all").exit_code

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from mrnn.data.cache import create_cache
+from mrnn.data.cache import create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
+from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
-from mrnn.train.checkpoint import write_checkpoint
+from mrnn.evaluate.parts import Parts
+from mrnn.evaluate.stages import Evaluation
+from mrnn.train.batches import Features
+from mrnn.train.checkpoint import load_trained, write_checkpoint
 from mrnn.train.models.mrnn import MRNN, MRNNConfig
 
 Build = Callable[..., MRNN]
@@ -93,3 +97,37 @@ def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         return run, cache
 
     return make
+
+
+def evaluate_world(world: tuple[Path, Path], output: Path, *, stop: StopRequest | None = None) -> Evaluation:
+    run, file = world
+    cache = open_cache(file)
+    parts = Parts(output, {"cache": "as it is"})
+    return Evaluation(
+        load_trained(run), cache, "test", cache.done("test"), Features(cache), parts, stop or StopRequest()
+    )
+
+
+class StopAfter(StopRequest):
+    """Asks to stop when it has been looked at a number of times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def reason(self) -> str:
+        self.looks -= 1
+        return "" if self.looks >= 0 else "SIGTERM"
+
+
+@pytest.fixture
+def evaluation() -> Callable[..., Evaluation]:
+    """Make the Evaluation of a world: (world, output folder, stop=...)."""
+    return evaluate_world
+
+
+@pytest.fixture
+def stop_after() -> Callable[[int], StopRequest]:
+    """Make a stop request that comes when it has been looked at a number of times."""
+    return StopAfter

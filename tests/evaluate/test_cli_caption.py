@@ -1,6 +1,7 @@
 """caption-images: the way from a picture file to words, with a small network of random weights."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,25 @@ def test_a_caption_does_not_depend_on_the_pictures_beside_it(run: Path, pictures
     together = caption(run, *pictures).stdout.splitlines()
     assert all(len(line.split(": ")[1].split()) > 1 for line in together), "there is something to compare"
     assert [caption(run, picture).stdout.splitlines()[0] for picture in pictures] == together
+
+
+def test_a_page_with_the_same_captions(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    broken, html = tmp_path / "broken.jpg", tmp_path / "captions.html"
+    broken.write_bytes(b"not a picture")
+    done = caption(run, "--json", "--beam", "3", "--html", html, *pictures, broken)
+    assert done.exit_code == 3
+    said = json.loads(done.stdout)
+    block = re.search(r'id="data">(.*?)</script>', html.read_text(), flags=re.DOTALL)
+    assert block is not None
+    cards = json.loads(block[1])["cards"]
+    assert [card["id"] for card in cards] == [str(path) for path in pictures]
+    for card, entry in zip(cards, said, strict=True):
+        assert card["picture"].startswith("data:image/webp")
+        words = card["said"][0]["words"]
+        assert [word for word, *_ in words] == [word["word"] for word in entry["words"]]
+        expected = [word["log_prob"] for word in entry["words"]]
+        assert [sum(parts) for _, *parts in words] == pytest.approx(expected, abs=5e-3)
+        assert len(card["said"][0]["others"]) == 2
 
 
 def test_bad_files_are_listed_and_the_others_captioned(run: Path, pictures: list[Path], tmp_path: Path) -> None:

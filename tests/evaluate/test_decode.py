@@ -1,6 +1,7 @@
 """Greedy, beam and sampled captions against a slow one-image-at-a-time reference and known distributions."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnn.evaluate.decode import Caption, DecodingConfig, generate
+from mrnn.evaluate.decode import MARGIN, Caption, Decoder, DecodingConfig, generate
 from mrnn.train.models.mrnn import MRNN
 
 Build = Callable[..., MRNN]
@@ -194,3 +195,28 @@ def test_refusals(model: MRNN, features: Tensor) -> None:
     with pytest.raises(ValueError, match="id of each"):
         generate(model, features, DecodingConfig(beam=1, sample=True))
     assert generate(model, features[:0], DecodingConfig()) == []
+
+
+@pytest.mark.parametrize("beam", [1, 5])
+@pytest.mark.parametrize("twins", [False, True])
+def test_decoder_gives_the_captions_of_float64(build_model: Build, beam: int, twins: bool) -> None:
+    model = build_model(spread=0.3)
+    model.output.bias[0] = 3.0
+    if twins:  # pairs of words as near to equal as float32 can hold, or nearer
+        model.output.weight[3::2] = model.output.weight[2::2][: len(model.output.weight[3::2])]
+        model.output.bias[3::2] = model.output.bias[2::2][: len(model.output.bias[3::2])] + 1e-7
+    features = torch.randn(200, 12, generator=torch.Generator().manual_seed(5))
+    config, sure = DecodingConfig(beam=beam, max_steps=12), deepcopy(model).double()
+    expected = generate(sure, features, config)
+    found = Decoder(model)(features, config)
+    assert [list(map(spelt, captions)) for captions in found] == [list(map(spelt, captions)) for captions in expected]
+    error = max(
+        abs(one.log_prob - other.log_prob)
+        for captions, others in zip(found, expected, strict=True)
+        for one, other in zip(captions, others, strict=True)
+    )
+    assert error < MARGIN / 10
+
+
+def spelt(caption: Caption) -> tuple[tuple[int, ...], bool]:
+    return caption.words, caption.complete

@@ -51,6 +51,14 @@ def test_sums_run_along_the_path(sentences: list[list[int]]) -> None:
     np.testing.assert_allclose(tree.sentence_sums(values), expected, rtol=1e-12)
 
 
+@given(sentence_lists, st.data())
+def test_paths_are_the_edges_of_some_sentences(sentences: list[list[int]], data: st.DataObject) -> None:
+    tree = build_prefix_tree(sentences)
+    some = data.draw(st.lists(st.integers(0, len(sentences) - 1)))
+    expected = sorted({edge for number in some for edge in path(tree, number)})
+    assert tree.paths(np.array(some, dtype=np.int64)).tolist() == expected
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="at least one"):
         build_prefix_tree([])

@@ -447,3 +447,12 @@ def test_help_does_not_load_torch() -> None:
     code = "import sys; import mrnn.extract.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert "Examples:" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_captions_without_any_picture_are_refused_with_where_pictures_were_sought(tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").write_text("image,caption\n" + "".join(f"{n}.jpg,a dog\n" for n in range(9)))
+    result = folder(tmp_path, tmp_path / "feats.h5")
+    assert result.exit_code == 1
+    assert "no folder of pictures" in result.output
+    assert "images/" in result.output
+    assert not (tmp_path / "feats.h5").exists()

@@ -1,0 +1,64 @@
+"""Index files: arrays that are computed once and searched often, in one safetensors file.
+
+safetensors' own writer wants all arrays in memory; these are filled part by part in the mapped file instead. The format
+is simple enough: 8 bytes with the length of a JSON header, the header, the arrays one after the other.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from mrnn.data.files import new_file
+
+DTYPES = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+@contextmanager
+def new_index(path: Path, about: Mapping[str, Any], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of a new file, {name: array} mapped for writing; it stands at `path` when the block ends well.
+
+    about : plain values that say what the arrays were made from. layout : {name: (a key of DTYPES, shape)}. Put wide
+    types first, so that every array begins at a multiple of its width. An older file is replaced.
+    """
+    header: dict[str, Any] = {"__metadata__": {"about": json.dumps(about, sort_keys=True)}}
+    position = 0
+    for name, (dtype, shape) in layout.items():
+        size = int(np.prod(shape)) * np.dtype(DTYPES[dtype]).itemsize
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, position + size]}
+        position += size
+    text = json.dumps(header).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path, replace=True) as draft:
+        with draft.open("wb") as stream:
+            stream.write(len(text).to_bytes(8, "little") + text)
+            stream.truncate(8 + len(text) + position)
+        arrays = {
+            name: np.memmap(
+                draft,
+                DTYPES[dtype],
+                mode="r+",
+                offset=8 + len(text) + header[name]["data_offsets"][0],
+                shape=shape,
+            )
+            for name, (dtype, shape) in layout.items()
+        }
+        yield {**arrays}
+        for array in arrays.values():
+            array.flush()
+
+
+def open_index(path: Path, about: Mapping[str, Any]) -> Any | None:
+    """The opened file (safetensors' handle), or None if there is none that was made from exactly this."""
+    try:
+        handle = safe_open(path, framework="numpy").__enter__()
+        stored = json.loads(handle.metadata()["about"])
+    except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+    return handle if stored == json.loads(json.dumps(about)) else None

@@ -1,0 +1,79 @@
+"""Captions with their reasons, and the page of caption-images: a card for each of somebody's own pictures."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mrnn.evaluate.decode import Caption
+from mrnn.evaluate.report.cards import END, Card, Said, Score
+from mrnn.evaluate.report.page import Page
+from mrnn.evaluate.report.pictures import thumbnails
+from mrnn.evaluate.why import reasons
+from mrnn.train.checkpoint import TrainedModel
+
+OTHERS = 4  # further captions of the search that a card shows
+SCORES = (Score("log_prob", "log P a word"), Score("image_part", "the picture's part"))
+SCORE_NOTES = {
+    "log P a word": "natural logarithm of P(caption | image), END included, divided by the number of words and END",
+    "the picture's part": "what the picture added to that logarithm, mean over words and END (mrnn.evaluate.why)",
+}
+
+
+def say(trained: TrainedModel, features: Tensor, beams: Sequence[Sequence[Caption]]) -> list[Said]:
+    """Captions with their reasons: features (B, D) and the captions of each image, best first."""
+    decode = trained.vocabulary.decode
+    why = reasons(trained.model, features, [best for best, *_ in beams])
+    return [
+        Said(
+            words=[*decode(best.words), *([END] if best.complete else [])],
+            parts=parts,
+            others=[(" ".join(decode(other.words)), other.log_prob) for other in others[:OTHERS]],
+        )
+        for (best, *others), parts in zip(beams, why, strict=True)
+    ]
+
+
+def said_scores(said: Said) -> dict[str, float]:
+    """The SCORES of a caption; none of one without words."""
+    if said.parts is None or not len(said.parts):
+        return {}
+    return {"log_prob": float(said.parts.sum(1).mean()), "image_part": float(said.parts[:, 2].mean())}
+
+
+def versions() -> dict[str, str]:
+    """Of the program and what its numbers depend on."""
+    return {name: version(name) for name in ("mrnn", "torch", "numpy", "pillow")} | {
+        "python": platform.python_version()
+    }
+
+
+def captioned_page(
+    trained: TrainedModel,
+    files: Sequence[Path],
+    features: Tensor,
+    beams: Sequence[Sequence[Caption]],
+    *,
+    settings: Mapping[str, Any],
+) -> Page:
+    """A card for each picture file; features (B, D) and captions of each, best first."""
+    cards = [
+        Card(str(file), picture, said=[said], scores=said_scores(said))
+        for file, picture, said in zip(files, thumbnails(files), say(trained, features, beams), strict=True)
+    ]
+    return Page(
+        title=f"Captions by {trained.run.resolve().name}",
+        notes=[f"{trained.name}, epoch {trained.progress.get('epoch', '?')}, vocabulary {len(trained.vocabulary):,}."],
+        cards=cards,
+        scores=SCORES,
+        settings={
+            **settings,
+            "features": trained.features,
+            "training": trained.settings,
+            "scores of an image": SCORE_NOTES,
+            "versions": versions(),
+        },
+    )

@@ -1,0 +1,175 @@
+"""The report of an evaluation: from the model, the cache and what the stages measured to a page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mrnn.data.tokenize import tokenize
+from mrnn.evaluate.loss_curve import loss_curve, read_log
+from mrnn.evaluate.per_image import Record
+from mrnn.evaluate.report import captioned, sections
+from mrnn.evaluate.report.cards import Card, Question, Said, Score
+from mrnn.evaluate.report.language import describe_language, language_section
+from mrnn.evaluate.report.page import Page, section
+from mrnn.evaluate.report.pictures import Pictures, thumbnails
+from mrnn.evaluate.results import Results
+from mrnn.evaluate.stages import Evaluation
+from mrnn.train.batches import tokenized_sentences
+from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.run_folder import METRICS
+
+SCORES = (
+    Score("CIDEr", "CIDEr"),
+    Score("Bleu_4", "BLEU-4"),
+    Score("Bleu_1", "BLEU-1"),
+    Score("ROUGE_L", "ROUGE-L"),
+    *captioned.SCORES,
+    Score("bits", "bits a word of its sentences", lower_is_better=True),
+    Score("rank", "rank of its sentence", 0, lower_is_better=True),
+    Score("sentence_rank", "rank by its sentences", 1, lower_is_better=True),
+)
+SCORE_NOTES = {
+    "CIDEr, BLEU, ROUGE-L": "of this caption alone, BLEU with its own brevity penalty",
+    **captioned.SCORE_NOTES,
+    "bits a word of its sentences": "mean of -log2 P over the words and ENDs of what people said",
+    "rank of its sentence": "where the first of its own sentences came when the image asked for sentences",
+    "rank by its sentences": "where the image came when its sentences asked for images, mean over them",
+}
+
+
+def evaluation_page(
+    evaluation: Evaluation,
+    results: Results,
+    metrics: Mapping[str, Any],
+    records: Sequence[Record],
+    *,
+    pictures: Pictures,
+) -> Page:
+    """What the report shows. metrics, records : the content of metrics.json and of per_image.jsonl."""
+    trained, cache = evaluation.trained, evaluation.cache
+    retrieval = results.retrieval or {}
+    answers = retrieval.get("answers", {})
+    asked = retrieval.get("sentence_answers", ())
+    cards = _cards(evaluation, results, records, pictures)
+    sentence_ranks = [answer["rank"] for answer in asked]
+    curve = loss_curve(read_log(trained.run / METRICS))
+    language = _language(evaluation, results)
+    lengths = sections.perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length") or ())
+    shown = {score for card in cards for score in card.scores}
+    links = {
+        "images": "Images",
+        **({"retrieval": "Retrieval"} if answers else {}),
+        **({"training": "Training"} if curve else {}),
+        **({"language": "Words and lengths"} if language or lengths else {}),
+        "run": "What was run",
+    }
+    return Page(
+        title=f"{cache.dataset} {evaluation.split}: {trained.run.resolve().name}",
+        notes=_notes(evaluation, cards, pictures),
+        sections=[
+            sections.navigation(links),
+            section(
+                "Overview",
+                sections.headline(metrics) + sections.retrieval_table(metrics) + sections.intervals_note(metrics),
+            ),
+        ],
+        cards=cards,
+        scores=[score for score in SCORES if score.key in shown],
+        questions=_questions(cards, asked),
+        after=[
+            sections.retrieval_gallery([answer["rank"] for answer in answers.values()], sentence_ranks),
+            section("Training", sections.training(curve), name="training"),
+            section("Words and lengths", language + lengths, name="language"),
+        ],
+        settings=run_settings(trained, metrics),
+    )
+
+
+def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) -> list[str]:
+    trained, provenance = evaluation.trained, evaluation.cache.provenance
+    notes = [
+        f"{trained.name}, epoch {trained.progress.get('epoch', '?')}, vocabulary {len(trained.vocabulary):,}; "
+        f"{len(cards):,} images of the split “{evaluation.split}” with features of "
+        f"{provenance.get('backbone', '?')} {provenance.get('layer', '')}."
+    ]
+    if str(provenance.get("weights", "")).startswith("random:"):
+        notes.append(
+            "The backbone has random weights, not trained ones: the numbers show that things run, not how well."
+        )
+    return notes + pictures.missing([card.picture for card in cards])
+
+
+def _cards(evaluation: Evaluation, results: Results, records: Sequence[Record], pictures: Pictures) -> list[Card]:
+    cache = evaluation.cache
+    images = [cache.images[i] for i in evaluation.images]
+    answers = (results.retrieval or {}).get("answers", {})
+    said: list[Said | None] = [None] * len(images)
+    if results.beams is not None:
+        said = [*captioned.say(evaluation.trained, evaluation.features[evaluation.images], results.beams)]
+    small = thumbnails([pictures.file(image.path) for image in images])
+    cards = []
+    for image, record, ours, picture in zip(images, records, said, small, strict=True):
+        answer = answers.get(image.id, {"sentences": (), "rank": None})
+        scores = _scores(record, ours)
+        cards.append(
+            Card(
+                image.id,
+                picture,
+                image.sentences,
+                [] if ours is None else [ours],
+                {score.key: scores[score.key] for score in SCORES if score.key in scores},
+                [(found["sentence"], found["right"]) for found in answer["sentences"]],
+                answer["rank"],
+            )
+        )
+    return cards
+
+
+def _scores(record: Record, said: Said | None) -> dict[str, float]:
+    """What an image is sorted by, as far as it was measured."""
+    scores: dict[str, float] = dict(record.get("scores", {}))
+    if said is not None:
+        scores |= captioned.said_scores(said)
+    if "perplexity" in record:
+        scores["bits"] = record["perplexity"]["bits"] / record["perplexity"]["targets"]
+    if "ranks" in record:
+        scores["rank"] = record["ranks"]["image_to_sentence"]
+        scores["sentence_rank"] = float(np.mean(record["ranks"]["sentence_to_image"]))
+    return scores
+
+
+def _questions(cards: Sequence[Card], asked: Sequence[Mapping[str, Any]]) -> list[Question]:
+    """Sentences that asked for images: ids become numbers of cards."""
+    number = {card.image_id: place for place, card in enumerate(cards)}
+    return [
+        Question(
+            answer["sentence"],
+            number[answer["image_id"]],
+            answer["rank"],
+            [number[image["image_id"]] for image in answer["images"]],
+        )
+        for answer in asked
+    ]
+
+
+def _language(evaluation: Evaluation, results: Results) -> str:
+    if not results.captions:
+        return ""
+    cache, vocabulary = evaluation.cache, evaluation.trained.vocabulary
+    references = [words for words in tokenized_sentences(cache, evaluation.images)[0] if words]
+    training = {tuple(words) for i in cache.done("train") for words in map(tokenize, cache.images[i].sentences)}
+    captions = [vocabulary.decode(caption.words) for caption in results.captions]
+    return language_section(describe_language(captions, references, vocabulary.numbers, training=training))
+
+
+def run_settings(trained: TrainedModel, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What was run: names and values, groups of them to unfold."""
+    names = ("checkpoint", "decoding", "seed", "counts", "features", "definitions")
+    settings = {name: metrics[name] for name in names if name in metrics}
+    return {
+        **settings,
+        "training": trained.settings,
+        "scores of an image": SCORE_NOTES,
+        "versions": captioned.versions(),
+    }

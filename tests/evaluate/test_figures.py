@@ -1,0 +1,19 @@
+"""What the figures draw."""
+
+import numpy as np
+import pytest
+
+from mrnn.evaluate.figures import learning_curves, perplexity_by_length, recall_at_every_k, recall_curves
+from mrnn.evaluate.ranking import recall_at_k
+
+
+def test_recall_at_every_k_is_recall_at_k() -> None:
+    ranks = np.random.default_rng(0).integers(1, 40, 200)
+    expected = [recall_at_k(ranks, k) for k in range(1, 51)]
+    assert recall_at_every_k(ranks, 50).tolist() == pytest.approx(expected)
+
+
+def test_nothing_is_drawn_without_data() -> None:
+    assert learning_curves([{"kind": "step", "bits": 1.0}]) is None
+    assert recall_curves([{"image_id": "a"}]) is None
+    assert perplexity_by_length([]) is None

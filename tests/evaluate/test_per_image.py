@@ -1,0 +1,85 @@
+"""Results image by image: the headline numbers are sums over them, old results and damaged files are met with words."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mrnn.data.captions import Image
+from mrnn.data.errors import EvaluationError
+from mrnn.evaluate.cli import main
+from mrnn.evaluate.details import headline
+from mrnn.evaluate.per_image import FILE, GROUPS, build_records, headline_statistics, read_records, write_records
+
+World = Callable[..., tuple[Path, Path]]
+NAMES = ["perplexity", "perplexity_known", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"]
+NAMES += [
+    f"{direction} {name}"
+    for direction in ("image_to_sentence", "sentence_to_image")
+    for name in ("R@1", "R@5", "R@10", "median_rank")
+]
+
+
+def test_headline_numbers_are_sums_over_the_images(make_world: World) -> None:
+    run, cache = make_world()
+    given = ["--checkpoint", str(run), "--features", str(cache), "--pool", "7", "--normaliser-images", "5"]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 0, done.output
+    output = run / "evaluation-test"
+    metrics = json.loads((output / "metrics.json").read_text())
+    records = read_records(output / FILE)
+    captions = json.loads((output / "captions.json").read_text())
+    assert [(r["image_id"], r["caption"]) for r in records] == [(c["image_id"], c["caption"]) for c in captions]
+    assert sum("ranks" in record for record in records) == 7, "the pool"
+
+    found: dict[str, float] = {}
+    for group in GROUPS:
+        measured = [record for record in records if group in record]
+        for name, statistic in headline_statistics(measured, group).items():
+            found[name] = statistic(np.ones((1, len(measured))))[0]
+    assert list(found) == list(metrics["intervals"]) == NAMES
+    for name, value in found.items():
+        assert value == pytest.approx(headline(metrics, name), rel=1e-9), name
+        low, high = metrics["intervals"][name]
+        assert low <= high
+        assert name in done.output
+    inside = [low <= headline(metrics, name) <= high for name, (low, high) in metrics["intervals"].items()]
+    assert sum(inside) >= len(NAMES) - 2, "of ten images the corpus value may lie outside by chance, but seldom"
+    assert metrics["bootstrap"]["resamples"] == 1000
+    low, high = metrics["intervals"]["perplexity"]
+    assert f"{low:.2f} to {high:.2f}" in done.output
+
+
+def test_ranks_of_an_images_own_sentences() -> None:
+    images = [
+        Image("a", "a", "test", ("A dog.", "!", "Dogs")),
+        Image("b", "b", "test", ()),
+        Image("c", "c", "test", ("Sea",)),
+    ]
+    retrieval: dict[str, Any] = {
+        "answers": {"a": {}, "c": {}},
+        "ranks": {"image_to_sentence": [4, 5], "image_to_sentence_raw": [6, 7], "sentence_to_image": [1, 2, 3]},
+    }
+    first, without, last = build_records(images, retrieval=retrieval)
+    assert first["ranks"] == {"image_to_sentence": 4, "image_to_sentence_raw": 6, "sentence_to_image": [1, 2]}
+    assert last["ranks"] == {"image_to_sentence": 5, "image_to_sentence_raw": 7, "sentence_to_image": [3]}
+    assert "ranks" not in without
+    old = build_records(images, retrieval={"answers": {"a": {}, "c": {}}})
+    assert not any("ranks" in record for record in old), "results of before there were ranks"
+
+
+def test_the_file(tmp_path: Path) -> None:
+    records = build_records([Image("1", "1", "test", ("line\u2028 separator",)), Image("2", "2", "test", ("é",))])
+    write_records(tmp_path / FILE, records)
+    assert read_records(tmp_path / FILE) == records
+    assert build_records([Image("17", "1", "test", ())], integer_ids=True)[0]["image_id"] == 17
+    for content in ("{", "[1]\n", '{"caption": "a"}\n'):
+        (tmp_path / FILE).write_text(content)
+        with pytest.raises(EvaluationError, match="is damaged .* run evaluate-mrnn into"):
+            read_records(tmp_path / FILE)
+    with pytest.raises(EvaluationError, match="there is no .* it writes one"):
+        read_records(tmp_path / "elsewhere" / FILE)
