@@ -9,8 +9,7 @@ Sentence -> image: `--queries` sentences of the split, evenly spaced, against al
 exactly as well. The recall at x % is the share of the true top 10 of all queries that lies in the first x % of the
 first-order order. Image -> sentence: `--pictures` images of the split against its first `--sentences` different
 sentences, log P(w | I) - log P(w) over `--priors` training images. Below its recalls: the share of the true top 10 in
-the final answer of search-images, with shortlists of its default size. The exact pass of all pictures and sentences is
-spared by `--scores RUN/evaluation-SPLIT/parts/scores.npy`, what evaluate-mrnn left of it.
+the final answer of search-images, with shortlists of its default size.
 
 Speed: sentences one at a time on galleries of `--galleries` images, first order and exact re-scoring apart. The
 galleries are simulated: each image is the vector V_I I of a real one, drawn at random, plus normal noise with half the
@@ -98,10 +97,8 @@ def images_by_sentence(world: World, queries: int, *, anchors: Sequence[int]) ->
         print_recalls(str(count), exact, gallery.first_order(expand(world.model, asked, gallery.anchors)).numpy())
 
 
-def sentences_by_image(
-    world: World, pictures: int, count: int, *, anchors: Sequence[int], stored: np.ndarray | None
-) -> None:
-    """Recalls of image -> sentence. stored : exact scores of all pictures, then all priors, under all sentences."""
+def sentences_by_image(world: World, pictures: int, count: int, *, anchors: Sequence[int]) -> None:
+    """Recalls of image -> sentence."""
     model = world.model
     first_of = {tuple(tokens.tolist()): i for i, tokens in reversed([*enumerate(world.sentences)])}
     columns = sorted(first_of.values())[:count]
@@ -109,12 +106,9 @@ def sentences_by_image(
     chosen = evenly(len(world.pictures), pictures)
     asked = world.pictures[chosen]
     start = time.perf_counter()
-    if stored is None:
-        scorer = RetrievalScorer(model, build_prefix_tree(distinct))
-        rows = np.stack([scorer.score(feature) for feature in world.features[torch.cat([asked, world.priors])]])
-        scores, prior_scores = rows[: len(asked)], rows[len(asked) :]
-    else:
-        scores, prior_scores = stored[chosen][:, columns], stored[len(world.pictures) :, columns]
+    scorer = RetrievalScorer(model, build_prefix_tree(distinct))
+    rows = np.stack([scorer.score(feature) for feature in world.features[torch.cat([asked, world.priors])]])
+    scores, prior_scores = rows[: len(asked)], rows[len(asked) :]
     seconds = time.perf_counter() - start
     exact = scores - log_normaliser(prior_scores)
     print(
@@ -202,7 +196,6 @@ def parse_numbers(context: click.Context, parameter: click.Parameter, text: str)
 @click.option("--sentences", default=200, show_default=True, help="Sentences that pictures ask for.")
 @click.option("--priors", default=20, show_default=True, help="Training images for P(w).")
 @click.option("--anchors", default="1,4,8,16,64", callback=parse_numbers, show_default=True)
-@click.option("--scores", type=click.Path(path_type=Path), help="Exact scores of evaluate-mrnn, for --pictures.")
 @click.option(
     "--galleries", default="100000", callback=parse_numbers, show_default=True, help="Sizes, with commas between."
 )
@@ -219,7 +212,6 @@ def main(
     sentences: int,
     priors: int,
     anchors: list[float],
-    scores: Path | None,
     galleries: list[float],
     percents: list[float],
     threads: int,
@@ -229,14 +221,11 @@ def main(
     with torch.inference_mode():
         world = World(checkpoint, features, split=split, priors=priors)
         counts = [int(count) for count in anchors]
-        stored = None if scores is None else np.load(scores)
-        if stored is not None and stored.shape != (len(world.pictures) + len(world.priors), len(world.sentences)):
-            raise click.UsageError(f"{scores} has scores of another pool, split or number of --priors")
         print(f"{world.source}; {threads} threads")
         if queries:
             images_by_sentence(world, queries, anchors=counts)
         if pictures:
-            sentences_by_image(world, pictures, sentences, anchors=counts, stored=stored)
+            sentences_by_image(world, pictures, sentences, anchors=counts)
         for size in galleries:
             speed(world, int(size), queries=5, percents=percents)
 
