@@ -1,4 +1,6 @@
-"""Figures for papers, as PNG and SVG: learning curves, recall at K, perplexity by length. Needs matplotlib.
+"""Figures for papers, as PNG and SVG: learning curves, recall at K, perplexity by length, the course of pruning.
+
+Needs matplotlib.
 
 Each is drawn from what an evaluation wrote (metrics.json, per_image.jsonl) and the training log, so a figure can be
 made again without measuring anything.
@@ -43,6 +45,7 @@ def save_figures(
         "learning-curves": learning_curves(log),
         "recall-at-k": recall_curves(records),
         "perplexity-by-length": perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length", ())),
+        "pruning": pruning((metrics.get("retrieval") or {}).get("course", ())),
     }
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -124,5 +127,22 @@ def perplexity_by_length(rows: Sequence[Mapping[str, Any]]) -> Draw | None:
         axes.set(xlabel="words of the sentence", ylabel="perplexity")
         axes.grid(axis="x", visible=False)
         axes.set_axisbelow(True)
+
+    return draw
+
+
+def pruning(course: Sequence[Mapping[str, Any]]) -> Draw | None:
+    """Cost against accuracy of pruned retrieval: queries whose rank and list are certain, by pairs scored exactly."""
+    if not course:
+        return None
+
+    def draw(axes: "Axes") -> None:
+        cost = [100 * state["scored"] for state in course]
+        for number, (name, label) in enumerate(DIRECTIONS.items()):
+            settled = [100 * state["settled"][name] for state in course]
+            axes.plot(cost, settled, marker=".", color=f"C{number}", label=label)
+        axes.plot([100], [100], "s", color="0.5", label="full pass")
+        axes.set(xlabel="pairs scored exactly (%)", ylabel="queries settled (%)", xlim=(-3, 103), ylim=(-3, 105))
+        axes.legend(frameon=False, loc="center right")
 
     return draw

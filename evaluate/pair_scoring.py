@@ -62,6 +62,7 @@ class PairScoring:
         scores.upper = np.where(scores.known, scores.upper, bounds.values.T)
         for number in count(1):
             pairs = wanted(scores)
+            scores.course.append(scores.state())
             if not pairs.any():
                 return
             self._score(scores, pairs, f"exact scores, round {number}")

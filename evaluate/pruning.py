@@ -14,6 +14,7 @@ values, and rounding keeps order, so brackets on the real numbers are brackets o
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -45,12 +46,19 @@ class Scores:
     per_word: bool = False
     counts: np.ndarray = field(init=False)  # (C,) sentences that are this one
     unsettled: dict[str, np.ndarray] = field(init=False)  # by direction, the queries that may still be open
+    course: list[dict[str, Any]] = field(init=False, default_factory=list)  # one `state` a round
 
     def __post_init__(self) -> None:
         self.counts = np.bincount(self.sentences, minlength=self.upper.shape[1])
         names = ["image_to_sentence", "image_to_sentence_raw", *["image_to_sentence_per_word"] * self.per_word]
         self.unsettled = {name: np.arange(self.images) for name in names}
         self.unsettled["sentence_to_image"] = np.arange(len(self.sentences))
+
+    def state(self) -> dict[str, Any]:
+        """How far it has come: shares of the pairs `scored` exactly and, by direction, of the queries `settled`."""
+        queries = dict.fromkeys(self.unsettled, self.images) | {"sentence_to_image": len(self.sentences)}
+        settled = {name: 1 - len(left) / queries[name] for name, left in self.unsettled.items()}
+        return {"scored": float(self.known.mean()), "settled": settled}
 
     @property
     def pool(self) -> slice:

@@ -87,7 +87,8 @@ def one_pool(
     """The result of a pool of images, given by their numbers in the cache.
 
     Recalls by direction, see `summarise`. `ranks` : by direction, worst ones where there are ties, images and sentences
-    in the cache's order. `answers` : by image id. `sentence_answers` : a list. Counts, and what they depend on.
+    in the cache's order. `course` : of a pruned pass, how it got there, see `Scores.state`. `answers` : by image id.
+    `sentence_answers` : a list. Counts, and what they depend on.
     """
     cache = evaluation.cache
     priors = sample_training_images(cache, config.normaliser_images, seed=config.seed)
@@ -130,6 +131,7 @@ def one_pool(
         "prefix_states": len(tree.node_words),
         "words_and_ends": encoded.targets,
         "scored_exactly": float(scores.known.mean()),
+        "course": scores.course,
     }
 
 
@@ -172,7 +174,7 @@ def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "sentence_answers": [answer for result in results for answer in result["sentence_answers"]],
         **{name: sum(result[name] for result in results) for name in ("prefix_states", "words_and_ends")},
         **{name: [result[name] for result in results] for name in ("images", "sentences")},
-        **{name: first[name] for name in ("normaliser_images", "seed")},
+        **{name: first[name] for name in ("normaliser_images", "seed", "course")},
         "folds": len(results),
         "scored_exactly": float(np.mean([result["scored_exactly"] for result in results])),
     }

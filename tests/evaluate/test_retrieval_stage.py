@@ -31,7 +31,7 @@ def comparable(result: dict[str, Any] | None) -> dict[str, Any]:
     """A result less what a pruned pass leaves open or has its own way: the bracket of P(w), the share scored."""
     assert result is not None
     result = json.loads(json.dumps(result))
-    del result["scored_exactly"]
+    del result["scored_exactly"], result["course"]
     for answer in result["answers"].values():
         for sentence in answer["sentences"]:
             del sentence["normalised"]
@@ -46,6 +46,11 @@ def test_pruned_equals_full(make_world: World, evaluation: Evaluate, tmp_path: P
     assert full is not None
     assert comparable(pruned) == comparable(full)
     assert pruned["scored_exactly"] < 1 == full["scored_exactly"]
+    costs = [state["scored"] for state in pruned["course"]]
+    assert costs == sorted(costs)
+    assert costs[-1] == pruned["scored_exactly"]
+    assert set(pruned["course"][-1]["settled"].values()) == {1.0}
+    assert full["course"] == []
     some, every = (np.load(tmp_path / f"{name}/parts/scores-0.npy") for name in ("pruned", "full"))
     known = ~np.isnan(some)
     assert some[known].tobytes() == every[known].tobytes(), "a score does not depend on what else is scored"
