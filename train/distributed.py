@@ -6,6 +6,7 @@ here does anything. Gradients are averaged by DistributedDataParallel, over NCCL
 numbers beside them travel by gloo. The first process alone validates, writes and reports.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mrnn.data.command import EXIT_FAILED
 from mrnn.data.errors import Stopped, TrainingError
 from mrnn.data.stopping import StopRequest
 
@@ -151,6 +153,7 @@ def joined() -> Iterator[Ranks]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
+        atexit.register(_leave)
         raise TrainingError(
             f"process {rank} of {count}: another process of this training is gone or does not answer ({_line(error)}); "
             "its own last lines say why. The same command goes on from the last checkpoint"
@@ -159,6 +162,13 @@ def joined() -> Iterator[Ranks]:
         raise stopped
     if stopped:
         sys.exit(stopped.exit_code)
+
+
+def _leave() -> None:
+    """End the process without C++'s farewells: gloo's threads wait for one that is gone, and would abort it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)
 
 
 def _line(error: Exception) -> str:

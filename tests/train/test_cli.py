@@ -45,7 +45,7 @@ def test_trains_into_the_default_folder_and_finishes_once(
     assert "nothing to do" in second.output
     changed = CliRunner().invoke(main, [*command, "--lr", "0.5"])
     assert changed.exit_code == 1
-    assert "lr 0.001, now 0.5" in changed.output
+    assert "lr 0.002, now 0.5" in changed.output
     stopped = CliRunner().invoke(main, [*command, "--overwrite", "--time-limit", "0"])
     assert stopped.exit_code == 75
 

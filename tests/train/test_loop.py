@@ -193,7 +193,7 @@ def test_changed_settings_are_refused_and_named(
     cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, make_cache: Callable[..., FeatureCache]
 ) -> None:
     settings = replace(tiny, ema=0.9)
-    with pytest.raises(TrainingError, match=r"lr 0\.01, now 0\.02; dropout 0\.5, now 0\.1"):
+    with pytest.raises(TrainingError, match=r"lr 0\.01, now 0\.02; dropout 0\.2, now 0\.1"):
         run(cache, whole, replace(settings, lr=0.02, dropout=0.1))
     with pytest.raises(TrainingError, match="epochs 3, now 4"):
         run(cache, whole, replace(settings, epochs=4))
