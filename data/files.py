@@ -1,10 +1,12 @@
 """Files that appear whole or not at all: written under a temporary name, synced, renamed."""
 
+import json
 import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -70,6 +72,11 @@ def _rename_to_new(draft: Path, path: Path) -> None:
 
 def _draft_prefix(path: Path) -> str:
     return f".{path.name}.{platform.node()}."
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write what JSON can hold to a file, whole or not at all."""
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _remove_abandoned(path: Path) -> None:

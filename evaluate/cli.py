@@ -1,6 +1,5 @@
 """evaluate-mrnn: perplexity, captions and retrieval of a trained model, as numbers and as a report."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from mrnn.data.cache import open_cache
 from mrnn.data.captions import SPLITS
 from mrnn.data.command import debug_option, one_line_errors
-from mrnn.data.files import write_whole
+from mrnn.data.files import write_json, write_whole
 from mrnn.data.stopping import stop_on_signals
 from mrnn.evaluate.answers import write_answers
 from mrnn.evaluate.decode import Caption, DecodingConfig
@@ -253,11 +252,6 @@ def retrieval_config(**values: Any) -> RetrievalConfig:
         return RetrievalConfig(**values)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from mrnn.data.cache import FeatureCache, open_cache
 from mrnn.data.captions import SPLITS
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.errors import EvaluationError
-from mrnn.data.files import write_whole
+from mrnn.data.files import write_json
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.evaluate.baselines import (
     Words,
@@ -176,11 +176,6 @@ def language_model(
         "unknown_words": found.unknown,
     }
     return facts, vocabulary.decode(likeliest_sentence(model, beam=BEAM))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_metrics(folder: Path, dataset: str, split: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """evaluate-captions: the scores of anybody's captions file, without a model."""
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.datasets import READERS, read_dataset
 from mrnn.data.errors import EvaluationError, ScorerUnavailable
-from mrnn.data.files import write_whole
+from mrnn.data.files import write_json
 from mrnn.evaluate.caption_files import ALL, check_images, read_references, read_results, references_of
 from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
 from mrnn.evaluate.metrics.java_scorers import java_scores
@@ -108,7 +107,7 @@ def main(
             "mrnn": version("mrnn"),
             **({"per_image": scores.per_image} if per_image else {}),
         }
-        write_whole(output, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(output, content)
 
 
 def add_java_scores(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mrnn.data.cache import FeatureCache, open_cache
-from mrnn.data.captions import SPLITS
+from mrnn.data.captions import SPLITS, Image
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.errors import EvaluationError, ImageError
 from mrnn.data.files import write_whole
@@ -144,15 +144,7 @@ def by_sentence(
     results = []
     for rank, (number, score) in enumerate(zip(answer.numbers, answer.scores, strict=True), start=1):
         image = gallery.cache.images[gallery.images[number]]
-        results.append(
-            {
-                "rank": rank,
-                "score": float(score),
-                "image_id": image.id,
-                "path": str(root / image.path),
-                "sentences": list(image.sentences),
-            }
-        )
+        results.append(found(rank, score, image, root=root, sentences=list(image.sentences)))
     return {"sentence": sentence, "unknown_words": unknown, "split": gallery.split}, answer, results
 
 
@@ -174,16 +166,19 @@ def by_image(
     results = []
     for rank, (number, score) in enumerate(zip(answer.numbers, answer.scores, strict=True), start=1):
         image = gallery.cache.images[sentences.images[number]]
-        results.append(
-            {
-                "rank": rank,
-                "score": float(score),
-                "image_id": image.id,
-                "path": str(root / image.path),
-                "sentences": [sentences.texts[number]],
-            }
-        )
+        results.append(found(rank, score, image, root=root, sentences=[sentences.texts[number]]))
     return {"image": str(file), "split": gallery.split, "normaliser_images": len(priors)}, answer, results
+
+
+def found(rank: int, score: float, image: Image, *, root: Path, sentences: list[str]) -> dict[str, Any]:
+    """One result, as --json prints it."""
+    return {
+        "rank": rank,
+        "score": float(score),
+        "image_id": image.id,
+        "path": str(root / image.path),
+        "sentences": sentences,
+    }
 
 
 def feature_of_file(trained: TrainedModel, file: Path, *, weights: str | None, device: str) -> torch.Tensor:

@@ -7,11 +7,10 @@ that gives everything the same score gets nothing), with the best beside them wh
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Ties = Literal["worst", "best"]
 CHUNK = 500  # queries ranked at a time, which bounds the memory
 
 
@@ -37,21 +36,6 @@ class Recalls:
         }
 
 
-def rank_of_best(scores: np.ndarray, right: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:
-    """Rank of each query's best right answer, 1 = first.
-
-    scores : (Q, C), higher is better. right : (Q, C) bool, any number of right answers but at least one a query.
-    Returns (Q,) int64. Raises ValueError for a query without right answer, or a score that is not a number.
-    """
-    if np.isnan(scores).any():
-        raise ValueError("a score is not a number")
-    if not right.any(axis=1).all():
-        raise ValueError("a query has no right answer")
-    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-    ahead = scores >= best if ties == "worst" else scores > best
-    return 1 + (ahead & ~right).sum(axis=1)
-
-
 def recall_at_k(ranks: np.ndarray, k: int) -> float:
     """Fraction of queries whose best right answer is ranked k or better.
 
@@ -72,29 +56,3 @@ def pool_size(retrieval: Mapping[str, Any]) -> str:
     """Images x sentences of what the retrieval stage returns, as '1,000 x 5,000'; of several pools the first's."""
     images, sentences = (np.atleast_1d(retrieval[name]) for name in ("images", "sentences"))
     return f"{f'{len(images)} pools of ' if len(images) > 1 else ''}{images[0]:,} x {sentences[0]:,}"
-
-
-def image_to_sentence_ranks(scores: np.ndarray, sentence_images: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:
-    """Each image asks for sentences; any of its own is a hit.
-
-    scores : (N, S). sentence_images : (S,) int, the row of the image that each sentence belongs to.
-    Returns the ranks (Q,) of the images that have sentences, in order of rows.
-    """
-    asking = np.unique(sentence_images)
-    ranks = [
-        rank_of_best(scores[rows], sentence_images == rows[:, None], ties=ties)
-        for rows in np.split(asking, range(CHUNK, len(asking), CHUNK))
-    ]
-    return np.concatenate(ranks)
-
-
-def sentence_to_image_ranks(scores: np.ndarray, sentence_images: np.ndarray, *, ties: Ties = "worst") -> np.ndarray:
-    """Each sentence asks for its one image: scores (N, S) and the row of its image (S,) -> ranks (S,)."""
-    rows = np.arange(len(scores))
-    ranks = [
-        rank_of_best(
-            scores[:, start : start + CHUNK].T, sentence_images[start : start + CHUNK, None] == rows, ties=ties
-        )
-        for start in range(0, len(sentence_images), CHUNK)
-    ]
-    return np.concatenate(ranks)

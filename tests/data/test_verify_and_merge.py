@@ -1,5 +1,6 @@
 """Damage is found and named; shards make up the whole."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,25 @@ def test_a_missing_file_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("error: there is no feature cache at")
     assert result.stderr.count("\n") == 1
+
+
+def test_merging_holds_no_more_than_a_stretch_of_rows(tmp_path: Path) -> None:
+    """Two shards of 32 MB each; what Python and NumPy hold meanwhile stays far below one."""
+    size, each = 4096, 4096
+    rows = np.random.default_rng(0).random((512, size), dtype=np.float32)
+    shards = []
+    for first in (0, each):
+        path = tmp_path / f"{first}.h5"
+        images = tuple(Image(f"{i}", f"{i}", "train", ("a",)) for i in range(first, first + each))
+        create_cache(path, Corpus("folder", Path(), images), {}, feature_size=size, first=first, total=2 * each)
+        with CacheWriter(path) as writer:
+            for begin in range(0, each, len(rows)):
+                writer.write(np.arange(begin, begin + len(rows)), rows)
+        shards.append(path)
+    tracemalloc.start()
+    try:
+        merge_caches(tmp_path / "whole.h5", shards)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 24e6

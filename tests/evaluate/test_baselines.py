@@ -10,7 +10,8 @@ from mrnn.evaluate.baselines import (
     nearest,
     random_captions,
 )
-from mrnn.evaluate.ranking import image_to_sentence_ranks, recalls, sentence_to_image_ranks
+from mrnn.evaluate.ranking import recalls
+from tests.evaluate.plain_ranks import image_to_sentence_ranks, sentence_to_image_ranks
 
 
 def test_nearest_equals_the_cosine_around_the_mean() -> None:

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrnn.evaluate.pruning import Scores, bracket, criteria, first_answers, image_ranks, sentence_ranks, wanted
-from mrnn.evaluate.ranking import image_to_sentence_ranks, sentence_to_image_ranks
 from mrnn.evaluate.retrieval import log_normaliser
+from tests.evaluate.plain_ranks import image_to_sentence_ranks, sentence_to_image_ranks
 
 
 def invented_pool(seed: int, *, tied: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:

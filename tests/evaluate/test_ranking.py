@@ -5,13 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrnn.evaluate.ranking import (
-    image_to_sentence_ranks,
-    rank_of_best,
-    recall_at_k,
-    recalls,
-    sentence_to_image_ranks,
-)
+from mrnn.evaluate.ranking import recall_at_k, recalls
+from tests.evaluate.plain_ranks import image_to_sentence_ranks, rank_of_best, sentence_to_image_ranks
 
 
 def test_hand_worked_example_with_ties() -> None:
