@@ -17,7 +17,7 @@ from mrnn.train.checkpoint import LAST
 from mrnn.train.distributed import joined
 from mrnn.train.losses import linear_cross_entropy
 from mrnn.train.models import MRNN
-from mrnn.train.optim import learning_rate, squared_norm
+from mrnn.train.optim import gradient_norm, learning_rate, squared_norm
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.run_folder import RunFolder, SaveTimer, WatchedFolder
 from mrnn.train.settings import RunOptions, TrainSettings
@@ -111,10 +111,12 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
         bits = ranks.cost(batch_bits, model, batch, seed=[settings.seed, progress.step])
     # The processes' gradients are averaged: count times each one's share of the words makes that the mean of all words.
     (bits / len(batch) * (batch.share * ranks.count)).backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip or math.inf)
+    norm = gradient_norm(model)
     own, grad_norm = torch.stack([bits.detach(), norm]).tolist()
     total, words = ranks.sums(own, len(batch)) if batch.share else ranks.sums(0.0, 0)
     check_finite(training, batch, total / words, grad_norm)
+    if 0 < settings.clip < grad_norm:
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), settings.clip, norm)
     training.optimiser.step()
 
     progress.step += 1

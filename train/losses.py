@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mrnn.train.products import product
+from mrnn.train.products import product, weight_gradient
 
 LN2 = log(2)
 CHUNK = {"cpu": 2**22, "cuda": 2**26}  # logits held at a time: 16 MB on a CPU, which stays in its last cache
@@ -39,25 +39,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden, weight, bias, targets = inputs
         with torch.autocast(hidden.device.type, enabled=False):
             factor = weight.to(hidden.dtype)
-            hidden_gradient = torch.empty_like(hidden)
-            weight_gradient: Tensor | None = None
-            bias_gradient = torch.zeros_like(bias)
+            of_hidden = torch.empty_like(hidden)
+            of_weight: Tensor | None = None
+            of_bias = torch.zeros_like(bias)
             bits = weight.new_zeros(())
             for rows in _chunks(hidden, len(weight)):
                 target = targets[rows, None]
-                difference = _log_softmax(hidden[rows], factor, bias)
-                bits -= difference.gather(1, target).sum() / LN2
-                difference.exp_()
+                logits = _logits(hidden[rows], factor, bias)
+                top, aimed = logits.amax(1), logits.gather(1, target)
+                difference = torch.softmax(logits, 1, out=logits)
+                # ln sum exp is the largest logit less the logarithm of its probability; unlike log softmax and then its
+                # exp, this takes one pass of exponentials.
+                top -= difference.amax(1).log_()
+                bits += (top[: len(target)] - aimed.squeeze(1)).sum() / LN2
                 difference.scatter_add_(1, target, difference.new_full((), -1.0).expand(target.shape))
                 difference[len(target) :] = 0
-                bias_gradient += difference.sum(0)
+                of_bias += difference.sum(0)
                 difference = difference.to(hidden.dtype)
-                hidden_gradient[rows] = product(difference, factor.t())
-                # Transposed, since the left operand is copied where it is not contiguous, and this one is the smaller.
-                part = product(hidden[rows].t(), difference.t()).t().to(weight.dtype)
-                weight_gradient = part if weight_gradient is None else weight_gradient.add_(part)
-                del difference  # before the next chunk takes its place
-        ctx.gradients = (hidden_gradient, weight_gradient, bias_gradient)  # type: ignore[attr-defined]
+                of_hidden[rows] = product(difference, factor.t())
+                part = weight_gradient(difference, hidden[rows]).to(weight.dtype)
+                of_weight = part if of_weight is None else of_weight.add_(part)
+                del logits, difference  # before the next chunk takes their place
+        ctx.gradients = (of_hidden, of_weight, of_bias)  # type: ignore[attr-defined]
         return bits
 
     @staticmethod
@@ -75,7 +78,8 @@ def token_bits(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) ->
     """-log2 softmax(hidden weight^T + bias)[target] of every token: (P,), without gradients. Shapes as above."""
     bits = weight.new_empty(len(targets))
     for rows in _chunks(hidden, len(weight)):
-        logarithms = _log_softmax(hidden[rows].to(weight.dtype), weight, bias)
+        logits = _logits(hidden[rows].to(weight.dtype), weight, bias)
+        logarithms = torch.log_softmax(logits, 1, out=logits)
         bits[rows] = logarithms.gather(1, targets[rows, None]).squeeze(1) / -LN2
     return bits
 
@@ -88,8 +92,7 @@ def _chunks(hidden: Tensor, vocabulary: int) -> Iterator[slice]:
         yield slice(start, min(start + length, len(hidden)))
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """ln softmax(hidden weight^T + bias), (n, V) in bias's type; no second array of that size is made."""
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """hidden weight^T + bias: (n, V) in bias's type."""
     same = hidden.dtype == bias.dtype
-    logits = product(hidden, weight, bias) if same else product(hidden, weight) + bias
-    return torch.log_softmax(logits, 1, out=logits)
+    return product(hidden, weight, bias) if same else product(hidden, weight) + bias

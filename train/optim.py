@@ -47,6 +47,11 @@ def squared_norm(model: nn.Module) -> float:
     return float(norm) ** 2
 
 
+def gradient_norm(model: nn.Module) -> torch.Tensor:
+    """Norm of the gradient over all parameters: a scalar on their device."""
+    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
 class WeightAverage:
     """Exponential moving average of a model's weights; its early steps average over what there is.
 

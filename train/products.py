@@ -50,5 +50,14 @@ class _Linear(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         needs_inputs, needs_weight = ctx.needs_input_grad  # type: ignore[attr-defined]
         of_inputs = product(gradients[0], weight.t()) if needs_inputs else None
-        of_weight = product(gradients[0].t(), inputs.t()) if needs_weight else None
-        return of_inputs, of_weight
+        return of_inputs, weight_gradient(gradients[0], inputs) if needs_weight else None
+
+
+def weight_gradient(of_outputs: Tensor, inputs: Tensor) -> Tensor:
+    """of_outputs^T inputs: (P, N), (P, K) -> (N, K), transposed in memory if N > K.
+
+    oneDNN copies a left operand that is transposed, so the narrower one is put there.
+    """
+    if of_outputs.shape[1] > inputs.shape[1]:
+        return product(inputs.t(), of_outputs.t()).t()
+    return product(of_outputs.t(), inputs.t())

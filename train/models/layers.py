@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from mrnn.train.products import linear, product
+from mrnn.train.products import linear, product, weight_gradient
 
 
 def recur_packed(words: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -54,8 +54,8 @@ class _PackedRecurrence(torch.autograd.Function):
         steps = zip(states.split([*sizes, len(states) - sum(sizes)]), sizes[1:], strict=False)
         previous = torch.cat([step[:size] for step, size in steps] or [states[:0]])
         later = delta[sizes[0] : sum(sizes)]
-        weight_gradient = product(later.t(), previous.t()).to(ctx.weight_dtype)  # type: ignore[attr-defined]
-        return delta, weight_gradient, None
+        of_weight = weight_gradient(later, previous).to(ctx.weight_dtype)  # type: ignore[attr-defined]
+        return delta, of_weight, None
 
 
 def through_relu(gradient: Tensor, result: Tensor) -> None:
@@ -91,8 +91,9 @@ class Dropout(nn.Module):
             return nn.functional.dropout(x, self.share)
         dropped = round(self.share * 2**16)
         draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
-        return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+        # Compared as floats, since torch compares small integers one by one.
+        kept = draws.view(torch.int16)[: x.numel()].view(x.shape).to(x.dtype).ge_(dropped - 2**15)
+        return x * kept.mul_(2**16 / (2**16 - dropped))
 
     def extra_repr(self) -> str:
         return f"share={self.share}"
