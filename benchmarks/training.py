@@ -35,7 +35,7 @@ from mrnn.data.datasets import read_dataset
 from mrnn.data.tokenize import tokenize
 from mrnn.train.batches import Batch, Sentences, epoch_order, pack
 from mrnn.train.initialise import initialise
-from mrnn.train.loop import batch_bits
+from mrnn.train.losses import batch_bits
 from mrnn.train.models import MRNN, MRNNConfig
 from mrnn.train.models.layers import recur_packed
 from mrnn.train.models.mrnn import scaled_tanh
@@ -125,7 +125,7 @@ def our_step(
 ) -> None:
     batch = pack(sentences, numbers, noise)  # type: ignore[arg-type]
     optimiser.zero_grad(set_to_none=True)
-    (batch_bits(model, batch) / len(batch)).backward()
+    (batch_bits(model, batch) / batch.words).backward()
     norm = gradient_norm(model)
     if norm > 5.0:
         nn.utils.clip_grads_with_norm_(model.parameters(), 5.0, norm)
@@ -150,7 +150,7 @@ def torch_triple(inputs: Tensor, weight: Tensor, outputs: Tensor) -> None:
 
 def other_products(model: MRNN, batch: Batch) -> None:
     """The products of all layers but the output, and the steps of the recurrence."""
-    tokens, narrow = len(batch), torch.ones(len(batch), 128)
+    tokens, narrow = batch.words, torch.ones(batch.words, 128)
     words, multimodal = torch.ones(tokens, 256), torch.ones(tokens, 512)
     triple(narrow, model.embedding2.weight, words)
     triple(words, model.word_to_multimodal.weight, multimodal)
@@ -176,13 +176,13 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
     for repeat in range(repeats + 2):
         random, alike = shuffled[repeat * BATCH :][:BATCH], order[repeat]
         batch = pack(sentences, alike, noise)  # type: ignore[arg-type]
-        operands = torch.rand(len(batch), 512), ours.output.weight.detach(), torch.rand(len(batch), vocabulary)
+        operands = torch.rand(batch.words, 512), ours.output.weight.detach(), torch.rand(batch.words, vocabulary)
         words = int(sentences.lengths[random].sum()) + len(random)
         measured = {
-            "ours": milliseconds(our_step, ours, our_adam, sentences, alike, noise) / len(batch),
-            "products": milliseconds(triple, *operands) / len(batch),
-            "torch": milliseconds(torch_triple, *operands) / len(batch),
-            "all": milliseconds(other_products, ours, batch) / len(batch),
+            "ours": milliseconds(our_step, ours, our_adam, sentences, alike, noise) / batch.words,
+            "products": milliseconds(triple, *operands) / batch.words,
+            "torch": milliseconds(torch_triple, *operands) / batch.words,
+            "all": milliseconds(other_products, ours, batch) / batch.words,
             "naive": milliseconds(naive_step, naive, naive_adam, sentences, random, noise) / words,
         }
         measured["all"] += measured["products"]

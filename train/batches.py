@@ -2,6 +2,7 @@
 
 Packing: a batch is laid out time-major, all first words, then all second words and so on, its sentences by falling
 length. So no padding exists anywhere, and step t of the recurrence works on the first sizes[t] rows of step t - 1.
+Rectangular batches, for CUDA graphs, go on to their longest sentence's end in every sentence.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary
 
 TOKEN_ROWS, IMAGE_ROWS = 64, 16  # multiples that the rows of a batch are rounded up to
+NOTHING = -1  # the target of a row that predicts nothing
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,13 @@ class Features:
 class Batch:
     """Packed sentences with what predicts them, on the device of the model.
 
-    targets : (P,) int64. sizes : how many sentences have a t-th input; sum(sizes) = P. inputs, image_of_token :
-    (P + rest,) int64, the latter into features : (I + rest, D) float32, one row for every distinct image. sentences :
-    (B,) their numbers, in the batch's order. The rest rounds the numbers of rows up, so that few shapes occur: oneDNN
-    makes a kernel for each, in half a millisecond, and keeps it. No target belongs to it, so it takes no part in the
-    loss and its gradients are zero. share : these words over those of all processes' parts of the batch.
+    inputs, targets, image_of_token : (R,) int64, R rows; a target is NOTHING where a row is there for the shape only
+    and takes no part in the loss. sizes : how many rows the t-th step has; the sentences' steps come first, then
+    whatever rounds R up. image_of_token points into features : (I, D) float32, a row for every distinct image, and
+    some more to round I up. sentences : (B,) their numbers, in the batch's order. words : to predict. share : these
+    words over those of all processes' parts of the batch.
+    Numbers of rows are rounded so that few shapes occur: oneDNN makes a kernel for each, in half a millisecond, and
+    keeps it.
     """
 
     inputs: Tensor
@@ -120,15 +124,23 @@ class Batch:
     image_of_token: Tensor
     features: Tensor
     sentences: np.ndarray
+    words: int
     share: float = 1.0
 
-    def __len__(self) -> int:
-        """P, the number of words to predict."""
-        return len(self.targets)
 
+def pack(
+    sentences: Sentences,
+    numbers: np.ndarray,
+    features: Features,
+    *,
+    device: torch.device | str = "cpu",
+    rectangular: bool = False,
+) -> Batch:
+    """The batch of the sentences of these numbers.
 
-def pack(sentences: Sentences, numbers: np.ndarray, features: Features, *, device: torch.device | str = "cpu") -> Batch:
-    """The batch of the sentences of these numbers."""
+    rectangular : every step has a row for every sentence, and every sentence a row of features. Batches of as many
+    sentences, of which the longest are as long, then have one shape; a tenth of their rows predict nothing.
+    """
     lengths = sentences.starts[numbers + 1] - sentences.starts[numbers]
     order = np.argsort(-lengths, kind="stable")
     numbers, lengths = numbers[order], lengths[order]
@@ -136,24 +148,29 @@ def pack(sentences: Sentences, numbers: np.ndarray, features: Features, *, devic
     # targets the words and END.
     steps = np.arange(lengths[0] + 1)[:, None]
     present = steps <= lengths
+    cells = np.ones_like(present) if rectangular else present
     positions = sentences.starts[numbers] + steps
     last = len(sentences.tokens) - 1
-    inputs = np.where(steps == 0, BOUNDARY_ID, sentences.tokens[np.clip(positions - 1, 0, last)])[present]
-    targets = np.where(steps == lengths, BOUNDARY_ID, sentences.tokens[np.clip(positions, 0, last)])[present]
+    inputs = np.where(steps == 0, BOUNDARY_ID, sentences.tokens[np.clip(positions - 1, 0, last)])[cells]
+    targets = np.where(steps < lengths, sentences.tokens[np.clip(positions, 0, last)], BOUNDARY_ID)
+    targets = np.where(present, targets, NOTHING)[cells]
     images, image_of_sentence = np.unique(sentences.image[numbers], return_inverse=True)
-    image_of_token = np.broadcast_to(image_of_sentence, present.shape)[present]
+    image_of_token = np.broadcast_to(image_of_sentence, present.shape)[cells]
+    more_images = len(numbers) - len(images) if rectangular else -len(images) % IMAGE_ROWS
 
-    def to_device(array: np.ndarray, rows: int) -> Tensor:
-        rounded = np.pad(array.astype(np.int64), (0, -len(array) % rows))
+    def to_device(array: np.ndarray, filling: int) -> Tensor:
+        more = 0 if rectangular else -len(array) % TOKEN_ROWS
+        rounded = np.pad(array.astype(np.int64), (0, more), constant_values=filling)
         return torch.from_numpy(rounded).to(device, non_blocking=True)
 
     return Batch(
-        inputs=to_device(inputs, TOKEN_ROWS),
-        targets=to_device(targets, 1),
-        sizes=present.sum(axis=1).tolist(),
-        image_of_token=to_device(image_of_token, TOKEN_ROWS),
-        features=features[np.pad(images, (0, -len(images) % IMAGE_ROWS), mode="edge")].to(device, non_blocking=True),
+        inputs=to_device(inputs, 0),
+        targets=to_device(targets, NOTHING),
+        sizes=cells.sum(axis=1).tolist(),
+        image_of_token=to_device(image_of_token, 0),
+        features=features[np.pad(images, (0, more_images), mode="edge")].to(device, non_blocking=True),
         sentences=numbers,
+        words=int(present.sum()),
     )
 
 
@@ -184,12 +201,13 @@ def epoch_batches(
     skip: int = 0,
     device: torch.device | str = "cpu",
     part: tuple[int, int] = (0, 1),
+    rectangular: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch from batch number `skip` on; of each, part I of N (every N-th sentence)."""
     lengths = sentences.lengths
     for numbers in epoch_order(lengths, batch_size, seed=seed, epoch=epoch)[skip:]:
         chosen, share = part_of_batch(numbers, lengths + 1, *part)
-        yield replace(pack(sentences, chosen, features, device=device), share=share)
+        yield replace(pack(sentences, chosen, features, device=device, rectangular=rectangular), share=share)
 
 
 def part_of_batch(numbers: np.ndarray, words: np.ndarray, index: int, count: int) -> tuple[np.ndarray, float]:

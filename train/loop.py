@@ -15,8 +15,7 @@ from mrnn.data.stopping import stop_on_signals
 from mrnn.train.batches import Batch, epoch_batches
 from mrnn.train.checkpoint import LAST
 from mrnn.train.distributed import joined
-from mrnn.train.losses import linear_cross_entropy
-from mrnn.train.models import MRNN
+from mrnn.train.losses import batch_bits
 from mrnn.train.optim import gradient_norm, learning_rate, squared_norm
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.run_folder import RunFolder, SaveTimer, WatchedFolder
@@ -74,6 +73,7 @@ def train(
                     skip=progress.batch,
                     device=training.device,
                     part=(ranks.rank, ranks.count),
+                    rectangular=training.graphs is not None,
                 ):
                     try:
                         record = train_step(training, batch)
@@ -107,13 +107,15 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
 
     model.train()
     training.optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(training.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        bits = ranks.cost(batch_bits, model, batch, seed=[settings.seed, progress.step])
+    # Without the cache, which graphs do not allow: no weight is used twice in a step.
+    bf16 = settings.precision == "bf16"
+    with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        bits = ranks.cost(training.graphs or batch_bits, model, batch, seed=[settings.seed, progress.step])
     # The processes' gradients are averaged: count times each one's share of the words makes that the mean of all words.
-    (bits / len(batch) * (batch.share * ranks.count)).backward()
+    (bits / batch.words * (batch.share * ranks.count)).backward()
     norm = gradient_norm(model)
     own, grad_norm = torch.stack([bits.detach(), norm]).tolist()
-    total, words = ranks.sums(own, len(batch)) if batch.share else ranks.sums(0.0, 0)
+    total, words = ranks.sums(own, batch.words) if batch.share else ranks.sums(0.0, 0)
     check_finite(training, batch, total / words, grad_norm)
     if 0 < settings.clip < grad_norm:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), settings.clip, norm)
@@ -136,12 +138,6 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
         "tokens_per_s": words / seconds,
         "grad_norm": grad_norm,
     }
-
-
-def batch_bits(model: MRNN, batch: Batch) -> torch.Tensor:
-    """Sum over the words of a batch of -log2 P(word | words before, image)."""
-    hidden = model(batch.inputs, batch.sizes, batch.features, batch.image_of_token)
-    return linear_cross_entropy(hidden, model.output.weight, model.output.bias, batch.targets)
 
 
 def validate_and_save(training: Training, run: RunFolder, report: Callable[[str], None]) -> None:

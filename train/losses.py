@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mrnn.train.batches import Batch
+from mrnn.train.models import MRNN
 from mrnn.train.products import product, weight_gradient
 
 LN2 = log(2)
@@ -20,11 +22,16 @@ CHUNK = {"cpu": 2**22, "cuda": 2**26}  # logits held at a time: 16 MB on a CPU, 
 ROUND = 64  # chunks of more rows hold a multiple of this many, see mrnn.train.batches.Batch
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Sum over P tokens of -log2 softmax(hidden weight^T + bias)[target]: a scalar in bits, differentiable one time.
+def batch_bits(model: MRNN, batch: Batch) -> Tensor:
+    """Sum over the words of a batch of -log2 P(word | words before, image)."""
+    hidden = model(batch.inputs, batch.sizes, batch.features, batch.image_of_token)
+    return linear_cross_entropy(hidden, model.output.weight, model.output.bias, batch.targets)
 
-    hidden : (P + rest, M), where rows without a target count for nothing (see `mrnn.train.batches.Batch`).
-    weight : (V, M). bias : (V,). targets : (P,) int64.
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Sum over tokens of -log2 softmax(hidden weight^T + bias)[target]: a scalar in bits, differentiable one time.
+
+    hidden : (R, M). weight : (V, M). bias : (V,). targets : (R,) int64; negative ones count for nothing.
     The gradients are computed in the forward pass, chunk by chunk: softmax - onehot overwrites the logits. So no more
     than a chunk of logits exists at any time and no logit is computed twice. Where hidden is bfloat16 (autocast), so
     are the matrix products, while softmax and sums are float32.
@@ -37,6 +44,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, *inputs: Tensor) -> Tensor:
         hidden, weight, bias, targets = inputs
+        counted, aims = (targets >= 0).to(bias.dtype), targets.clamp(min=0)
         with torch.autocast(hidden.device.type, enabled=False):
             factor = weight.to(hidden.dtype)
             of_hidden = torch.empty_like(hidden)
@@ -44,20 +52,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             of_bias = torch.zeros_like(bias)
             bits = weight.new_zeros(())
             for rows in _chunks(hidden, len(weight)):
-                target = targets[rows, None]
+                target, counts = aims[rows, None], counted[rows]
                 logits = _logits(hidden[rows], factor, bias)
-                top, aimed = logits.amax(1), logits.gather(1, target)
+                top, aimed = logits.amax(1), logits.gather(1, target).squeeze(1)
                 difference = torch.softmax(logits, 1, out=logits)
                 # ln sum exp is the largest logit less the logarithm of its probability; unlike log softmax and then its
                 # exp, this takes one pass of exponentials.
-                top -= difference.amax(1).log_()
-                bits += (top[: len(target)] - aimed.squeeze(1)).sum() / LN2
+                bits += (top - difference.amax(1).log_() - aimed).mul_(counts).sum() / LN2
                 difference.scatter_add_(1, target, difference.new_full((), -1.0).expand(target.shape))
-                difference[len(target) :] = 0
-                of_bias += difference.sum(0)
+                of_bias += torch.mv(difference.t(), counts)
                 difference = difference.to(hidden.dtype)
-                of_hidden[rows] = product(difference, factor.t())
-                part = weight_gradient(difference, hidden[rows]).to(weight.dtype)
+                # What counts for nothing is taken off the hidden rows, which are narrower than those of the logits.
+                narrow = counts[:, None].to(hidden.dtype)
+                of_hidden[rows] = product(difference, factor.t()).mul_(narrow)
+                part = weight_gradient(difference, hidden[rows] * narrow).to(weight.dtype)
                 of_weight = part if of_weight is None else of_weight.add_(part)
                 del logits, difference  # before the next chunk takes their place
         ctx.gradients = (of_hidden, of_weight, of_bias)  # type: ignore[attr-defined]
@@ -75,12 +83,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 @torch.no_grad()
 def token_bits(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """-log2 softmax(hidden weight^T + bias)[target] of every token: (P,), without gradients. Shapes as above."""
+    """-log2 softmax(hidden weight^T + bias)[target] of every token: (R,), without gradients; of no meaning where the
+    target is negative. Shapes as above."""
     bits = weight.new_empty(len(targets))
     for rows in _chunks(hidden, len(weight)):
         logits = _logits(hidden[rows].to(weight.dtype), weight, bias)
         logarithms = torch.log_softmax(logits, 1, out=logits)
-        bits[rows] = logarithms.gather(1, targets[rows, None]).squeeze(1) / -LN2
+        bits[rows] = logarithms.gather(1, targets[rows, None].clamp(min=0)).squeeze(1) / -LN2
     return bits
 
 

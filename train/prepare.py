@@ -16,7 +16,9 @@ from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.train.batches import Features, Sentences, encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.checkpoint import load_trained, model_content
 from mrnn.train.distributed import Ranks
+from mrnn.train.graphs import Graphs
 from mrnn.train.initialise import initialise, word_log_frequencies
+from mrnn.train.losses import batch_bits
 from mrnn.train.models import MODELS, MRNN
 from mrnn.train.optim import WeightAverage, build_optimiser
 from mrnn.train.run_folder import Progress
@@ -39,7 +41,8 @@ class Clock:
 
 @dataclass
 class Training:
-    """The state of a run. `average` is the moving average of the weights, if asked for. `ranks` are its processes."""
+    """The state of a run. `average` is the moving average of the weights, if asked for. `graphs` computes the cost on
+    a GPU by itself. `ranks` are the run's processes."""
 
     settings: TrainSettings
     vocabulary: Vocabulary
@@ -54,6 +57,7 @@ class Training:
     device: torch.device
     provenance: dict[str, Any]
     fingerprint: str
+    graphs: Graphs | None = None
     ranks: Ranks = field(default_factory=Ranks)
     clock: Clock = field(default_factory=Clock)
 
@@ -180,6 +184,7 @@ def prepare(
         momentum=settings.momentum,
         beta2=settings.beta2,
     )
+    on_one_gpu = device.type == "cuda" and ranks.count == 1
     training = Training(
         settings=settings,
         vocabulary=vocabulary,
@@ -194,6 +199,7 @@ def prepare(
         device=device,
         provenance=dict(cache.provenance),
         fingerprint=fingerprint,
+        graphs=Graphs(batch_bits, report=report) if options.graphs and on_one_gpu else None,
         ranks=ranks,
     )
     if last is not None:

@@ -105,7 +105,7 @@ class RunOptions:
     (Another device, number of threads or of processes adds in another order: same result up to rounding.)
     device : 'auto' is the GPU if there is one. threads : of the CPU, 0 for torch's choice. save_every : '5m', '90s',
     '1h', or a number of steps. time_limit : seconds, or None. memory_budget : GB that the features may take in memory.
-    log_every : steps from line to line in metrics.jsonl.
+    log_every : steps from line to line in metrics.jsonl. graphs : a GPU by itself runs its steps as CUDA graphs.
     """
 
     device: str = "auto"
@@ -114,6 +114,7 @@ class RunOptions:
     time_limit: float | None = None
     memory_budget: float = 4.0
     log_every: int = 50
+    graphs: bool = True
     tensorboard: bool = True
     overwrite: bool = False
 

@@ -79,8 +79,9 @@ def sentence_bits(
     for start in range(0, len(by_length), batch_size):
         batch = pack(sentences, by_length[start : start + batch_size], features, device=device)
         hidden = model(batch.inputs, batch.sizes, batch.features, batch.image_of_token)
-        each = token_bits(hidden, model.output.weight, model.output.bias, batch.targets).double().cpu().numpy()
-        known = (batch.targets != UNKNOWN_ID).cpu().numpy()
+        bits = token_bits(hidden, model.output.weight, model.output.bias, batch.targets)
+        each = bits[: batch.words].double().cpu().numpy()
+        known = (batch.targets[: batch.words] != UNKNOWN_ID).cpu().numpy()
         column = np.concatenate([np.arange(size) for size in batch.sizes])  # the sentence of each token
         found.bits[batch.sentences] = np.bincount(column, each)
         found.known_bits[batch.sentences] = np.bincount(column, each * known)

@@ -7,6 +7,7 @@ from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary, build_vocabulary
 from mrnn.train.batches import (
     IMAGE_ROWS,
+    NOTHING,
     TOKEN_ROWS,
     Features,
     Sentences,
@@ -56,8 +57,10 @@ def test_packing_holds_every_sentence_with_its_image(cache: FeatureCache, senten
     batch = pack(sentences, numbers, features)
     assert sorted(batch.sentences) == sorted(numbers)
     assert batch.sizes == sorted(batch.sizes, reverse=True)
-    assert sum(batch.sizes) == len(batch)
-    assert len(batch.inputs) == len(batch.image_of_token) == -(-len(batch) // TOKEN_ROWS) * TOKEN_ROWS
+    assert sum(batch.sizes) == batch.words
+    rounded = -(-batch.words // TOKEN_ROWS) * TOKEN_ROWS
+    assert len(batch.inputs) == len(batch.targets) == len(batch.image_of_token) == rounded
+    assert (batch.targets[batch.words :] == NOTHING).all()
     images = len(set(sentences.image[numbers].tolist()))
     assert len(batch.features) == -(-images // IMAGE_ROWS) * IMAGE_ROWS
     starts = np.concatenate([[0], np.cumsum(batch.sizes)])

@@ -19,6 +19,7 @@ from mrnn.train import loop
 from mrnn.train.batches import pack
 from mrnn.train.checkpoint import BEST, LAST, load_trained, read_checkpoint
 from mrnn.train.loop import train
+from mrnn.train.losses import batch_bits
 from mrnn.train.optim import build_optimiser, learning_rate
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.settings import RunOptions, TrainSettings
@@ -295,12 +296,12 @@ def test_the_step_descends_the_cost_of_the_paper(training: Training) -> None:
     """SGD with l2: theta - lr * d/dtheta (bits a word + lambda ||theta||^2), by autograd on that sum."""
     batch = pack(training.train, np.arange(8), training.features)
     model, decay, lr = training.model, 0.01, 0.5
-    cost = loop.batch_bits(model, batch) / len(batch)
+    cost = batch_bits(model, batch) / batch.words
     cost = cost + decay * sum((parameter**2).sum() for parameter in model.parameters())
     gradients = torch.autograd.grad(cost, list(model.parameters()))
     expected = [parameter.detach() - lr * g for parameter, g in zip(model.parameters(), gradients, strict=True)]
     optimiser = build_optimiser("sgd", model.parameters(), lr=lr, l2=decay, momentum=0.0)
-    (loop.batch_bits(model, batch) / len(batch)).backward()
+    (batch_bits(model, batch) / batch.words).backward()
     optimiser.step()
     for parameter, value in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach(), value, rtol=1e-5, atol=1e-7)

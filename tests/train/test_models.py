@@ -10,7 +10,7 @@ from mrnn.data.vocabulary import build_vocabulary
 from mrnn.train import batches, products
 from mrnn.train.batches import Batch, Features, Sentences, epoch_batches, pack, sentences_of, tokenized_sentences
 from mrnn.train.initialise import initialise, word_log_frequencies
-from mrnn.train.loop import batch_bits
+from mrnn.train.losses import batch_bits
 from mrnn.train.models import MRNN, MRNNConfig, RNNBase
 from mrnn.train.models.layers import Dropout, recur_packed
 from mrnn.train.validation import perplexity
@@ -61,7 +61,7 @@ def test_rows_that_round_a_batch_change_neither_cost_nor_gradients(
         batch = replace(batch, features=batch.features.double())
         bits = batch_bits(model, batch)
         bits.backward()
-        measured.append([len(batch.inputs) - len(batch), bits.detach(), *(p.grad for p in model.parameters())])
+        measured.append([len(batch.inputs) - batch.words, bits.detach(), *(p.grad for p in model.parameters())])
     (rest, *rounded), (none, *plain) = measured
     assert rest > 0
     assert none == 0
@@ -171,7 +171,8 @@ def test_frequency_bias_makes_an_untrained_model_a_unigram_model(data: tuple[Sen
     with torch.no_grad():
         model.output.weight.zero_()
         model.output.bias.copy_(word_log_frequencies(sentences, vocabulary))
-    targets = pack(sentences, np.arange(len(sentences)), features).targets.numpy()
+    batch = pack(sentences, np.arange(len(sentences)), features)
+    targets = batch.targets[: batch.words].numpy()
     shares = np.bincount(targets, minlength=vocabulary) / len(targets)
     entropy = -sum(share * math.log2(share) for share in shares if share)
     assert perplexity(model, sentences, features).bits == pytest.approx(entropy, rel=1e-3)
