@@ -78,7 +78,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ours = ctx.__dict__.pop("gradients", None)
         if ours is None:
             raise RuntimeError("linear_cross_entropy can be differentiated one time only")
-        return *(gradient.mul_(scale) for gradient in ours), None
+        of_hidden, of_weight, of_bias = ours
+        # Scaled into contiguous rows: the parameter's gradient is, and would be copied there in a pass of its own.
+        laid_out = torch.empty_like(of_weight, memory_format=torch.contiguous_format)
+        return of_hidden.mul_(scale), torch.mul(of_weight, scale, out=laid_out), of_bias.mul_(scale), None
 
 
 @torch.no_grad()
