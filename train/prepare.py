@@ -16,7 +16,7 @@ from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.train.batches import Features, Sentences, encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.checkpoint import load_trained, model_content
 from mrnn.train.distributed import Ranks
-from mrnn.train.graphs import Graphs
+from mrnn.train.graphs import Graphs, cuda_capture
 from mrnn.train.initialise import initialise, word_log_frequencies
 from mrnn.train.losses import batch_bits
 from mrnn.train.models import MODELS, MRNN
@@ -199,7 +199,7 @@ def prepare(
         device=device,
         provenance=dict(cache.provenance),
         fingerprint=fingerprint,
-        graphs=Graphs(batch_bits, report=report) if options.graphs and on_one_gpu else None,
+        graphs=Graphs(batch_bits, cuda_capture(), report=report) if options.graphs and on_one_gpu else None,
         ranks=ranks,
     )
     if last is not None:
