@@ -149,11 +149,12 @@ def joined() -> Iterator[Ranks]:
             stopped = stop
         # Nobody leaves before the first has saved: to a launcher, a process that ends is a reason to end the others.
         ranks.meet()
-        dist.destroy_process_group()  # after an error not: leaving a broken group in good order can wait for ever
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+        dist.destroy_process_group()
+    except Exception as error:
+        atexit.register(_leave)  # with the group as it is: to leave a broken one in good order can wait for ever
+        gone = isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
+        if not gone:
             raise
-        atexit.register(_leave)
         raise TrainingError(
             f"process {rank} of {count}: another process of this training is gone or does not answer ({_line(error)}); "
             "its own last lines say why. The same command goes on from the last checkpoint"
