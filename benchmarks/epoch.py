@@ -5,9 +5,10 @@
 
 The cache is invented: 29,000 training pictures of 4,096 numbers, five sentences each, 1.9 million words to predict, of
 a vocabulary of 7,415. train-mrnn runs as it is, in a process of its own: on a GPU every batch size in float32 and in
-bfloat16, with CUDA graphs and without, three epochs of which the fastest counts, since the first also records the
-graphs; on a CPU in the one way there is, by default for half a minute, from whose words a second the epoch is computed.
-`bits` is the last training cost a word, for comparing what was learnt; `GB` the largest resident size of the process.
+bfloat16, with CUDA graphs and without, three epochs of which the fastest counts, since the first also records nearly
+all graphs; on a CPU in the one way there is, by default for half a minute, from whose words a second the epoch is
+computed. Validating and saving are not in it. `bits` is the cost a word of the last step logged, for comparing what was
+learnt; `GB` the largest resident size of the process, `GPU GB` what it took of the GPU.
 Goal: under 5 seconds an epoch on an H200.
 """
 
@@ -29,6 +30,7 @@ from mrnn.data.cache import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.stopping import EXIT_STOPPED
+from mrnn.train.graphs import NO_MORE
 
 SIZE, EPOCHS = 4096, 3
 
@@ -59,18 +61,33 @@ def invent_cache(path: Path, images: int, words: int) -> int:
     return int(lengths[:images].sum()) + lengths[:images].size
 
 
-def train(cache: Path, folder: Path, options: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
-    """Run train-mrnn; the lines of its metrics.jsonl, and its largest resident size in GB."""
-    command = [sys.executable, "-c", "from mrnn.train.cli import main; main()"]
+# train-mrnn, which leaves behind how many GB it took on the GPU.
+COMMAND = """
+import torch
+from mrnn.train.cli import main
+try:
+    main()
+finally:
+    if torch.cuda.is_available():
+        print("reserved", torch.cuda.max_memory_reserved() / 1e9)
+"""
+
+
+def train(cache: Path, folder: Path, options: dict[str, Any]) -> tuple[list[dict[str, Any]], float, str]:
+    """Run train-mrnn; the lines of its metrics.jsonl, its largest resident size in GB, and all that it printed."""
+    command = [sys.executable, "-c", COMMAND]
     command += [f"--features={cache}", f"--output={folder}", "--no-tensorboard", "--patience=0", "--cutoff=1"]
     command += ["--log-every=5"]
     command += [f"--{name}={value}" if value is not None else f"--{name}" for name, value in options.items()]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, usage = os.wait4(process.pid, 0)
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        printed.seek(0)
+        text = printed.read()
     if os.waitstatus_to_exitcode(status) not in (0, EXIT_STOPPED):
-        sys.exit(process.stderr.read().decode() if process.stderr else "train-mrnn failed")
+        return [], 0.0, text
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return lines, usage.ru_maxrss / 1e6
+    return lines, usage.ru_maxrss / 1e6, text
 
 
 @click.command()
@@ -88,18 +105,23 @@ def main(device: str, images: int, words: int, batch_size: tuple[int, ...], minu
         total = invent_cache(Path(name) / "feats.h5", images, words)
         what = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
         click.echo(f"{what}; {images} training pictures, {total} words to predict, V {words + 2}")
-        click.echo(f"{'batch':>6} {'precision':>9} {'graphs':>7} {'s/epoch':>9} {'words/s':>9} {'bits':>7} {'GB':>6}")
+        columns = f"{'batch':>6} {'precision':>9} {'graphs':>7} {'s/epoch':>9} {'words/s':>9} {'bits':>7} {'GB':>6}"
+        click.echo(f"{columns} {'GPU GB':>7}")
         for size, (precision, graphs) in itertools.product(batch_size, ways):
             options = {"device": device, "epochs": EPOCHS, "batch-size": size, "precision": precision, graphs: None}
             options |= {"time-limit": minutes} if minutes else {}
-            lines, memory = train(Path(name) / "feats.h5", Path(name) / f"{size}-{precision}-{graphs}", options)
+            lines, memory, text = train(Path(name) / "feats.h5", Path(name) / f"{size}-{precision}-{graphs}", options)
+            if not lines:
+                click.echo(f"{size:>6} {precision:>9} {graphs}: failed, or no step was logged\n{text}")
+                continue
             steps = [line for line in lines if line["kind"] == "step"]
             epochs = [line["seconds"] for line in lines if line["kind"] == "epoch"]
             seconds = min(epochs) if epochs else total / median(line["tokens_per_s"] for line in steps)
-            yes = "yes" if graphs == "graphs" else "no"
+            yes = "no" if graphs == "no-graphs" else "part" if NO_MORE in text else "yes"
+            on_device = float(text.rsplit("reserved", 1)[1].split()[0]) if on_gpu else 0.0
             click.echo(
                 f"{size:>6} {precision:>9} {yes:>7} {seconds:>9.2f} {total / seconds:>9.0f} "
-                f"{steps[-1]['bits']:>7.3f} {memory:>6.2f}"
+                f"{steps[-1]['bits']:>7.3f} {memory:>6.2f} {on_device:>7.2f}"
             )
 
 

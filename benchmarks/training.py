@@ -2,7 +2,7 @@
 
     MRNN_DATA=... python benchmarks/training.py [--threads 1 --threads 2] [--vocabulary 7415 --vocabulary 2538]
 
-Takes about two minutes. Sentence lengths are those of Flickr8k's training sentences where MRNN_DATA has them, elsewhere
+Takes three minutes. Sentence lengths are those of Flickr8k's training sentences where MRNN_DATA has them, elsewhere
 drawn from max(2, round(N(10.8, 3.8))); words are drawn at random, features are noise, 4,096 wide; batches of 128; the
 paper's layer sizes; dropout 0.5. Everything is brought to milliseconds per 1,000 words to predict (medians):
 
@@ -12,6 +12,8 @@ paper's layer sizes; dropout 0.5. Everything is brought to milliseconds per 1,00
     products  nothing but the three matrix products of the output layer on our batch, by the library that `ours` uses
     torch     the same three by torch.mm (MKL)
     all       products, and those of all other layers on our batch: the limit of a step that multiplies all it must
+
+Then Adam fused and parameter by parameter, and how much batches of two kinds would be padded.
 """
 
 import itertools
@@ -233,7 +235,9 @@ def main(threads: tuple[int, ...], vocabulary: tuple[int, ...], repeats: int) ->
     click.echo(f"    V threads {names}{'ours':>7}{'torch':>7} {'naive/ours':>12}{ratios}")
     for words, count in itertools.product(vocabulary, threads):
         compare(invent(lengths, words), words, count, repeats)
-    compare_adam(vocabulary[0])
+    for words, count in itertools.product(vocabulary, threads):
+        torch.set_num_threads(count)
+        compare_adam(words)
     shuffled = np.random.default_rng(0).permutation(len(lengths))
     random = padding(lengths, [shuffled[start : start + BATCH] for start in range(0, len(lengths), BATCH)])
     alike = padding(lengths, epoch_order(lengths, BATCH, seed=0, epoch=0))

@@ -109,9 +109,9 @@ class Features:
 class Batch:
     """Packed sentences with what predicts them, on the device of the model.
 
-    inputs, targets, image_of_token : (R,) int64, R rows; a target is NOTHING where a row is there for the shape only
+    inputs, targets, image_of_token : (P,) int64, P rows; a target is NOTHING where a row is there for the shape only
     and takes no part in the loss. sizes : how many rows the t-th step has; the sentences' steps come first, then
-    whatever rounds R up. image_of_token points into features : (I, D) float32, a row for every distinct image, and
+    whatever rounds P up. image_of_token points into features : (I, D) float32, a row for every distinct image, and
     some more to round I up. sentences : (B,) their numbers, in the batch's order. words : to predict. share : these
     words over those of all processes' parts of the batch.
     Numbers of rows are rounded so that few shapes occur: oneDNN makes a kernel for each, in half a millisecond, and
@@ -139,7 +139,8 @@ def pack(
     """The batch of the sentences of these numbers.
 
     rectangular : every step has a row for every sentence, and every sentence a row of features. Batches of as many
-    sentences, of which the longest are as long, then have one shape; a tenth of their rows predict nothing.
+    sentences, of which the longest are as long, then have one shape; a tenth of their rows predict nothing. (The
+    inputs there are the words that happen to follow.)
     """
     lengths = sentences.starts[numbers + 1] - sentences.starts[numbers]
     order = np.argsort(-lengths, kind="stable")

@@ -60,7 +60,7 @@ OPTIONS_HELP = {
     "save_every": "Time (5m, 90s, 1h) or steps between saves within an epoch.",
     "memory_budget": "GB of features held in memory; larger ones are memory-mapped.",
     "log_every": "Steps from line to line in metrics.jsonl.",
-    "graphs": "On a GPU by itself, run the steps as CUDA graphs.",
+    "graphs": "On a GPU by itself, run forward and backward passes as CUDA graphs.",
     "tensorboard": "Write TensorBoard events where it is installed.",
 }
 

@@ -150,8 +150,9 @@ def joined() -> Iterator[Ranks]:
         # Nobody leaves before the first has saved: to a launcher, a process that ends is a reason to end the others.
         ranks.meet()
         dist.destroy_process_group()
+        atexit.register(_leave, stopped.exit_code if stopped else 0)
     except Exception as error:
-        atexit.register(_leave)  # with the group as it is: to leave a broken one in good order can wait for ever
+        atexit.register(_leave, EXIT_FAILED)  # with the group as it is: to leave a broken one can wait for ever
         gone = isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
         if not gone:
             raise
@@ -165,11 +166,15 @@ def joined() -> Iterator[Ranks]:
         sys.exit(stopped.exit_code)
 
 
-def _leave() -> None:
-    """End the process without C++'s farewells: gloo's threads wait for one that is gone, and would abort it."""
+def _leave(code: int) -> None:
+    """End the process at its exit without C++'s farewells.
+
+    gloo's threads outlive even a group that was left in good order, since DistributedDataParallel holds it (torch
+    2.15). At the end of a busy process they now and then abort it, and after an error they wait for one that is gone.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(EXIT_FAILED)
+    os._exit(EXIT_FAILED if getattr(sys, "last_value", None) else code)
 
 
 def _line(error: Exception) -> str:

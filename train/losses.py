@@ -31,7 +31,7 @@ def batch_bits(model: MRNN, batch: Batch) -> Tensor:
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Sum over tokens of -log2 softmax(hidden weight^T + bias)[target]: a scalar in bits, differentiable one time.
 
-    hidden : (R, M). weight : (V, M). bias : (V,). targets : (R,) int64; negative ones count for nothing.
+    hidden : (P, M). weight : (V, M). bias : (V,). targets : (P,) int64; negative ones count for nothing.
     The gradients are computed in the forward pass, chunk by chunk: softmax - onehot overwrites the logits. So no more
     than a chunk of logits exists at any time and no logit is computed twice. Where hidden is bfloat16 (autocast), so
     are the matrix products, while softmax and sums are float32.
@@ -86,7 +86,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 @torch.no_grad()
 def token_bits(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """-log2 softmax(hidden weight^T + bias)[target] of every token: (R,), without gradients; of no meaning where the
+    """-log2 softmax(hidden weight^T + bias)[target] of every row: (P,), without gradients; of no meaning where the
     target is negative. Shapes as above."""
     bits = weight.new_empty(len(targets))
     for rows in _chunks(hidden, len(weight)):

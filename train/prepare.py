@@ -199,7 +199,7 @@ def prepare(
         device=device,
         provenance=dict(cache.provenance),
         fingerprint=fingerprint,
-        graphs=Graphs(batch_bits, cuda_capture(), report=report) if options.graphs and on_one_gpu else None,
+        graphs=Graphs(batch_bits, cuda_capture(device), report=report) if options.graphs and on_one_gpu else None,
         ranks=ranks,
     )
     if last is not None:

@@ -54,10 +54,11 @@ class _Linear(torch.autograd.Function):
 
 
 def weight_gradient(of_outputs: Tensor, inputs: Tensor) -> Tensor:
-    """of_outputs^T inputs: (P, N), (P, K) -> (N, K), transposed in memory if N > K.
+    """of_outputs^T inputs: (P, N), (P, K) -> (N, K).
 
-    oneDNN copies a left operand that is transposed, so the narrower one is put there.
+    oneDNN copies a left operand that is transposed, so the narrower one is put there; the result of N > K is then
+    transposed in memory.
     """
-    if of_outputs.shape[1] > inputs.shape[1]:
+    if has_onednn(inputs) and of_outputs.shape[1] > inputs.shape[1]:
         return product(inputs.t(), of_outputs.t()).t()
     return product(of_outputs.t(), inputs.t())

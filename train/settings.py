@@ -105,7 +105,7 @@ class RunOptions:
     (Another device, number of threads or of processes adds in another order: same result up to rounding.)
     device : 'auto' is the GPU if there is one. threads : of the CPU, 0 for torch's choice. save_every : '5m', '90s',
     '1h', or a number of steps. time_limit : seconds, or None. memory_budget : GB that the features may take in memory.
-    log_every : steps from line to line in metrics.jsonl. graphs : a GPU by itself runs its steps as CUDA graphs.
+    log_every : steps from line to line in metrics.jsonl. graphs : a GPU by itself runs its passes as CUDA graphs.
     """
 
     device: str = "auto"

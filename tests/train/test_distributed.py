@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from mrnn.data.cache import FeatureCache
+from mrnn.data.stopping import EXIT_STOPPED
 from mrnn.train.batches import part_of_batch
 from mrnn.train.checkpoint import LAST, read_checkpoint
 from mrnn.train.settings import TrainSettings
@@ -89,7 +90,7 @@ def run_together(count: int, cache: FeatureCache, *calls: dict[str, Any]) -> lis
         for process in processes:
             process.kill()
     for (_, complaints), process in zip(outputs, processes, strict=True):
-        assert process.returncode in (0, 1, -signal.SIGKILL), complaints
+        assert process.returncode in (0, 1, EXIT_STOPPED, -signal.SIGKILL), complaints
     return [[line for line in printed.splitlines() if line.startswith("end:")] for printed, _ in outputs]
 
 

@@ -11,7 +11,7 @@ from mrnn.train import batches, products
 from mrnn.train.batches import Batch, Features, Sentences, epoch_batches, pack, sentences_of, tokenized_sentences
 from mrnn.train.initialise import initialise, word_log_frequencies
 from mrnn.train.losses import batch_bits
-from mrnn.train.models import MRNN, MRNNConfig, RNNBase
+from mrnn.train.models import MODELS, MRNN, MRNNConfig, RNNBase
 from mrnn.train.models.layers import Dropout, recur_packed
 from mrnn.train.validation import perplexity
 
@@ -68,16 +68,20 @@ def test_rows_that_round_a_batch_change_neither_cost_nor_gradients(
     torch.testing.assert_close(rounded, plain, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_gives_nearly_the_bits_of_float32(
-    data: tuple[Sentences, Features, int], monkeypatch: pytest.MonkeyPatch
+    name: str, data: tuple[Sentences, Features, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "has_onednn", lambda tensor: False)  # as on a GPU
     sentences, features, vocabulary = data
-    model = small_model(vocabulary)
+    torch.manual_seed(0)
+    model = MODELS[name](small_model(vocabulary).config)
     batch = pack(sentences, np.arange(64), features)
     exact = batch_bits(model, batch)
     with torch.autocast("cpu", torch.bfloat16):
         rough = batch_bits(model, batch)
+        hidden = model(batch.inputs, batch.sizes, batch.features, batch.image_of_token)
+    assert hidden.dtype == torch.bfloat16
     assert rough.dtype == torch.float32
     assert rough.item() != exact.item()
     assert rough.item() == pytest.approx(exact.item(), rel=5e-3)

@@ -12,8 +12,8 @@ from mrnn.train.products import linear, product, weight_gradient
 def recur_packed(words: Tensor, weight: Tensor, sizes: Sequence[int]) -> Tensor:
     """r(t) = ReLU(U r(t-1) + w(t)) of packed sentences from r(0) = 0, differentiable once.
 
-    words : (P + rest, H), w(t) step after step. weight : (H, H), U. sizes : rows of each step, never rising; rows
-    beyond their sum are first steps of no consequence. Returns (P + rest, H).
+    words : (P, H), w(t) step after step. weight : (H, H), U. sizes : rows of each step, never rising; rows beyond
+    their sum are first steps of no consequence. Returns (P, H).
     The gradient of U is one matrix product over all steps, where autograd would take one a step.
     """
     states: Tensor = _PackedRecurrence.apply(words, weight, sizes)
