@@ -111,10 +111,10 @@ def main(device: str, images: int, words: int, batch_size: tuple[int, ...], minu
             options = {"device": device, "epochs": EPOCHS, "batch-size": size, "precision": precision, graphs: None}
             options |= {"time-limit": minutes} if minutes else {}
             lines, memory, text = train(Path(name) / "feats.h5", Path(name) / f"{size}-{precision}-{graphs}", options)
-            if not lines:
+            steps = [line for line in lines if line["kind"] == "step"]
+            if not steps:
                 click.echo(f"{size:>6} {precision:>9} {graphs}: failed, or no step was logged\n{text}")
                 continue
-            steps = [line for line in lines if line["kind"] == "step"]
             epochs = [line["seconds"] for line in lines if line["kind"] == "epoch"]
             seconds = min(epochs) if epochs else total / median(line["tokens_per_s"] for line in steps)
             yes = "no" if graphs == "no-graphs" else "part" if NO_MORE in text else "yes"
