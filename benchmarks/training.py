@@ -239,9 +239,14 @@ def main(threads: tuple[int, ...], vocabulary: tuple[int, ...], repeats: int) ->
         torch.set_num_threads(count)
         compare_adam(words)
     shuffled = np.random.default_rng(0).permutation(len(lengths))
-    random = padding(lengths, [shuffled[start : start + BATCH] for start in range(0, len(lengths), BATCH)])
-    alike = padding(lengths, epoch_order(lengths, BATCH, seed=0, epoch=0))
-    click.echo(f"padding: {random:.0%} in random batches, {alike:.1%} in sorted windows, none in our packed batches")
+    for size in (100, BATCH, 1000):
+        random = padding(lengths, [shuffled[start : start + size] for start in range(0, len(lengths), size)])
+        order = epoch_order(lengths, size, seed=0, epoch=0)
+        shapes = len({(int(lengths[batch].max()), len(batch)) for batch in order})
+        alike = padding(lengths, order)
+        click.echo(
+            f"padding, batches of {size}: {random:.0%} if random, {alike:.1%} in sorted windows, {shapes} shapes"
+        )
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def joined() -> Iterator[Ranks]:
     """Join the other processes of this training, if the environment names any, for the duration of a with block.
 
     Raises TrainingError if they cannot be reached, or if one of them is gone. Stopped is raised in the first process;
-    the others leave quietly with its exit code.
+    the others leave quietly with its exit code. Where there are several, the process then ends with the exit code of
+    this training, whatever it still does, but for an exception that nobody catches (see _leave).
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield Ranks()
