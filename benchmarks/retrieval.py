@@ -14,7 +14,7 @@ measured on a sample of the sentences, and everything is brought to milliseconds
               has who runs the published model on each pair
     pair      whole model per pair, all words of the sentence together in one forward pass
     image     one image by padded batch: the whole model for one image and 100 padded sentences, logits and all
-    tree      mrnn.evaluate.retrieval
+    tree      mrnn.evaluate.retrieval.late_fusion
     product   nothing but the matrix products of `tree`, by the same library at the same tile sizes: the limit
 """
 
@@ -36,11 +36,11 @@ from mrnn.data.cache import open_cache
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, build_vocabulary
+from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import Parts
-from mrnn.evaluate.prefix_tree import build_prefix_tree
-from mrnn.evaluate.retrieval import RetrievalScorer, Tiles, score_images
-from mrnn.evaluate.retrieval_stage import RetrievalConfig, retrieval_stage
-from mrnn.evaluate.stages import Evaluation
+from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles, score_images
+from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.models.mrnn import MRNN, MRNNConfig

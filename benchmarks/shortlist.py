@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 
 from mrnn.data.cache import open_cache
-from mrnn.evaluate.one_sentence import score_sentence
-from mrnn.evaluate.prefix_tree import build_prefix_tree
-from mrnn.evaluate.retrieval import RetrievalScorer, log_normaliser
-from mrnn.evaluate.retrieval_stage import sample_training_images
-from mrnn.evaluate.search import CANDIDATES, IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
-from mrnn.evaluate.search_index import nearly_exact_priors
-from mrnn.evaluate.shortlist import ImageVectors, best, choose_anchors, expand, first_order_of_sentences
+from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, log_normaliser
+from mrnn.evaluate.retrieval.one_sentence import score_sentence
+from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.stage import sample_training_images
+from mrnn.evaluate.search.gallery import CANDIDATES, IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
+from mrnn.evaluate.search.index import nearly_exact_priors
+from mrnn.evaluate.search.shortlist import ImageVectors, best, choose_anchors, expand, first_order_of_sentences
 from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.models.mrnn import MRNN, MRNNConfig

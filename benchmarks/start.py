@@ -21,7 +21,7 @@ import numpy as np
 from mrnn.data.cache import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.datasets import read_dataset
-from mrnn.data.scenes import read_scenes
+from mrnn.data.scenes.reader import read_scenes
 
 IMAGES, SENTENCES, SIZE, WORDS = 30_000, 5, 4096, 8_000
 

@@ -11,7 +11,7 @@ from mrnn.data.flickr import read_flickr8k, read_flickr30k
 from mrnn.data.folder import read_folder
 from mrnn.data.iaprtc12 import read_iaprtc12
 from mrnn.data.karpathy import read_karpathy
-from mrnn.data.scenes import read_scenes
+from mrnn.data.scenes.reader import read_scenes
 
 READERS: dict[str, Callable[[Path], Corpus]] = {
     "flickr8k": read_flickr8k,

@@ -26,7 +26,7 @@ from mrnn.data.captions import Image
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import write_whole
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.decode import Caption
+from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.metrics.bleu import LONGEST, BleuCounts
 from mrnn.evaluate.metrics.bootstrap import Statistic, interval, median, ratio, resample
 from mrnn.evaluate.metrics.captions import CaptionScores

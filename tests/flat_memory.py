@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from mrnn.data.cache import STATE_PENDING, open_cache
-from mrnn.data.scenes import read_scenes
+from mrnn.data.scenes.reader import read_scenes
 
 MEGABYTES = 48
 SECONDS = 0.5

@@ -8,18 +8,18 @@ from typing import Any
 
 from torch import Tensor
 
-from mrnn.evaluate.decode import Caption
+from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.generation.why import reasons
 from mrnn.evaluate.report.cards import END, Card, Said, Score
 from mrnn.evaluate.report.page import Page
 from mrnn.evaluate.report.pictures import thumbnails
-from mrnn.evaluate.why import reasons
 from mrnn.train.checkpoint import TrainedModel
 
 OTHERS = 4  # further captions of the search that a card shows
 SCORES = (Score("log_prob", "log P a word"), Score("image_part", "the picture's part"))
 SCORE_NOTES = {
     "log P a word": "natural logarithm of P(caption | image), END included, divided by the number of words and END",
-    "the picture's part": "what the picture added to that logarithm, mean over words and END (mrnn.evaluate.why)",
+    "the picture's part": "what the picture added to that logarithm, mean over words and END",
 }
 
 

@@ -13,8 +13,9 @@ END = "<end>"  # stands for the end sign among the words of a caption
 class Said:
     """A caption by one system.
 
-    words : of the caption, and END where it ended by itself. parts : (T, 3), why each of them (mrnn.evaluate.why), or
-    None where that is not known. others : further hypotheses of the search as texts with their log-probability (nats).
+    words : of the caption, and END where it ended by itself. parts : (T, 3), why each of them
+    (mrnn.evaluate.generation.why), or None where that is not known. others : further hypotheses of the search as texts
+    with their log-probability (nats).
     """
 
     words: Sequence[str]

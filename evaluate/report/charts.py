@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mrnn.evaluate.loss_curve import nice_ticks
+from mrnn.evaluate.report.loss_curve import nice_ticks
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 600, 250, 52, 48, 12, 8
 COLOURS = ("one", "two", "three")

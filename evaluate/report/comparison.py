@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any
 
-from mrnn.evaluate.comparison import Comparison, Difference
 from mrnn.evaluate.per_image import Record
 from mrnn.evaluate.report.cards import Card, Said, Score
 from mrnn.evaluate.report.page import Page, section, text
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.report.sections import navigation
+from mrnn.evaluate.studies.comparison import Comparison, Difference
 
 SCORES = (
     Score("cider_gap", "gap in CIDEr"),

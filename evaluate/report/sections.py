@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrnn.evaluate.ranking import pool_size
 from mrnn.evaluate.report.charts import rank_histogram
 from mrnn.evaluate.report.page import section, text
+from mrnn.evaluate.retrieval.ranking import pool_size
 
 HEADLINE = ("perplexity", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
 LABELS = {"perplexity": "Perplexity", "ROUGE_L": "ROUGE-L", **{f"Bleu_{n}": f"BLEU-{n}" for n in range(1, 5)}}

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from mrnn.data.captions import Image
 from mrnn.data.errors import EvaluationError
-from mrnn.evaluate.cli import main
-from mrnn.evaluate.details import headline
+from mrnn.evaluate.commands.evaluate import main
 from mrnn.evaluate.per_image import FILE, GROUPS, build_records, headline_statistics, read_records, write_records
+from mrnn.evaluate.report.console import headline
 
 World = Callable[..., tuple[Path, Path]]
 NAMES = ["perplexity", "perplexity_known", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"]

@@ -16,7 +16,7 @@ import torch
 
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import CacheError
-from mrnn.data.scenes import read_scenes
+from mrnn.data.scenes.reader import read_scenes
 from mrnn.train.checkpoint import LAST, read_checkpoint
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"

@@ -7,7 +7,7 @@
 
 The recurrent layer never sees the image. So what the words contribute to m, `language`, is computed once a sentence,
 and what the image contributes, `image`, once an image; only their sum, g and the softmax are per pair. Training
-(mrnn.train.losses) and retrieval (mrnn.evaluate.retrieval) are built on that split. Letters: CONTRIBUTING.
+(mrnn.train.losses) and retrieval (mrnn.evaluate.retrieval.late_fusion) are built on that split. Letters: CONTRIBUTING.
 """
 
 from collections.abc import Sequence

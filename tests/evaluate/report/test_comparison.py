@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as Picture
 
-from mrnn.evaluate.cli import main as evaluate
-from mrnn.evaluate.cli_compare import main as compare
+from mrnn.evaluate.commands.compare_results import main as compare
+from mrnn.evaluate.commands.evaluate import main as evaluate
 
 World = Callable[..., tuple[Path, Path]]
 

@@ -1,0 +1,1 @@
+"""Scenes: pictures that the program draws itself, with captions, splits and true boxes."""

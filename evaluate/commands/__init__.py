@@ -1,0 +1,1 @@
+"""The commands that read a checkpoint and a cache, a file each."""

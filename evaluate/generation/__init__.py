@@ -1,0 +1,1 @@
+"""Captions from a trained model, and why every word was chosen."""

@@ -1,0 +1,1 @@
+"""Ranks of sentences for images and of images for sentences."""

@@ -1,0 +1,162 @@
+"""First-order scores: what a sentence says about an image as one dot product, for galleries too large to score exactly.
+
+For a fixed sentence log P(w | I) is a smooth function f of the image's M numbers x = V_I I alone. Around an anchor a
+
+    f(x) = f(a) + f'(a) . (x - a) + ...,     f'(a) = sum over t of g'(A_t + a) * (o_t - sum_v p_tv o_v),
+
+with A_t the language half (mrnn.evaluate.retrieval.late_fusion), g' the slope of the multimodal layer, o_t the output
+row of the word to predict and p_tv the model's probabilities at the anchor. So a sentence is a number and a vector for
+every anchor, made once at the price of about two exact scores each, and a first-order score is a dot product. The
+anchors are k-means centres of the images' vectors, and every image uses the nearest one: the more there are, the closer
+the scores.
+
+First-order scores only ever choose what is scored exactly (mrnn.evaluate.search.gallery): they make a shortlist, not an
+answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrnn.evaluate.retrieval.late_fusion import language_half
+from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.train.models.mrnn import MRNN
+from mrnn.train.products import product
+
+NODES = 512  # states expanded at a time: 5 MB of logits at V = 2,538
+KMEANS_SAMPLE = 20_000  # vectors that the centres are fitted to
+KMEANS_ROUNDS = 20
+BLOCK = 65_536  # images whose distances to the anchors are held at a time
+
+
+@dataclass(frozen=True)
+class Expansions:
+    """Sentences as functions of the image's vector, to first order: values (C, S) and gradients (C, S, M), float32.
+
+    values[c, s] is log P(w_s | I), natural, where V_I I is anchor c; gradients[c, s] its gradient there.
+    """
+
+    values: np.ndarray
+    gradients: np.ndarray
+
+
+@torch.inference_mode()
+def expand(model: MRNN, sentences: Sequence[Sequence[int] | np.ndarray], anchors: Tensor) -> Expansions:
+    """Expand sentences, given as word numbers without signs, at each anchor: (C, M).
+
+    In the model's precision; holds about (C + 10) x S x M numbers, so give many sentences in parts.
+    """
+    tree = build_prefix_tree(sentences)
+    language, output, bias = language_half(model, tree), model.output.weight, model.output.bias
+    device = output.device
+    nodes, targets = (torch.from_numpy(a).to(device) for a in (tree.edge_nodes, tree.edge_targets))
+    starts = range(0, len(language), NODES)
+    bounds = np.searchsorted(tree.edge_nodes, [*starts, len(language)])
+    values, gradients = [], []
+    for anchor in anchors.to(output):
+        edge_values, edge_gradients = [], []
+        for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
+            tanh = torch.tanh((language[start : start + NODES] + anchor) * (2 / 3))
+            logits = product(1.7159 * tanh, output, bias)
+            totals = logits.logsumexp(1, keepdim=True)
+            row, target = nodes[first:last] - start, targets[first:last]
+            edge_values.append(logits[row, target] - totals[row, 0])
+            expected = product(logits.sub_(totals).exp_(), output.t())  # sum_v p_v o_v
+            slope = (1 - tanh.square()).mul_(1.7159 * 2 / 3)
+            edge_gradients.append(slope[row] * (output[target] - expected[row]))
+        values.append(tree.sentence_sums(torch.cat(edge_values).cpu().numpy()))
+        gradients.append(tree.sentence_sums(torch.cat(edge_gradients).cpu().numpy()))
+    kind = torch.empty(0, dtype=output.dtype).numpy().dtype
+    return Expansions(np.array(values, dtype=kind), np.array(gradients, dtype=kind))
+
+
+def choose_anchors(vectors: Tensor, count: int, *, seed: int = 0) -> Tensor:
+    """k-means centres of image vectors: (N, M) -> (C, M), C = count, or fewer where there are no more different ones.
+
+    Lloyd's algorithm from k-means++ starts, on at most KMEANS_SAMPLE of the vectors. One anchor is the mean.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if len(vectors) > KMEANS_SAMPLE:
+        vectors = vectors[torch.randperm(len(vectors), generator=generator)[:KMEANS_SAMPLE].to(vectors.device)]
+    if count == 1:
+        return vectors.mean(0, keepdim=True)
+    centres = vectors[:1]
+    closest = vectors.new_full((len(vectors),), torch.inf)  # squared distance to the nearest centre so far
+    while len(centres) < count:
+        closest = torch.minimum(closest, (vectors - centres[-1]).square().sum(1))
+        if not closest.max() > 0:
+            break
+        centres = torch.cat([centres, vectors[torch.multinomial(closest.cpu(), 1, generator=generator)]])
+    for _ in range(KMEANS_ROUNDS):
+        members = nearest_anchors(vectors, centres)
+        sizes = torch.bincount(members, minlength=len(centres))
+        sums = torch.zeros_like(centres).index_add_(0, members, vectors)
+        centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp(min=1)[:, None], centres)
+    return centres
+
+
+def nearest_anchors(vectors: Tensor, anchors: Tensor) -> Tensor:
+    """Number of the anchor nearest to each vector: (N, M), (C, M) -> (N,) int64."""
+    halves = anchors.square().sum(1) / 2
+    return torch.cat([(halves - part @ anchors.t()).argmin(1) for part in vectors.split(BLOCK)])
+
+
+class ImageVectors:
+    """The images of a gallery by their vectors V_I I, laid out anchor by anchor. For sentence -> image.
+
+    anchors : (C, M). order : (N,) int64, the gallery's numbers of the images in this layout. sizes : (C,) int64, images
+    of each anchor. vectors : (N, M) in this layout, float32 or float16.
+    """
+
+    def __init__(self, anchors: Tensor, order: Tensor, sizes: Tensor, vectors: Tensor) -> None:
+        self.anchors, self.order, self.sizes, self.vectors = anchors, order, sizes, vectors
+
+    @classmethod
+    def build(cls, vectors: Tensor, *, anchors: int, seed: int = 0) -> "ImageVectors":
+        """Choose so many anchors for these vectors, (N, M), and group the vectors by them."""
+        chosen = choose_anchors(vectors, anchors, seed=seed)
+        members = nearest_anchors(vectors, chosen)
+        order = torch.argsort(members, stable=True)
+        return cls(chosen, order, torch.bincount(members, minlength=len(chosen)), vectors[order])
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def first_order(self, expansions: Expansions) -> Tensor:
+        """First-order scores of S sentences, expanded at `anchors`, under every image: (S, N) float32."""
+        grouped = torch.empty(expansions.values.shape[1], len(self))
+        start = 0
+        for anchor, size, value, gradient in zip(
+            self.anchors, self.sizes.tolist(), expansions.values, expansions.gradients, strict=True
+        ):
+            slopes = torch.from_numpy(gradient).float()
+            part = self.vectors[start : start + size].float()
+            offsets = torch.from_numpy(value).float() - slopes @ anchor
+            torch.addmm(offsets[:, None], slopes, part.t(), out=grouped[:, start : start + size])
+            start += size
+        return torch.empty_like(grouped).index_copy_(1, self.order, grouped)
+
+
+def first_order_of_sentences(expansions: Expansions, anchors: Tensor, vectors: Tensor) -> np.ndarray:
+    """First-order scores of S sentences under some images, (n, M), each by its nearest anchor: (n, S) float32."""
+    members = nearest_anchors(vectors, anchors)
+    scores = np.empty((len(vectors), expansions.values.shape[1]), dtype=np.float32)
+    for number in members.unique().tolist():
+        of_anchor = (members == number).cpu()
+        offsets = (vectors[members == number] - anchors[number]).cpu().numpy()
+        scores[of_anchor.numpy()] = expansions.values[number] + offsets @ expansions.gradients[number].T
+    return scores
+
+
+def best(scores: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of the `count` largest scores, the largest first; of equal ones the lower number first: (n,) -> (k,)."""
+    count = min(count, len(scores))
+    if count < len(scores):
+        threshold = np.partition(scores, -count)[-count]
+        candidates = np.flatnonzero(scores >= threshold)
+    else:
+        candidates = np.arange(len(scores))
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]

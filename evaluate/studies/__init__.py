@@ -1,0 +1,1 @@
+"""Measurements beside the evaluation of one model: baselines, people, comparisons, other people's captions."""

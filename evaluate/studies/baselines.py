@@ -1,0 +1,88 @@
+"""What a trained model has to beat: captions that take no model, and what chance gives in retrieval."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from mrnn.evaluate.metrics.captions import score_captions
+from mrnn.evaluate.retrieval.ranking import Recalls
+
+Words = Sequence[str]
+CHUNK = 500  # queries compared at a time, which bounds the memory
+
+
+def random_captions(training: Sequence[Words], count: int, *, generator: np.random.Generator) -> list[Words]:
+    """A caption of the training set for each of `count` images, drawn with replacement."""
+    return [training[i] for i in generator.integers(len(training), size=count)]
+
+
+def most_frequent_caption(training: Sequence[Words]) -> tuple[Words, int]:
+    """The caption that stands most often in the training set, word for word, and how often; of equals the first."""
+    [(words, count)] = Counter(map(tuple, training)).most_common(1)
+    return words, count
+
+
+def nearest(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """The candidate of highest cosine to each query, after the candidates' mean is taken off both.
+
+    queries : (Q, D). candidates : (C, D). Returns (Q,) int64; of equals the first.
+    """
+    mean = candidates.mean(axis=0, dtype=np.float64).astype(candidates.dtype)
+    queries, candidates = (at_length_one(rows - mean) for rows in (queries, candidates))
+    parts = [queries[i : i + CHUNK] @ candidates.T for i in range(0, len(queries), CHUNK)]
+    return np.concatenate([part.argmax(axis=1) for part in parts])
+
+
+def at_length_one(rows: np.ndarray) -> np.ndarray:
+    """The rows themselves, scaled in place; zeros stay zeros."""
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows
+
+
+def consensus_captions(captions: Sequence[Sequence[Words]]) -> list[Words]:
+    """Of the captions of each image the one that agrees best with its others: highest CIDEr-D, of equals the first.
+
+    captions : at least one of every image, each with a word in it. Document frequencies are of these captions.
+    """
+    candidates: dict[str, Words] = {}
+    references: dict[str, list[Words]] = {}
+    for image, own in enumerate(captions):
+        for number, words in enumerate(own):
+            if len(own) > 1:
+                candidates[f"{image}#{number}"] = words
+                references[f"{image}#{number}"] = [*own[:number], *own[number + 1 :]]
+    scores = score_captions(candidates, references).per_image if candidates else {}
+    chosen = []
+    for image, own in enumerate(captions):
+        agreement = [scores[f"{image}#{number}"]["CIDEr"] for number in range(len(own))] if len(own) > 1 else [0.0]
+        chosen.append(own[int(np.argmax(agreement))])
+    return chosen
+
+
+def chance_retrieval(sentences: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Expected recalls (percent) and median ranks of a ranking at random, in both directions.
+
+    sentences : how many sentences each of the N images has. Of S sentences c are an image's own, so
+
+        P(rank of the first own one > r) = product over i < r of (S - c - i) / (S - i).
+
+    The median rank is the smallest that half of all queries are expected to reach.
+    """
+    counts = Counter(count for count in sentences if count)
+    total = sum(sentences)
+    missed = np.zeros(total)
+    for count, images in counts.items():
+        i = np.arange(total)
+        missed += images / counts.total() * np.cumprod((total - count - i).clip(0) / (total - i))
+    images = len(sentences)
+    return {
+        "image_to_sentence": summary(1 - missed),
+        "sentence_to_image": summary(np.arange(1, images + 1) / images),
+    }
+
+
+def summary(reached: np.ndarray) -> dict[str, float]:
+    """From the probability of reaching rank 1, 2, ... to recalls and a median, named as in metrics.json."""
+    r1, r5, r10 = (100 * float(reached[min(k, len(reached)) - 1]) for k in (1, 5, 10))
+    return Recalls(r1, r5, r10, float(np.argmax(reached >= 0.5) + 1)).to_json()

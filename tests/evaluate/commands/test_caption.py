@@ -1,0 +1,133 @@
+"""caption-images: the way from a picture file to words, with a small network of random weights."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image as Picture
+
+from mrnn.evaluate.commands.caption import main
+from mrnn.evaluate.generation.decode import DecodingConfig, generate
+from mrnn.extract.backbones import Backbone, build_backbone
+from mrnn.extract.runner import features_of_files
+from mrnn.train.checkpoint import load_trained
+
+NETWORK = "torchvision:shufflenet_v2_x0_5"
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return build_backbone(NETWORK, weights="random:0", overrides={"resize": 64, "crop": 64})
+
+
+@pytest.fixture
+def run(make_world: Callable[..., tuple[Path, Path]], backbone: Backbone) -> Path:
+    provenance = {**backbone.provenance(), "dtype": "float16"}
+    return make_world(provenance=provenance, size=backbone.feature_size, end=-1.0)[0]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    generator = np.random.default_rng(0)
+    paths = []
+    for ending, mode in (("jpg", "RGB"), ("png", "RGBA"), ("webp", "RGB"), ("gif", "L")):
+        pixels = generator.integers(0, 255, (80, 120), dtype=np.uint8)
+        paths.append(tmp_path / f"picture.{ending}")
+        Picture.fromarray(pixels).convert(mode).save(paths[-1])
+    return paths
+
+
+def caption(run: Path, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["--checkpoint", str(run), *map(str, arguments)])
+
+
+def test_a_line_for_every_picture_whatever_its_format(run: Path, pictures: list[Path]) -> None:
+    done = caption(run, *pictures)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [str(path) for path in pictures]
+
+
+def test_json_says_what_the_model_says(run: Path, pictures: list[Path], backbone: Backbone) -> None:
+    said = json.loads(caption(run, "--json", "--beam", "3", *pictures).stdout)
+    assert [entry["file"] for entry in said] == [str(path) for path in pictures]
+    trained = load_trained(run)
+    features, _ = features_of_files(backbone, pictures, batch_size=4)
+    rows = torch.from_numpy(features.astype(np.float16).astype(np.float32))
+    for entry, (best, *_) in zip(said, generate(trained.model.double(), rows, DecodingConfig(beam=3)), strict=True):
+        words = trained.vocabulary.decode(best.words)
+        assert entry["caption"] == " ".join(words)
+        assert entry["log_prob"] == pytest.approx(best.log_prob, abs=1e-4)
+        assert entry["log_prob"] == pytest.approx(sum(word["log_prob"] for word in entry["words"]))
+        assert [word["word"] for word in entry["words"]] == [*words, *(["<end>"] if best.complete else [])]
+
+
+def test_a_caption_does_not_depend_on_the_pictures_beside_it(run: Path, pictures: list[Path]) -> None:
+    together = caption(run, *pictures).stdout.splitlines()
+    assert all(len(line.split(": ")[1].split()) > 1 for line in together), "there is something to compare"
+    assert [caption(run, picture).stdout.splitlines()[0] for picture in pictures] == together
+
+
+def test_a_page_with_the_same_captions(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    broken, html = tmp_path / "broken.jpg", tmp_path / "captions.html"
+    broken.write_bytes(b"not a picture")
+    done = caption(run, "--json", "--beam", "3", "--html", html, *pictures, broken)
+    assert done.exit_code == 3
+    said = json.loads(done.stdout)
+    block = re.search(r'id="data">(.*?)</script>', html.read_text(), flags=re.DOTALL)
+    assert block is not None
+    cards = json.loads(block[1])["cards"]
+    assert [card["id"] for card in cards] == [str(path) for path in pictures]
+    for card, entry in zip(cards, said, strict=True):
+        assert card["picture"].startswith("data:image/webp")
+        words = card["said"][0]["words"]
+        assert [word for word, *_ in words] == [word["word"] for word in entry["words"]]
+        expected = [word["log_prob"] for word in entry["words"]]
+        assert [sum(parts) for _, *parts in words] == pytest.approx(expected, abs=5e-3)
+        assert len(card["said"][0]["others"]) == 2
+
+
+def test_bad_files_are_listed_and_the_others_captioned(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"not a picture")
+    done = caption(run, pictures[0], broken, tmp_path / "missing.png", pictures[1])
+    assert done.exit_code == 3
+    assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [str(pictures[0]), str(pictures[1])]
+    assert [line.split(": ")[0] for line in done.stderr.splitlines()] == [str(broken), str(tmp_path / "missing.png")]
+    assert caption(run, broken).exit_code == 3
+
+
+def test_other_weights_are_refused(run: Path, pictures: list[Path]) -> None:
+    done = caption(run, "--weights", "random:1", pictures[0])
+    assert done.exit_code == 1
+    assert "SHA-256" in done.stderr
+    assert "--weights" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"backbone": "noise"},
+        {"backbone": "nonesuch", "layer": "x", "weights": "random:0", "preprocessing": "{}"},
+        {"backbone": NETWORK, "layer": "x", "weights": "random:0", "preprocessing": "nothing"},
+    ],
+)
+def test_features_of_unknown_origin(
+    make_world: Callable[..., Any], pictures: list[Path], features: dict[str, str]
+) -> None:
+    done = caption(make_world(provenance=features)[0], pictures[0])
+    assert done.exit_code == 1
+    assert "how its features were made" in done.stderr
+
+
+def test_prefix_and_usage(run: Path, pictures: list[Path]) -> None:
+    assert caption(run, "--prefix", "A dog", pictures[0]).stdout.split(": ")[1].startswith("a dog")
+    assert caption(run).exit_code == 2
+    assert caption(run, "--beam", "0", pictures[0]).exit_code == 2
+    assert "Example:" in CliRunner().invoke(main, ["--help"]).output

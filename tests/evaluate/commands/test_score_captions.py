@@ -1,0 +1,154 @@
+"""evaluate-captions: files from anywhere, without a model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mrnn.evaluate.commands.score_captions import main
+from mrnn.evaluate.metrics.java_scorers import JavaScores
+
+SENTENCES = {
+    1: ["A dog runs in the snow .", "Dogs run."],
+    2: ["A cat (white) sits on a mat"],
+    3: ["Two boys play ball."],
+}
+CAPTIONS = {1: "a dog runs in the snow", 2: "a cat sits on a mat", 3: "two boys play football"}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> Path:
+    """A COCO annotation file."""
+    pairs = [(image, sentence) for image, each in SENTENCES.items() for sentence in each]
+    records = [{"id": number, "image_id": image, "caption": text} for number, (image, text) in enumerate(pairs)]
+    return write(tmp_path / "references.json", {"images": [], "annotations": records})
+
+
+def results(folder: Path, captions: dict[Any, Any]) -> Path:
+    return write(folder / "results.json", [{"image_id": i, "caption": c} for i, c in captions.items()])
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_scores_in_table_and_file(tmp_path: Path, references: Path) -> None:
+    output = tmp_path / "scores.json"
+    result = run(
+        results(tmp_path, CAPTIONS), "--references", references, "--no-meteor", "--output", output, "--per-image"
+    )
+    assert result.exit_code == 0, result.output
+    assert "3 images, 4 references" in result.output
+    scores = json.loads(output.read_text())
+    for name in ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr"):
+        assert f"{scores[name]:.3f}" in result.output
+    # all 6, 6 and 3 of 4 words are in a reference; lengths 6, 7 (with two brackets: 9) and 4
+    assert scores["ngram_precision"][0] == pytest.approx(15 / 16)
+    assert scores["brevity_penalty"] == pytest.approx(2.718281828459045 ** (1 - 19 / 16))
+    assert scores["ngram_precision_with_penalty"][0] == pytest.approx(scores["Bleu_1"], abs=1e-6)
+    assert scores["per_image"]["1"]["ROUGE_L"] == 1
+    assert "METEOR" not in scores
+    assert scores["skipped"] == {}
+
+
+def test_plain_tokens_have_no_brackets(tmp_path: Path, references: Path) -> None:
+    output = tmp_path / "scores.json"
+    options = ("--references", references, "--no-meteor", "--tokenizer", "plain", "--output", output)
+    assert run(results(tmp_path, CAPTIONS), *options).exit_code == 0
+    assert json.loads(output.read_text())["brevity_penalty"] == pytest.approx(2.718281828459045 ** (1 - 17 / 16))
+
+
+def test_meteor_and_its_absence(tmp_path: Path, references: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "scores.json"
+    options = (results(tmp_path, CAPTIONS), "--references", references, "--output", output, "--per-image")
+    found = JavaScores(0.25, {"1": 0.1, "2": 0.2, "3": 0.3})
+    monkeypatch.setattr("mrnn.evaluate.commands.score_captions.java_scores", lambda *_, **__: found)
+    result = run(*options)
+    assert "METEOR 0.250" in result.output
+    assert json.loads(output.read_text())["per_image"]["2"]["METEOR"] == 0.2
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))  # no java there
+    result = run(*options, "--spice")
+    assert result.exit_code == 0
+    skipped = json.loads(output.read_text())["skipped"]
+    assert list(skipped) == ["METEOR", "SPICE"]
+    assert all("no java on the PATH" in reason and reason in result.output for reason in skipped.values())
+    assert "CIDEr" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "holds no captions"),
+        ("not json", "not JSON"),
+        ({"1": "a dog"}, "expected a list"),
+        ([{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}], "entry 1: image 1 has a caption already"),
+        ([{"image_id": 1, "caption": ["a"]}], "'caption' must be a string"),
+        ([{"image_id": 1.5, "caption": "a"}], "'image_id' must be a string"),
+        ([{"image_id": True, "caption": "a"}], "'image_id' must be an integer"),
+        ([{"image_id": 1}], "'caption' is missing"),
+        (["a dog"], "entry 0: expected an object"),
+        ([{"image_id": 1, "caption": "a"}], "2 of 3 images of references.json have no caption: 2, 3; --allow-subset"),
+        ([{"image_id": 9, "caption": "a"}], "1 of 1 captions are of images that references.json does not have: 9"),
+    ],
+)
+def test_a_bad_file_gets_one_sentence(content: Any, message: str, tmp_path: Path, references: Path) -> None:
+    result = run(write(tmp_path / "results.json", content), "--references", references)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_subset_and_its_count(tmp_path: Path, references: Path) -> None:
+    chosen = {image: CAPTIONS[image] for image in (1, 3)}
+    result = run(results(tmp_path, chosen), "--references", references, "--no-meteor", "--allow-subset")
+    assert result.exit_code == 0, result.output
+    assert "2 of 3 images, 3 references" in result.output
+
+
+def test_images_that_cannot_be_scored(tmp_path: Path) -> None:
+    record = {"id": 1, "image_id": 1, "caption": " . "}
+    references = write(tmp_path / "references.json", {"annotations": [record]})
+    result = run(results(tmp_path, {1: "a dog"}), "--references", references, "--no-meteor")
+    assert (result.exit_code, "image 1 has no reference sentence with a word" in result.stderr) == (1, True)
+    result = run(results(tmp_path, {1: ""}), "--references", write(references, {"annotations": []}), "--no-meteor")
+    assert result.exit_code == 1
+
+
+def test_a_data_set_and_its_splits(tmp_path: Path) -> None:
+    names = [f"{i}.jpg" for i in range(4)]
+    rows = [f"{name},A dog number {i} runs,{'test' if i < 2 else 'train'}" for i, name in enumerate(names)]
+    write(tmp_path / "captions.csv", "image,caption,split\n" + "\n".join(rows) + "\n")
+    for name in names:
+        (tmp_path / name).touch()
+    given = results(tmp_path, dict.fromkeys(names[:2], "a dog runs"))
+    folder = ("--dataset", "folder", "--root", tmp_path, "--no-meteor")
+    result = run(given, *folder)
+    assert "folder test, ptb tokens: 2 images, 2 references" in result.output
+    assert "2 of 4 images of folder all have no caption" in run(given, *folder, "--split", "all").stderr
+    assert "no image with sentences in the split 'val'" in run(given, *folder, "--split", "val").stderr
+
+
+def test_usage(tmp_path: Path, references: Path) -> None:
+    given = results(tmp_path, CAPTIONS)
+    assert run(given).exit_code == 2
+    assert run(given, "--references", references, "--dataset", "coco").exit_code == 2
+    assert run(given, "--references", references, "--per-image").exit_code == 2
+
+
+def test_no_torch_is_loaded(tmp_path: Path, references: Path) -> None:
+    code = (
+        "import sys; from mrnn.evaluate.commands.score_captions import main; "
+        "main(sys.argv[1:], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(results(tmp_path, CAPTIONS)), "--references", str(references)]
+    assert subprocess.run([*command, "--no-meteor"], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,116 @@
+"""Pruned ranks and lists are those of all scores, and little more is scored than what they need."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrnn.evaluate.retrieval.late_fusion import log_normaliser
+from mrnn.evaluate.retrieval.pruning import (
+    Scores,
+    bracket,
+    criteria,
+    first_answers,
+    image_ranks,
+    sentence_ranks,
+    wanted,
+)
+from tests.evaluate.retrieval.plain_ranks import image_to_sentence_ranks, sentence_to_image_ranks
+
+
+def invented_pool(seed: int, *, tied: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """True scores (N + J, C), sentences and owners (S,), lengths (C,), N. Some sentences occur several times."""
+    generator = np.random.default_rng(seed)
+    images, prior, different = generator.integers(1, 12), generator.integers(0, 9), generator.integers(1, 14)
+    more = generator.integers(0, images, generator.integers(0, 20))
+    owners = np.sort(np.concatenate([np.arange(images), more]))
+    used, sentences = np.unique(generator.integers(0, different, len(owners)), return_inverse=True)
+    shape = (images + prior, len(used))
+    scores = -3 - 1.5 * generator.integers(0, 5, shape) if tied else -20 + 6 * generator.standard_normal(shape)
+    return scores.astype(np.float32), sentences, owners, generator.integers(1, 9, len(used)), int(images)
+
+
+def prune(scores: Scores, truth: np.ndarray) -> int:
+    """Score what is wanted until nothing is; returns the number of rounds."""
+    rounds = 0
+    while (pairs := wanted(scores)).any():
+        assert not (pairs & scores.known).any(), "nothing is scored twice"
+        scores.upper[pairs], scores.known[pairs] = truth[pairs], True
+        rounds += 1
+    return rounds
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 10**9),
+    tied=st.booleans(),
+    looseness=st.sampled_from([0.0, 0.01, 1.0, 5.0, 50.0]),
+    top=st.integers(1, 6),
+    per_word=st.booleans(),
+)
+def test_ranks_and_lists_equal_those_of_all_scores(
+    seed: int, tied: bool, looseness: float, top: int, per_word: bool
+) -> None:
+    truth, sentences, owners, lengths, images = invented_pool(seed, tied=tied)
+    bounds = truth + np.float32(looseness) * np.random.default_rng(seed).random(truth.shape, dtype=np.float32)
+    scores = Scores(
+        bounds, np.zeros(truth.shape, dtype=bool), sentences, owners, lengths, images, top=top, per_word=per_word
+    )
+    prune(scores, truth)
+
+    matrices = {"image_to_sentence": truth[:images], "image_to_sentence_raw": truth[:images]}
+    if len(truth) > images:
+        normaliser = log_normaliser(truth[images:])
+        matrices["image_to_sentence"] = (truth[:images] - normaliser).astype(np.float32)
+    if per_word:
+        matrices["image_to_sentence_per_word"] = (truth[:images] / lengths).astype(np.float32)
+    found = criteria(scores)
+    assert found.keys() == matrices.keys()
+    for name, matrix in matrices.items():
+        expected = [image_to_sentence_ranks(matrix[:, sentences], owners, ties=ties) for ties in ("worst", "best")]
+        np.testing.assert_array_equal(image_ranks(scores, found[name]), expected, err_msg=name)
+    expected = [sentence_to_image_ranks(truth[:images, sentences], owners, ties=ties) for ties in ("worst", "best")]
+    np.testing.assert_array_equal(sentence_ranks(scores), expected)
+
+    upper = found["image_to_sentence"].brackets(scores.upper[:images], scores.known[:images])[1]
+    for row, matrix in zip(upper, matrices["image_to_sentence"], strict=True):
+        in_order = np.argsort(-matrix[sentences], kind="stable")[:top]
+        assert first_answers(row[sentences], top).tolist() == in_order.tolist()
+    for sentence in sentences:
+        in_order = np.argsort(-truth[:images, sentence], kind="stable")[:top]
+        assert first_answers(scores.upper[:images, sentence], top).tolist() == in_order.tolist()
+
+
+def test_with_close_bounds_only_what_matters_is_scored() -> None:
+    """300 images x 600 sentences; right pairs stand out by about as much as in a trained model."""
+    generator = np.random.default_rng(0)
+    owners = np.repeat(np.arange(300), 2)
+    truth = (-40 + 6 * generator.standard_normal((400, 600))).astype(np.float32)
+    truth[owners, np.arange(600)] += 12
+    scores = Scores(truth + 0.5, np.zeros(truth.shape, dtype=bool), np.arange(600), owners, np.ones(600), 300, top=5)
+    rounds = prune(scores, truth)
+    assert scores.known[:300].mean() < 0.12
+    assert scores.known[300:].mean() < 0.6
+    assert rounds < 12
+
+
+def test_the_bracket_of_the_normaliser_by_hand() -> None:
+    """Of three images one is known: P(w) lies between its share and the sum of the bounds."""
+    bounds = np.log(np.array([[0.3, 0.2], [0.06, 0.2], [0.03, 0.2]], dtype=np.float32))
+    known = np.array([[True, True], [False, True], [False, True]])
+    low, high = bracket(bounds, known)
+    np.testing.assert_allclose(np.exp(low), [0.3 / 3, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(high), [0.39 / 3, 0.2], rtol=1e-6)
+    assert low[1] == high[1] == log_normaliser(bounds)[1]
+    assert [values.tolist() for values in bracket(bounds[:0], known[:0])] == [[0, 0], [0, 0]]
+
+
+def test_images_of_the_prior_are_scored_largest_first_and_no_further_than_needed() -> None:
+    """One image, two sentences far apart: a rough P(w) settles it."""
+    truth = np.full((101, 2), -30, dtype=np.float32)
+    truth[0] = [-10, -25]
+    truth[1:4] = -12
+    known = np.zeros(truth.shape, dtype=bool)
+    scores = Scores(truth + 0.1, known, np.array([0, 1]), np.array([0, 0]), np.ones(2), 1, top=1)
+    prune(scores, truth)
+    assert known[1:].sum() == 6
+    assert known[1:4].all()
