@@ -1,16 +1,17 @@
-"""The edge of every command: errors become one line and an exit code."""
+"""The edge of every command: its common options, and errors that become one line and an exit code."""
 
 import ctypes
 import gc
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
 
 import click
 
 from mrnn.data.errors import MrnnError, Stopped
+from mrnn.data.settings import Declared, declared_settings
 from mrnn.data.stopping import EXIT_INTERRUPTED
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -19,6 +20,50 @@ EXIT_FAILED = 1
 EXIT_IMAGES_FAILED = 3
 
 debug_option = click.option("--debug", is_flag=True, help="On failure show the whole traceback.")
+
+
+def command(name: str, *, epilog: str = "") -> Callable[[Callable[..., None]], click.Command]:
+    """Decorate a function as the command `name`: with -h, --version, --debug, and errors of one line.
+
+    epilog : shown below the options of --help; it holds a worked example.
+    """
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        settings = {"help_option_names": ["-h", "--help"]}
+        made = click.command(name, epilog=epilog, context_settings=settings)(one_line_errors(function))
+        return click.version_option(package_name="mrnn")(debug_option(made))
+
+    return decorate
+
+
+def setting_options(config: type, *, leave_out: Collection[str] = ()) -> Callable[[Callable[..., None]], Any]:
+    """Decorate the function of a command with an option for every setting of a dataclass (mrnn.data.settings)."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for name, default, declared in reversed([*declared_settings(config)]):
+            if name not in leave_out:
+                function = setting_option(name, default, declared)(function)
+        return function
+
+    return decorate
+
+
+def setting_option(name: str, default: Any, declared: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option of one setting: `--batch-size` for `batch_size`; for a bool `--graphs/--no-graphs`."""
+    flag = "--" + name.replace("_", "-")
+    kind: Any = declared.kind
+    if declared.kind is bool:
+        flag, kind = f"{flag}/--no-{flag[2:]}", None
+    elif declared.choices:
+        kind = click.Choice(declared.choices)
+    elif declared.kind is int and declared.at_least is not None:
+        kind = click.IntRange(min=int(declared.at_least))
+    elif declared.kind is float and (declared.lowest != float("-inf") or declared.below is not None):
+        low, open_ = declared.lowest, declared.above is not None
+        kind = click.FloatRange(min=low, max=declared.below, min_open=open_, max_open=declared.below is not None)
+    return click.option(
+        flag, name, default=default, type=kind, show_default=default not in (None, ""), help=declared.help
+    )
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
