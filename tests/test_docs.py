@@ -69,6 +69,23 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}, which is not there"
 
 
+def test_links_to_headings_lead_to_a_heading() -> None:
+    for path in DOCUMENTS:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
+            headings = re.findall(
+                r"^#+ (.*)", (path.parent / target if target else path).read_text(), flags=re.MULTILINE
+            )
+            found = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in found, f"{path.name} links to {target}#{anchor}, which is not there"
+
+
+def test_relative_links_of_the_readme_are_in_its_last_section() -> None:
+    """The README is also the wheel's long description, where a link to a file of the repository leads nowhere."""
+    before, _, last = (ROOT / "README.md").read_text().rpartition("\n## ")
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", before) == []
+    assert "They do not work on a page outside it" in " ".join(last.split())
+
+
 def test_make_help_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"\.PHONY: (.*)", text)
