@@ -51,13 +51,6 @@ overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Start again from the beginning instead of resuming; replaces earlier output."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-normaliser_images_option = click.option(
-    "--normaliser-images",
-    type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
-    help="Number of training images over which P(w), the probability of a sentence, is averaged; 0 to do without.",
-)
 
 
 def split_option(help: str, *, default: str | None = "test", more: tuple[str, ...] = ()) -> Decorator:

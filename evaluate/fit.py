@@ -70,6 +70,12 @@ def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
     return words
 
 
+def check_searchable(trained: TrainedModel) -> None:
+    """Raise EvaluationError for a model whose scores do not depend on the image."""
+    if trained.name == "rnn-base":
+        raise EvaluationError(f"{trained.file} is an rnn-base, which does not look at pictures; search with an mrnn")
+
+
 def searchable_images(cache: FeatureCache, split: str | None) -> np.ndarray:
     """Numbers of the images with features, of one split if given. Raises EvaluationError if there are none."""
     chosen = cache.done(split)

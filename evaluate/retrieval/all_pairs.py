@@ -20,11 +20,11 @@ from torch import Tensor
 
 from mrnn.data.errors import EvaluationError
 from mrnn.data.progress import Progress
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
 from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, in_order
 from mrnn.evaluate.retrieval.pruning import Scores, wanted
+from mrnn.evaluate.stages import Evaluation
 
 WORTH = 4  # below so many times `words` a vocabulary is scored in full: the bounds would cost too large a part of it
 USUAL_SHARE = 0.15  # of the pairs' cost that is scored exactly beside the bounds; for the estimate of time alone

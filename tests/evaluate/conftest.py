@@ -15,8 +15,8 @@ from mrnn.data.captions import Corpus, Image
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import Parts
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained, write_checkpoint
 from mrnn.train.models.mrnn import MRNN, MRNNConfig

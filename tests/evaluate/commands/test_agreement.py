@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.commands.agreement import main, score_with_model
-from mrnn.evaluate.studies.agreement import METRICS, agreement, read_judgements
+from mrnn.evaluate.commands.agreement import main
+from mrnn.evaluate.studies.agreement import METRICS, agreement, score_with_model
+from mrnn.evaluate.studies.judgements import read_judgements
 from mrnn.train.batches import Features, encode_sentences
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.validation import perplexity
@@ -64,7 +65,7 @@ def test_training_images_are_told_apart(make_world: World, tmp_path: Path) -> No
     assert found["sets"]["Flickr8k-CF"]["pairs_without_features"] == 11
     text = run(world, root).stdout
     assert "in training: 3 of 11 judged images" in text
-    assert "1 left out for want of features" in text
+    assert "1 have no features and are left out" in text
     assert text.count("log P(w|I) - log P(w)") == 2
     tau = found["sets"]["Flickr8k-Expert"]["outside_training"]["CIDEr"]["tau_c"]
     assert f"{100 * tau:.1f}" in text.partition("outside training  ")[2]
@@ -74,7 +75,7 @@ def test_no_training_image_gives_one_table(make_world: World, tmp_path: Path) ->
     world = make_world()
     text = run(world, judge(world, tmp_path / "judged", range(26, 32)), "--normaliser-images", "0").stdout
     assert "in training: 0 of 6 judged images" in text
-    assert text.count("log P(w|I) a word") == 1
+    assert text.count("log P(w|I) per word") == 1
     assert "outside training: the same" in text
     assert "log P(w|I) - log P(w)" not in text
 

@@ -12,18 +12,18 @@ import pytest
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import EvaluationError, Stopped
 from mrnn.data.stopping import EXIT_STOPPED
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.retrieval.bounds import BoundScorer
 from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles
 from mrnn.evaluate.retrieval.pruning import Scores, criteria, image_ranks
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage, sample_training_images, summarise
+from mrnn.evaluate.stages import Evaluation
 
 World = Callable[..., tuple[Path, Path]]
 Evaluate = Callable[..., Evaluation]
 StopAfter = Callable[[int], Any]
-PRUNED = RetrievalConfig(normaliser_images=6, words=2, per_word=True, top=3)
-FULL = replace(PRUNED, full=True)
+PRUNED = RetrievalConfig(normaliser_images=6, bound_words=2, per_word=True, top=3)
+FULL = replace(PRUNED, full_pass=True)
 SMALL = Tiles(8, 5)
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from mrnn.data.errors import EvaluationError, Stopped
 from mrnn.data.stopping import StopRequest
-from mrnn.evaluate import evaluation as stages
-from mrnn.evaluate.evaluation import Evaluation, generation_stage
-from mrnn.evaluate.generation.decode import DecodingConfig
+from mrnn.evaluate import stages
 from mrnn.evaluate.parts import Parts, ScoreFile, only_one
+from mrnn.evaluate.settings import DecodingConfig
+from mrnn.evaluate.stages import Evaluation, generation_stage
 
 World = Callable[..., tuple[Path, Path]]
 Evaluate = Callable[..., Evaluation]
