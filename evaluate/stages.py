@@ -1,6 +1,6 @@
-"""Two of the measurements of an evaluation, perplexity and captions; the third is mrnn.evaluate.retrieval.stage.
+"""Two stages of an evaluation, perplexity and generation; the third is mrnn.evaluate.retrieval.stage.
 
-`Parts` keeps what each has finished.
+A stage keeps its finished work in `Parts`, so that an interrupted evaluation resumes.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,20 @@ from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.validation import sentence_bits
 
-DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to be what takes the time
+DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to dominate the running time
 
 
 @dataclass
 class Evaluation:
-    """What all stages work on.
+    """What every stage needs.
 
-    trained : the model with its vocabulary. cache, split : what it is measured on. images : (N,) int64 numbers of the
-    split's images that have features. threads : images scored at a time in retrieval, on a CPU.
+    trained : the model with its vocabulary
+    cache, split : the data that it is measured on
+    images : (N,) int64 numbers of the images of the split that have features
+    features : of the cache
+    parts : where finished work is kept
+    stop : may ask to stop between batches
+    threads : number of images scored at a time in retrieval, on a CPU
     """
 
     trained: TrainedModel
@@ -41,17 +46,19 @@ class Evaluation:
     threads: int = 1
 
     def check_stop(self) -> None:
-        """End here if asked to. Raises Stopped."""
+        """Raise Stopped if `stop` asks for it."""
         if self.stop.reason:
-            raise self.stop.stopped(f"what is finished lies in {self.parts.folder}")
+            raise self.stop.stopped(f"what is finished is in {self.parts.folder}")
 
 
 def perplexity_stage(evaluation: Evaluation, split: str | None = None, *, run: bool = True) -> dict[str, Any] | None:
-    """Perplexity of a split's sentences under their images, in all and by caption length.
+    """Perplexity of the captions of a split under their images, of all and by caption length.
 
-    split : None for the one that is evaluated, whose result also has the bits of each image. None is returned for a
-    split without a sentence to measure.
-    Of every stage: run=False returns what an earlier run finished, or None.
+    evaluation : what to measure
+    split : None for the split that is evaluated, whose result also has the bits of each image
+    run : whether to measure what is not finished yet; every stage has this argument
+
+    Returns None for a split without captions, or where run is False and an earlier call did not finish.
     """
     split = split or evaluation.split
     stored: dict[str, Any] | None = evaluation.parts.load(f"perplexity-{split}", {})
@@ -77,7 +84,7 @@ def perplexity_stage(evaluation: Evaluation, split: str | None = None, *, run: b
 
 
 def decoding_settings(config: DecodingConfig, prefix: Sequence[str]) -> dict[str, Any]:
-    """What captions depend on, for metrics.json and for recognising finished ones."""
+    """The settings that captions depend on, for metrics.json and to recognise finished captions."""
     return {**asdict(config), "prefix": list(prefix)}
 
 
@@ -89,9 +96,15 @@ def generation_stage(
     name: str = "captions",
     run: bool = True,
 ) -> list[list[Caption]] | None:
-    """The captions of each image that its beam ended with, best first.
+    """All captions that the search of each image ended with, best first.
 
-    Finished ones are stored every so often and taken up again.
+    evaluation : what to caption
+    config : how
+    prefix : words that every caption begins with
+    name : of the finished work in `Parts`
+    run : as for `perplexity_stage`
+
+    Finished captions are stored every MARK_SECONDS. Returns None where run is False and an earlier call did not finish.
     """
     vocabulary, images = evaluation.trained.vocabulary, evaluation.images
     settings = {**decoding_settings(config, prefix), "kept": config.beam}
@@ -121,5 +134,5 @@ def generation_stage(
 
 
 def greedy_config(config: DecodingConfig) -> DecodingConfig:
-    """The greedy counterpart of a way to decode."""
+    """The same settings with greedy search."""
     return replace(config, beam=1, sample=False, temperature=1.0, top_k=0, length_norm=False)

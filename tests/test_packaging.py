@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("data", "extract", "train", "evaluate")
 MAY_IMPORT = {"data": {"data"}, "extract": {"data", "extract"}, "train": {"data", "train"}}
 MAY_IMPORT["evaluate"] = {"data", "train", "evaluate"}
+API = Path("evaluate/api.py")  # image files in, captions out: beside the commands the one module that needs stage 1 too
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -36,7 +37,7 @@ def imported(path: Path) -> set[str]:
 
 def is_command(parts: Sequence[str]) -> bool:
     """Whether a module, by the parts of its name, is a command: those alone see several packages."""
-    return parts[-1].startswith("cli") or "commands" in parts[:-1]
+    return parts[-1].startswith("cli") or ("commands" in parts[:-1] and parts[-1] != "options")
 
 
 def test_the_package_list_is_the_tree() -> None:
@@ -62,7 +63,8 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not any(is_command(name.split(".")) for name in ours), "nobody imports a command"
     if not is_command(path.relative_to(ROOT).with_suffix("").parts):
         rooms = {name.split(".")[1] for name in ours}
-        assert rooms <= MAY_IMPORT[room], f"{room} may not import {rooms - MAY_IMPORT[room]}"
+        allowed = MAY_IMPORT[room] | ({"extract"} if path.relative_to(ROOT) == API else set())
+        assert rooms <= allowed, f"{room} may not import {rooms - allowed}"
 
 
 def test_each_heavy_library_has_its_place() -> None:

@@ -136,9 +136,9 @@ def add_java_scores(
 
 
 def read_results(path: Path) -> dict[str, str]:
-    """The captions of a result file, [{"image_id", "caption"}], by image id; integer ids as their digits.
+    """The captions of a results file, [{"image_id", "caption"}], by image id; an integer id becomes its digits.
 
-    Raises CorpusError if it is not of this form, EvaluationError if it is empty or names an image twice.
+    Raises CorpusError if the file is not of this form, EvaluationError if it is empty or lists an image twice.
     """
     document = parse_json(read_text(path), where=str(path))
     if not isinstance(document, list):
@@ -152,7 +152,7 @@ def read_results(path: Path) -> dict[str, str]:
         image = str(json_field(record, "image_id", int if whole else str, where=where))
         caption = json_field(record, "caption", str, where=where)
         if image in captions:
-            raise EvaluationError(f"{where}: image {image} has a caption already; give one for each image")
+            raise EvaluationError(f"{where}: image {image} has a caption already; give one per image")
         captions[image] = caption
     if not captions:
         raise EvaluationError(f"{path} holds no captions; there is nothing to score")
@@ -175,7 +175,7 @@ def read_references(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def references_of(corpus: Corpus, split: str) -> dict[str, tuple[str, ...]]:
-    """The sentences of a split's images that have any, by image id. split : one of SPLITS, or 'all'.
+    """The captions of a split by image id, without the images that have none. split : one of SPLITS, or 'all'.
 
     Raises EvaluationError if there are none.
     """
@@ -190,9 +190,12 @@ def references_of(corpus: Corpus, split: str) -> dict[str, tuple[str, ...]]:
 
 
 def check_images(captions: Collection[str], known: Collection[str], *, source: str, allow_subset: bool) -> None:
-    """Raise EvaluationError unless every captioned image is known and, without allow_subset, every known one captioned.
+    """Raise EvaluationError unless captions and references are of the same images.
 
-    source : where the references come from, for the message.
+    captions : ids of the captioned images
+    known : ids of the images with references
+    source : where the references come from, for the message
+    allow_subset : whether images with references may be without a caption
     """
     strangers = [image for image in captions if image not in known]
     if strangers:
