@@ -50,7 +50,17 @@ allow_partial_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Start again from the beginning instead of resuming; replaces earlier output."
 )
+no_lock_option = click.option(
+    "--no-lock", is_flag=True, help="Do not lock the output file; for file systems without locks."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+
+
+def dataset_option(help: str, *, required: bool = True) -> Decorator:
+    """`--dataset`: the name of a reader. help : what the data set is needed for."""
+    from mrnn.data.datasets import READERS  # here, since most commands need no reader
+
+    return click.option("--dataset", required=required, type=click.Choice(list(READERS)), help=help)
 
 
 def split_option(help: str, *, default: str | None = "test", more: tuple[str, ...] = ()) -> Decorator:

@@ -9,7 +9,7 @@ the files of the folder are written, every time whole:
     report.html, figures/                     mrnn.evaluate.report
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch
 
 from mrnn.data.cache import open_cache
 from mrnn.data.captions import SPLITS
+from mrnn.data.errors import SettingError
 from mrnn.data.files import write_json, write_whole
+from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
 from mrnn.evaluate.generation.decode import Caption
@@ -35,17 +37,16 @@ from mrnn.evaluate.retrieval.stage import retrieval_stage
 from mrnn.evaluate.settings import STAGES, DecodingConfig, RetrievalConfig
 from mrnn.evaluate.stages import (
     Evaluation,
+    Report,
     decoding_settings,
     generation_stage,
     greedy_config,
     perplexity_stage,
 )
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import TrainedModel, load_trained
-from mrnn.train.prepare import pick_device
+from mrnn.train.device import pick_device
+from mrnn.train.features import Features
 from mrnn.train.run_folder import METRICS
-
-Report = Callable[[str], None]
 
 
 def evaluate(
@@ -66,7 +67,7 @@ def evaluate(
     allow_partial: bool = False,
     overwrite: bool = False,
     stop: StopRequest | None = None,
-    report: Report | None = None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Measure a trained model on a split and write the results; returns the content of metrics.json.
 
@@ -87,12 +88,14 @@ def evaluate(
     allow_partial : whether a cache with pending images is accepted
     overwrite : whether finished measurements are discarded first
     stop : may ask to stop between batches; None if nothing does
-    report : called with a line about what is measured; None to say nothing
+    report : called with a line about what is measured, and how long it takes
 
-    Raises CheckpointError, CacheError or EvaluationError before anything is measured where the inputs do not fit
-    together, and Stopped where `stop` asks for it.
+    Raises SettingError, CheckpointError, CacheError or EvaluationError before anything is measured where the inputs do
+    not fit together, and Stopped where `stop` asks for it.
     """
     decoding, retrieval = decoding or DecodingConfig(), retrieval or RetrievalConfig()
+    if n_best and n_best > decoding.beam:
+        raise SettingError(f"--n-best {n_best} needs a beam at least as wide, not --beam {decoding.beam}")
     if figures:
         check_matplotlib()
     trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))
@@ -106,10 +109,17 @@ def evaluate(
         if overwrite:
             parts.clear()
         evaluation = Evaluation(
-            trained, cache, split, chosen, Features(cache), parts, stop or StopRequest(), torch.get_num_threads()
+            trained,
+            cache,
+            split,
+            chosen,
+            Features(cache),
+            parts,
+            stop or StopRequest(),
+            threads=torch.get_num_threads(),
+            report=report,
         )
-        if report is not None:
-            report(f"{trained.file} on {cache.path}, {split}: {len(chosen)} images")
+        report(f"{trained.file} on {cache.path}, {split}: {len(chosen)} images")
         results = Results()
         results.perplexity = perplexity_stage(evaluation, run="perplexity" in stages)
         for other in perplexity_splits:

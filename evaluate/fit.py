@@ -10,6 +10,7 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
 from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.models.captioner import LateFusion
 
 
 def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
@@ -22,7 +23,7 @@ def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
             for name in different
         )
         raise EvaluationError(
-            f"{cache.path} has other features than {trained.file} was trained on ({pairs}); "
+            f"{cache.path} holds other features than {trained.file} was trained on ({pairs}); "
             "give a cache extracted with the same settings"
         )
     if cache.feature_size != trained.model.config.features:
@@ -77,10 +78,18 @@ def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
     return words
 
 
-def check_searchable(trained: TrainedModel) -> None:
-    """Raise EvaluationError for a model whose scores do not depend on the image."""
-    if trained.name == "rnn-base":
-        raise EvaluationError(f"{trained.file} is an rnn-base, which does not look at images; search with an mrnn")
+def searchable_model(trained: TrainedModel) -> LateFusion:
+    """The model of a checkpoint, as a search needs it. Raises EvaluationError if it is of another kind."""
+    if not isinstance(trained.model, LateFusion):
+        raise EvaluationError(
+            f"{trained.file} is a {trained.name}: it reads every sentence again for every image, which is too slow for "
+            "a search; search with an mrnn, or rank a test set with evaluate-mrnn --pool"
+        )
+    if not trained.model.sees_images:
+        raise EvaluationError(
+            f"{trained.file} is an {trained.name}, which does not look at images; search with an mrnn"
+        )
+    return trained.model
 
 
 def searchable_images(cache: FeatureCache, split: str | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
 STAGES = ("perplexity", "generation", "retrieval")  # the measurements of evaluate-mrnn, in their order
@@ -11,7 +12,7 @@ ALL = "all"  # instead of a split: every image
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How captions are generated. Raises ValueError for values that are out of bounds or exclude each other."""
+    """How captions are generated. Raises SettingError for values that are out of bounds or exclude each other."""
 
     beam: int = setting(5, "Beam width: number of captions kept while searching; 1 is greedy search.", at_least=1)
     sample: bool = setting(False, "Sample captions instead of searching for the most probable ones.")
@@ -31,12 +32,12 @@ class DecodingConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         if self.sample and self.beam != 1:
-            raise ValueError("sampling keeps one hypothesis: use a beam of 1")
+            raise SettingError("sampling keeps one hypothesis: use a beam of 1")
 
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """What is ranked, and how. Raises ValueError for values out of bounds, or several folds without a pool size.
+    """What is ranked, and how. Raises SettingError for values out of bounds, or several folds without a pool size.
 
     bound_words and full_pass change the running time, never a rank.
     """
@@ -69,19 +70,8 @@ class RetrievalConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         if self.folds > 1 and self.pool is None:
-            raise ValueError("several folds need the size of a pool: --pool 1000 --folds 5")
+            raise SettingError("several folds need the size of a pool: --pool 1000 --folds 5")
 
     def changing_results(self) -> dict[str, Any]:
         """The settings that results depend on."""
         return {name: value for name, value in asdict(self).items() if name not in ("bound_words", "full_pass")}
-
-
-@dataclass(frozen=True)
-class BaselineConfig:
-    """What baselines depend on. Raises ValueError for values out of bounds."""
-
-    cutoff: int = setting(5, "Minimum count for a word to enter the vocabulary; rarer words become <unk>.", at_least=1)
-    seed: int = setting(0, "Random seed that draws the random captions.")
-
-    def __post_init__(self) -> None:
-        check_settings(self)

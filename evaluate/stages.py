@@ -3,7 +3,7 @@
 A stage keeps its finished work in `Parts`, so that an interrupted evaluation resumes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
 from typing import Any
@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 
 from mrnn.data.cache import FeatureCache
-from mrnn.data.progress import Progress
+from mrnn.data.progress import Progress, silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.generation.decode import Caption, Decoder, DecodingConfig
 from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
 from mrnn.evaluate.parts import MARK_SECONDS, Parts
-from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.validation import sentence_bits
+from mrnn.train.features import Features
+from mrnn.train.sentences import sentences_of
+from mrnn.train.tasks.captioning import sentence_bits
+
+Report = Callable[[str], None]
 
 DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to dominate the running time
 
@@ -34,6 +37,7 @@ class Evaluation:
     parts : where finished work is kept
     stop : may ask to stop between batches
     threads : number of images scored at a time in retrieval, on a CPU
+    report : called with a line about what is measured, or how long it takes
     """
 
     trained: TrainedModel
@@ -44,6 +48,7 @@ class Evaluation:
     parts: Parts
     stop: StopRequest
     threads: int = 1
+    report: Report = silent
 
     def check_stop(self) -> None:
         """Raise Stopped if `stop` asks for it."""

@@ -64,7 +64,7 @@ def main(
     from mrnn.data.cache import open_cache
     from mrnn.evaluate.studies.agreement import measure_agreement, require_scipy
     from mrnn.train.checkpoint import load_trained
-    from mrnn.train.prepare import pick_device
+    from mrnn.train.device import pick_device
 
     require_scipy()
     use_threads(threads)

@@ -11,10 +11,10 @@ from mrnn.data.options import (
     features_option,
     output_option,
     path_type,
+    seed_option,
     split_option,
 )
-from mrnn.evaluate.commands.options import config_from
-from mrnn.evaluate.settings import BaselineConfig
+from mrnn.train.settings import TrainSettings
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
 RETRIEVAL = ("R@1", "R@5", "R@10", "median_rank")
@@ -34,7 +34,8 @@ a model: train it with train-mrnn --model rnn-base."""
 @features_option
 @split_option("Images to measure on.")
 @output_option("Folder for the results.  [default: runs/CACHE-baselines/evaluation-SPLIT]")
-@setting_options(BaselineConfig)
+@setting_options(TrainSettings, only=("cutoff",))
+@seed_option("Random seed that draws the random captions.")
 @click.option(
     "--beside",
     multiple=True,
@@ -47,20 +48,19 @@ def main(
     features: Path,
     split: str,
     output: Path | None,
+    cutoff: int,
+    seed: int,
     beside: tuple[Path, ...],
     allow_partial: bool,
-    **settings: Any,
 ) -> None:
     """Measure baselines on a split: what a trained model has to beat."""
-    config = config_from(BaselineConfig, settings)
-
     from mrnn.data.cache import open_cache
     from mrnn.evaluate.studies.baselines import beside_baselines, measure_baselines
 
     cache = open_cache(features, allow_partial=allow_partial)
     output = output or Path("runs") / f"{features.stem}-baselines" / f"evaluation-{split}"
     models = [beside_baselines(folder, cache.dataset, split) for folder in beside]
-    content = measure_baselines(cache, output, split=split, config=config)
+    content = measure_baselines(cache, output, split=split, cutoff=cutoff, seed=seed)
     click.echo(table(content, models))
     click.echo(f"written: {output / 'baselines.json'}")
 

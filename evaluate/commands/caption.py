@@ -57,7 +57,7 @@ def main(
 
     from mrnn.evaluate.api import caption_files
     from mrnn.train.checkpoint import load_trained
-    from mrnn.train.prepare import pick_device
+    from mrnn.train.device import pick_device
 
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
     found = caption_files(trained, images, decoding=decoding, prefix=prefix, weights=weights, workers=workers)

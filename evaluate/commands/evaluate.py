@@ -95,8 +95,6 @@ def main(
         beam = 1
     decoding = config_from(DecodingConfig, settings, beam=beam, suppress_unknown=not allow_unknown)
     retrieval = config_from(RetrievalConfig, settings)
-    if n_best and n_best > beam:
-        raise click.UsageError(f"--n-best {n_best} needs a beam at least as wide, not --beam {beam}")
 
     from mrnn.data.stopping import stop_on_signals
     from mrnn.evaluate.evaluation import evaluate

@@ -40,15 +40,12 @@ def some_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, s
 
 
 def config_from(config: type[Config], options: Mapping[str, Any], **others: Any) -> Config:
-    """An instance of a settings dataclass. Raises click.UsageError for values that the dataclass refuses.
+    """An instance of a settings dataclass. Raises SettingError for values that the dataclass refuses.
 
     options : of a command, by name; those that are no field are left out. others : values that no option gives.
     """
     names = {field.name for field in fields(config)}  # type: ignore[arg-type]
-    try:
-        return config(**{name: value for name, value in options.items() if name in names} | others)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    return config(**{name: value for name, value in options.items() if name in names} | others)
 
 
 def use_threads(count: int) -> None:

@@ -95,7 +95,7 @@ def main(
     from mrnn.evaluate.report.pictures import Pictures
     from mrnn.evaluate.search.search import open_gallery
     from mrnn.train.checkpoint import load_trained
-    from mrnn.train.prepare import pick_device
+    from mrnn.train.device import pick_device
 
     use_threads(threads)
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))

@@ -15,9 +15,9 @@ from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.results import Results
 from mrnn.evaluate.stages import Evaluation
-from mrnn.train.batches import tokenized_sentences
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.run_folder import METRICS
+from mrnn.train.sentences import tokenized_sentences
 
 SCORES = (
     Score("CIDEr", "CIDEr"),

@@ -11,13 +11,13 @@ from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.all_pairs import PairScoring
 from mrnn.evaluate.retrieval.answers import Names, image_answers, sentence_answers
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles
-from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.late_fusion import Tiles
+from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs
 from mrnn.evaluate.retrieval.pruning import Scores, criteria, image_ranks, sentence_ranks
 from mrnn.evaluate.retrieval.ranking import recalls
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
-from mrnn.train.batches import encode_sentences, tokenized_sentences
+from mrnn.train.sentences import encode_sentences, tokenized_sentences
 
 
 def retrieval_stage(
@@ -62,7 +62,6 @@ def one_pool(
     words = list(map(tuple, np.split(encoded.tokens, encoded.starts[1:-1])))
     different = sorted(set(words))
     number = {sentence: place for place, sentence in enumerate(different)}
-    tree = build_prefix_tree(different)
     rows = np.concatenate([images, priors])
     settings = {"pool": config.pool, "fold": fold, "normaliser_images": len(priors), "seed": config.seed}
     exact = ScoreFile(evaluation.parts, f"scores-{fold}", settings, (len(rows), len(different)))
@@ -76,12 +75,14 @@ def one_pool(
         top=config.top,
         per_word=config.per_word,
     )
-    scoring = PairScoring(evaluation, RetrievalScorer(evaluation.trained.model, tree, tiles=tiles), rows, exact)
+    pairs = captioner_pairs(evaluation.trained.model, different, evaluation.features, tiles=tiles)
+    scoring = PairScoring(evaluation, pairs, rows, exact)
     if not scores.known.all():
-        if not config.full_pass and scoring.prunes(config.bound_words):
+        bounding = None if config.full_pass else scoring.bounded(config.bound_words)
+        if bounding:
             bound_settings = {**settings, "words": config.bound_words}
             bounds = ScoreFile(evaluation.parts, f"bounds-{fold}", bound_settings, (len(different), len(rows)))
-            scoring.prune(scores, bounds, words=config.bound_words)
+            scoring.prune(scores, bounds, bounding, words=config.bound_words)
         else:
             scoring.score_all(scores)
     names = Names(cache, images)
@@ -94,7 +95,7 @@ def one_pool(
         "normaliser_images": len(priors),
         "seed": config.seed,
         "folds": 1,
-        "prefix_states": len(tree.node_words),
+        "prefix_states": len(pairs.scorer.tree.node_words),
         "words_and_ends": encoded.targets,
         "scored_exactly": float(scores.known.mean()),
         "course": scores.course,

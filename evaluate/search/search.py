@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError
-from mrnn.evaluate.fit import check_features, check_searchable, searchable_images, searchable_words
+from mrnn.evaluate.fit import check_features, searchable_images, searchable_model, searchable_words
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.gallery import (
     Answer,
@@ -22,8 +22,8 @@ from mrnn.evaluate.search.gallery import (
     search_images,
     search_sentences,
 )
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.features import Features
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def open_gallery(
 
     Raises EvaluationError where the model cannot search, or there is nothing that it could search.
     """
-    check_searchable(trained)
+    searchable_model(trained)
     check_features(trained, cache)
     images = searchable_images(cache, split)
     return Gallery(trained, cache, images, Features(cache), split, Path(index or trained.run / "search"))

@@ -15,16 +15,15 @@ import torch
 from mrnn.data.cache import STATE_DONE, FeatureCache
 from mrnn.data.datasets import default_root
 from mrnn.data.errors import EvaluationError
-from mrnn.data.progress import Progress
+from mrnn.data.progress import Progress, silent
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features
 from mrnn.evaluate.metrics.captions import score_captions
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, log_normaliser, score_images
-from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs, in_order, log_normaliser
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.studies.judgements import Judgements, read_judgements
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.features import Features
 
 Report = Callable[[str], None]
 METRICS = ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr")
@@ -47,7 +46,7 @@ def measure_agreement(
     root: str | Path | None = None,
     normaliser_images: int = 1000,
     seed: int = 0,
-    report: Report | None = None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """Rank correlation of the scores of a model, and of caption metrics, with people's judgements.
 
@@ -56,7 +55,7 @@ def measure_agreement(
     root : folder of Flickr8k with its two files of judgements; None for $MRNN_DATA/flickr8k
     normaliser_images : number of training images that P(w) is averaged over; 0 leaves P(w) out
     seed : of their choice
-    report : called with a line before each set is scored; None to say nothing
+    report : called with a line before each set is scored
 
     Returns what evaluate-agreement prints with --json. Raises EvaluationError without SciPy, or where model, cache and
     judgements do not fit together; CorpusError where a file of judgements is missing or not of the known form.
@@ -92,8 +91,7 @@ def measure_agreement(
     }
     model = score_with_model(trained, cache, kept, normaliser_images=normaliser_images, seed=seed)
     for before, judgements, own in zip(judged, kept, model, strict=True):
-        if report is not None:
-            report(f"BLEU, ROUGE-L and CIDEr of {len(judgements)} pairs of {judgements.name}")
+        report(f"BLEU, ROUGE-L and CIDEr of {len(judgements)} pairs of {judgements.name}")
         scores = own | metric_scores(judgements)
         outside = np.array([split_of[image] != "train" for image in judgements.images])
         result["sets"][judgements.name] = {
@@ -149,12 +147,11 @@ def all_pairs(
     All pairs are scored although not all are asked for: sentences share the work of their common beginnings, so this is
     the fastest way to score many captions per image.
     """
-    features = Features(cache)
-    scorer = RetrievalScorer(trained.model, build_prefix_tree(sentences))
+    pairs = captioner_pairs(trained.model, sentences, Features(cache))
     scores = np.empty((len(images), len(sentences)))
     with Progress(f"scores of {len(sentences)} captions", len(images), unit="images") as progress:
-        vectors = (features[images[i : i + 1]][0] for i in range(len(images)))
-        for row, found in zip(scores, score_images(scorer, vectors, threads=torch.get_num_threads()), strict=True):
+        scored = in_order(pairs.score, images.tolist(), threads=torch.get_num_threads(), device=pairs.device)
+        for row, found in zip(scores, scored, strict=True):
             row[:] = found
             progress.add(1)
     return scores

@@ -11,7 +11,6 @@ from mrnn.data.errors import EvaluationError
 from mrnn.data.files import write_json
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.evaluate.metrics.captions import DEFINITIONS, score_captions
-from mrnn.evaluate.settings import BaselineConfig
 from mrnn.evaluate.studies.baseline_captions import (
     Words,
     consensus_captions,
@@ -22,7 +21,9 @@ from mrnn.evaluate.studies.baseline_captions import (
 from mrnn.evaluate.studies.chance import chance_retrieval
 from mrnn.evaluate.studies.evaluation_folders import read_metrics
 from mrnn.evaluate.studies.ngram import NGramModel, likeliest_sentence, ngram_perplexity
-from mrnn.train.batches import Features, tokenized_sentences
+from mrnn.train.features import Features
+from mrnn.train.sentences import tokenized_sentences
+from mrnn.train.settings import TrainSettings
 
 ORDERS = (2, 3)
 BEAM = 5
@@ -42,23 +43,24 @@ Captioned = dict[int, list[list[str]]]
 
 
 def measure_baselines(
-    cache: FeatureCache, output: str | Path, *, split: str = "test", config: BaselineConfig | None = None
+    cache: FeatureCache, output: str | Path, *, split: str = "test", cutoff: int = TrainSettings.cutoff, seed: int = 0
 ) -> dict[str, Any]:
     """Measure every baseline and write baselines.json and captions-NAME.json; returns the content of the former.
 
     cache : from `open_cache`
     output : folder to write to
     split : images to measure on
-    config : settings, None for the defaults
+    cutoff : minimum count for a word to enter the vocabulary; rarer words become <unk>
+    seed : of the random captions
 
     Raises EvaluationError if the training split or the measured one has no image with features and a caption.
     """
-    config, output = config or BaselineConfig(), Path(output)
+    output = Path(output)
     training, measured = captioned(cache, "train"), captioned(cache, split)
-    vocabulary = build_vocabulary((words for own in training.values() for words in own), cutoff=config.cutoff)
+    vocabulary = build_vocabulary((words for own in training.values() for words in own), cutoff=cutoff)
     results: dict[str, dict[str, Any]] = {}
     captions: dict[str, list[Words]] = {}
-    for name, (facts, each) in caption_baselines(cache, training, list(measured), seed=config.seed).items():
+    for name, (facts, each) in caption_baselines(cache, training, list(measured), seed=seed).items():
         results[name], captions[name] = facts, each
     for order in ORDERS:
         facts, words = language_model(training, measured, vocabulary, order=order)
@@ -86,8 +88,8 @@ def measure_baselines(
             "training_sentences": sum(map(len, training.values())),
         },
         "vocabulary_size": len(vocabulary),
-        "cutoff": config.cutoff,
-        "seed": config.seed,
+        "cutoff": cutoff,
+        "seed": seed,
         "definitions": {**BASELINES, **DEFINITIONS},
         "features": cache.provenance,
         "dataset": cache.dataset,

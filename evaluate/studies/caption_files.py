@@ -10,6 +10,7 @@ from mrnn.data.annotation_files import json_field, parse_json, read_text, shorte
 from mrnn.data.captions import SPLITS, Corpus
 from mrnn.data.datasets import read_dataset
 from mrnn.data.errors import EvaluationError, ScorerUnavailable
+from mrnn.data.progress import silent
 from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
 from mrnn.evaluate.metrics.java_scorers import java_scores
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, Candidates, References, tokenize_all
@@ -62,7 +63,7 @@ def score_file(
     tokenizer: str = "ptb",
     java: Collection[str] = (),
     java_seconds: float = 600.0,
-    report: Report | None = None,
+    report: Report = silent,
 ) -> ScoredFile:
     """Score a captions file against reference sentences, those of a COCO annotation file or of a data set.
 
@@ -75,7 +76,7 @@ def score_file(
     tokenizer : 'ptb' or 'plain', see mrnn.evaluate.metrics.tokenizers
     java : scorers that run in Java, 'METEOR' or 'SPICE'; one that fails is left out, with the reason in `skipped`
     java_seconds : time limit of each
-    report : called with a line before each of them starts; None to say nothing
+    report : called with a line before each of them starts
 
     Raises ValueError unless either references or dataset is given; CorpusError or EvaluationError where a file is
     not of the known form, or captions and references are not of the same images.
@@ -111,7 +112,7 @@ def add_java_scores(
     *,
     scorers: Collection[str],
     seconds: float,
-    report: Report | None = None,
+    report: Report = silent,
 ) -> dict[str, str]:
     """Add scores of Java scorers to `scores`; returns those that gave none, with the reason.
 
@@ -122,8 +123,7 @@ def add_java_scores(
     """
     skipped = {}
     for scorer in scorers:
-        if report is not None:
-            report(f"{scorer} runs in Java; this can take a minute")
+        report(f"{scorer} runs in Java; this can take a minute")
         try:
             found = java_scores(scorer, candidates, references=references, seconds=seconds)
         except ScorerUnavailable as error:

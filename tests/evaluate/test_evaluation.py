@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mrnn.data.errors import CacheError, CheckpointError, EvaluationError, Stopped
+from mrnn.data.errors import CacheError, CheckpointError, EvaluationError, SettingError, Stopped
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.commands.evaluate import main
 from mrnn.evaluate.evaluation import evaluate
@@ -34,7 +34,8 @@ def test_a_call_in_a_thread_writes_what_the_command_writes(
         evaluate, run, features, decoding=DECODING, retrieval=RETRIEVAL, n_best=2, device="cpu", report=said.append
     )
     own, other = world[0] / "evaluation-test", tmp_path / "by-command"
-    assert said == [f"{world[0] / 'checkpoint_best.pt'} on {features}, test: 10 images"]
+    assert said[0] == f"{world[0] / 'checkpoint_best.pt'} on {features}, test: 10 images"
+    assert said[1].startswith("scoring every pair: about ")
     assert json.loads((own / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     command(world, other)
     names = {path.name for path in own.iterdir() if path.is_file()}
@@ -81,6 +82,7 @@ def test_refusals_come_before_work(make_world: World, tmp_path: Path) -> None:
         (CacheError, {"features": tmp_path / "nowhere.h5"}),
         (EvaluationError, {"split": "val"}),
         (EvaluationError, {"prefix": "a zebra"}),
+        (SettingError, {"n_best": 6}),
     ]
     for error, given in refusals:
         with pytest.raises(error):

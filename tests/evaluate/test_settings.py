@@ -1,12 +1,12 @@
-"""Settings: their bounds, what they exclude, and that other places have the same defaults."""
+"""Settings: their bounds, and what they exclude."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mrnn.evaluate.settings import BaselineConfig, DecodingConfig, RetrievalConfig
-from mrnn.train.settings import TrainSettings
+from mrnn.data.errors import SettingError
+from mrnn.evaluate.settings import DecodingConfig, RetrievalConfig
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,10 @@ from mrnn.train.settings import TrainSettings
         (RetrievalConfig, {"bound_words": 0}, "bound_words must be at least 1"),
         (RetrievalConfig, {"normaliser_images": -1}, "normaliser_images must be at least 0"),
         (RetrievalConfig, {"folds": 2}, "--pool 1000 --folds 5"),
-        (BaselineConfig, {"cutoff": 0}, "cutoff must be at least 1"),
     ],
 )
 def test_values_that_are_refused(config: type, values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         config(**values)
 
 
@@ -36,7 +35,3 @@ def test_what_only_affects_the_speed_changes_no_result() -> None:
     other = replace(config, bound_words=8, full_pass=True)
     assert config.changing_results() == other.changing_results()
     assert config.changing_results() != replace(config, pool=11).changing_results()
-
-
-def test_baselines_use_the_vocabulary_of_training() -> None:
-    assert BaselineConfig().cutoff == TrainSettings().cutoff

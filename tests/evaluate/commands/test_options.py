@@ -4,14 +4,13 @@ import importlib
 import subprocess
 import sys
 from dataclasses import fields
-from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from mrnn.evaluate.commands.options import config_from, some_of
-from mrnn.evaluate.settings import BaselineConfig, DecodingConfig, RetrievalConfig
+from mrnn.evaluate.settings import DecodingConfig, RetrievalConfig
 
 MODULES = ("evaluate", "caption", "search", "baselines", "agreement", "compare_results", "score_captions")
 HEAVY = ("torch", "torchvision", "h5py")
@@ -57,7 +56,6 @@ def test_every_option_says_what_it_does(module: str) -> None:
     [
         ("evaluate", DecodingConfig, {"suppress_unknown"}),
         ("evaluate", RetrievalConfig, set()),
-        ("baselines", BaselineConfig, set()),
         ("caption", DecodingConfig, {"sample", "temperature", "top_k", "seed", "suppress_unknown"}),
     ],
 )
@@ -70,16 +68,6 @@ def test_options_have_the_defaults_of_the_settings(module: str, config: type, wi
 def test_settings_from_options() -> None:
     given = {"beam": 3, "max_steps": 7, "features": "feats.h5"}
     assert config_from(DecodingConfig, given, seed=4) == DecodingConfig(beam=3, max_steps=7, seed=4)
-
-
-def test_settings_that_exclude_each_other_are_wrong_usage() -> None:
-    def refused(**values: Any) -> None:
-        config_from(DecodingConfig, values)
-
-    command = click.Command("refused", callback=refused, params=[click.Option(["--beam"], type=int)])
-    done = CliRunner().invoke(command, ["--beam", "0"])
-    assert done.exit_code == 2
-    assert "beam must be at least 1" in done.output
 
 
 def test_a_list_of_names_is_in_the_known_order() -> None:

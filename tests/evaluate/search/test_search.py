@@ -14,6 +14,7 @@ from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.search.gallery import Gallery, gallery_sentences, search_images, search_sentences
 from mrnn.evaluate.search.search import open_gallery, prior_images, search_by_feature, search_by_sentence
 from mrnn.train.checkpoint import load_trained
+from mrnn.train.models.mrnn import RNNBase
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_sentences_for_a_feature(gallery: Gallery, quietly: Callable[..., Any]) 
 
 
 def test_what_cannot_be_searched_is_refused(gallery: Gallery) -> None:
-    blind = replace(gallery.trained, name="rnn-base")
+    blind = replace(gallery.trained, model=RNNBase(gallery.trained.model.config), name="rnn-base")
     with pytest.raises(EvaluationError, match="does not look at"):
         open_gallery(blind, gallery.cache)
     with pytest.raises(EvaluationError, match="knows no word"):

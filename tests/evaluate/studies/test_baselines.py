@@ -9,7 +9,6 @@ import pytest
 
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import EvaluationError
-from mrnn.evaluate.settings import BaselineConfig
 from mrnn.evaluate.studies.baselines import BASELINES, beside_baselines, measure_baselines
 
 
@@ -17,7 +16,7 @@ def test_a_call_in_a_thread_writes_what_it_returns(
     make_world: Callable[..., tuple[Path, Path]], tmp_path: Path, quietly: Callable[..., Any]
 ) -> None:
     cache, output = open_cache(make_world()[1]), tmp_path / "out"
-    found = quietly(measure_baselines, cache, str(output), split="val", config=BaselineConfig(cutoff=1, seed=3))
+    found = quietly(measure_baselines, cache, str(output), split="val", cutoff=1, seed=3)
     assert json.loads((output / "baselines.json").read_text()) == json.loads(json.dumps(found))
     assert list(found["baselines"]) == list(BASELINES)
     assert (found["split"], found["cutoff"], found["seed"], found["counts"]["images"]) == ("val", 1, 3, 4)
