@@ -1,6 +1,7 @@
 """A small world for the evaluation tests: invented sentences, random features, an untrained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from mrnn.data.captions import Corpus, Image
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import Parts
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import load_trained, write_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.models import KINDS
@@ -143,3 +144,12 @@ def evaluation() -> Callable[..., Evaluation]:
 def stop_after() -> Callable[[int], StopRequest]:
     """Make a stop request that comes when it has been looked at a number of times."""
     return StopAfter
+
+
+@pytest.fixture
+def quietly(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+    """Call a function in a thread of its own, where no signal handler can be set; at the end nothing may be printed."""
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda function, *arguments, **options: pool.submit(function, *arguments, **options).result()
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
