@@ -98,6 +98,16 @@ def test_the_page_of_commands_names_each_with_its_script() -> None:
     assert {name: COMMANDS[script] for name, script in rows.items()} == {name: load(name) for name in SUBCOMMANDS}
 
 
+def test_links_to_headings_lead_to_a_heading() -> None:
+    for path in DOCUMENTS:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
+            headings = re.findall(
+                r"^#+ (.*)", (path.parent / target if target else path).read_text(), flags=re.MULTILINE
+            )
+            found = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in found, f"{path.name} links to {target}#{anchor}, which is not there"
+
+
 def test_make_help_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"\.PHONY: (.*)", text)
