@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from mrnn.data.command import command, setting_option, setting_options
-from mrnn.data.settings import declared_settings
+from mrnn.data.settings import Declared, declared_settings
 from mrnn.train.models import KINDS
 from mrnn.train.settings import RunOptions, TrainSettings
+
+DIFFERING = frozenset(name for kind in KINDS.values() for name in kind.defaults)  # settings with defaults by kind
 
 EPILOG = """\b
 Example:
@@ -23,29 +25,42 @@ settings that alter the result must be the same. Exit code 75: stopped on reques
 If torchrun starts the command, or srun as in jobs/train.sbatch, several processes divide every batch among them."""
 
 
-def model_options(function: Callable[..., None]) -> Callable[..., None]:
-    """An option for every setting of any kind of model; unset ones are None, since defaults differ between kinds."""
-    found: dict[str, list[tuple[str, Any, Any]]] = {}
+def options_by_kind(function: Callable[..., None]) -> Callable[..., None]:
+    """An option for every setting that is a model's own, or whose default depends on the kind of model.
+
+    Where it is not given it is None; the help text says which kind has which default.
+    """
+    users: dict[str, dict[str, Any]] = {}  # the defaults of a setting by kind
+    texts: dict[str, Declared] = {}
     for kind, described in KINDS.items():
-        for name, default, declared in declared_settings(described.config):
-            found.setdefault(name, []).append((kind, default, declared))
-    for name, users in reversed(found.items()):
+        own = [(name, default, declared) for name, default, declared in declared_settings(described.config)]
+        for name, default, declared in own + [
+            (name, described.defaults.get(name, default), declared)
+            for name, default, declared in declared_settings(TrainSettings)
+            if name in DIFFERING
+        ]:
+            users.setdefault(name, {})[kind] = default
+            texts.setdefault(name, declared)
+    for name, defaults in reversed(users.items()):
         by_default: dict[Any, list[str]] = {}
-        for kind, default, _ in users:
+        for kind, default in defaults.items():
             by_default.setdefault(default, []).append(kind)
-        defaults = "; ".join(f"{default} for {', '.join(kinds)}" for default, kinds in by_default.items())
-        declared = users[0][2]
-        function = setting_option(name, None, replace(declared, help=f"{declared.help}  [default: {defaults}]"))(
-            function
-        )
+        told = "; ".join(f"{none_if_empty(default)} for {', '.join(kinds)}" for default, kinds in by_default.items())
+        declared = replace(texts[name], help=f"{texts[name].help}  [default: {told}]")
+        function = setting_option(name, any(by_default), declared, unset=True)(function)
     return function
+
+
+def none_if_empty(default: Any) -> Any:
+    """A default as help texts show it."""
+    return "none" if default == "" else default
 
 
 @command("train-mrnn", epilog=EPILOG)
 @click.option("--features", required=True, type=click.Path(path_type=Path), help="Feature cache to train on.")
 @click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/<cache>-<model>]")
-@setting_options(TrainSettings)
-@model_options
+@setting_options(TrainSettings, leave_out=DIFFERING)
+@options_by_kind
 @setting_options(RunOptions)
 @click.option("--time-limit", type=click.FloatRange(min=0), help="Save and stop after this many minutes.")
 @click.option("--overwrite", is_flag=True, help="Delete the run in the output folder and start a new one.")

@@ -11,29 +11,60 @@ class Features:
     """Feature vectors by image number: in memory where they fit the budget, else memory-mapped; equal either way.
 
     In memory means in that of the device, so that on a GPU nothing but numbers of images travels. Where an image has
-    several rows (regions), its first is taken: the whole image.
+    several rows in the cache (regions), the first is the whole image, which indexing gives; `regions` gives them all.
     """
 
-    def __init__(self, cache: FeatureCache, *, budget: float = 4.0, device: torch.device | str = "cpu") -> None:
-        """budget : GB (1e9 bytes) that the features may take in memory."""
-        self._mapped = cache.features[:: cache.rows_per_image]
-        self.size = cache.feature_size
+    def __init__(
+        self, cache: FeatureCache, *, budget: float = 4.0, device: torch.device | str = "cpu", rows: int = 1
+    ) -> None:
+        """Open the features of a cache.
+
+        budget : GB (1e9 bytes) that the features may take in memory.
+        device : where they are held.
+        rows : how many of an image's rows are needed, the first ones; at most the cache's rows_per_image.
+        """
+        per_image = cache.features.reshape(len(cache.images), cache.rows_per_image, -1)
+        self._mapped = per_image[:, :rows]
+        self.size, self.rows = cache.feature_size, rows
         self.in_memory = self._mapped.nbytes <= budget * 1e9
         self._held = torch.from_numpy(np.array(self._mapped)).to(device) if self.in_memory else None
+        self._valid = valid_rows(cache)[:, :rows]
 
     def __getitem__(self, images: np.ndarray) -> Tensor:
-        """(n, D) float32 for n image numbers, on the device if held there."""
+        """(n, D) float32 of the whole images for n image numbers, on the device if held there."""
         if self._held is not None:
-            return self._held[torch.from_numpy(images).to(self._held.device)].float()
-        return torch.from_numpy(self._mapped[images].astype(np.float32))
+            return self._held[torch.from_numpy(images).to(self._held.device), 0].float()
+        return torch.from_numpy(self._mapped[images, 0].astype(np.float32))
+
+    def regions(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(n, R, D) float32 for n image numbers, and (n, R) bool: which rows hold a region; zeros where they do not.
+
+        Both are on the device if the features are held there.
+        """
+        valid = torch.from_numpy(self._valid[images])
+        if self._held is not None:
+            found = self._held[torch.from_numpy(images).to(self._held.device)].float()
+            valid = valid.to(found.device)
+        else:
+            found = torch.from_numpy(self._mapped[images].astype(np.float32))
+        if not self._valid.all():
+            found = torch.where(valid[:, :, None], found, 0)
+        return found, valid
 
     def moments(self, images: np.ndarray) -> tuple[np.ndarray, float]:
-        """Mean over some images, (D,) float64, and the root of the mean square of what is left without it."""
-        total, squares = np.zeros(self.size), 0.0
+        """Mean over all regions of some images, (D,) float64, and the root of the mean square of the rest."""
+        total, squares, count = np.zeros(self.size), 0.0, 0
         for start in range(0, len(images), 256):
-            rows = self[images[start : start + 256]]
+            regions, valid = self.regions(images[start : start + 256])
+            rows = regions.flatten(0, 1)
             total += rows.sum(dim=0).cpu().numpy()
             squares += rows.square_().sum(dtype=torch.float64).item()
-        mean = total / len(images)
-        variance = squares / len(images) - np.square(mean).sum()
+            count += int(valid.sum())
+        mean = total / count
+        variance = squares / count - np.square(mean).sum()
         return mean, float(max(variance, 0) / self.size) ** 0.5
+
+
+def valid_rows(cache: FeatureCache) -> np.ndarray:
+    """Which rows of each image hold features: (N, R) bool."""
+    return np.ones((len(cache.images), cache.rows_per_image), dtype=bool)

@@ -4,14 +4,14 @@
 retrieval, bounds, shortlists and explanations are built on: words and image meet in one sum only.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.kinds import CaptionerConfig
 from mrnn.train.models.layers import ScaledTanh
+from mrnn.train.models.model import Model
 
 State = tuple[Tensor, ...]  # the first axis of each is the hypothesis
 
@@ -21,29 +21,12 @@ def select(state: State, rows: Tensor) -> State:
     return tuple(part[rows] for part in state)
 
 
-class Captioner(nn.Module, ABC):
-    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector for every word read, and one word layer.
-
-    The image feature I is the stored one minus `feature_mean`, times `feature_scale`, both taken from the training
-    images and kept in the checkpoint. So activations of any size train with the same settings, and what all images
-    have in common does not drown what tells them apart.
-    """
+class Captioner(Model):
+    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector for every word read, and one word layer."""
 
     config: CaptionerConfig
     output: nn.Linear  # (M, V) with bias; the softmax belongs to the loss, which never holds all logits
-    feature_mean: Tensor
-    feature_scale: Tensor
     sees_images = True
-
-    def __init__(self, config: CaptionerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("feature_mean", torch.zeros(config.features))
-        self.register_buffer("feature_scale", torch.ones(()))
-
-    def centred(self, features: Tensor) -> Tensor:
-        """I from stored features: (..., D) -> (..., D)."""
-        return (features - self.feature_mean) * self.feature_scale
 
     @abstractmethod
     def forward(self, batch: CaptionBatch) -> Tensor:
@@ -56,10 +39,6 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """Read the next word of each hypothesis, START first: (n,) int64 and a state -> hidden (n, M), new state."""
-
-    @abstractmethod
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights on the CPU from one generator, as the config says."""
 
 
 class LateFusion(Captioner):

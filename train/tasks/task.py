@@ -64,11 +64,12 @@ class Cost:
 
 
 class Task(Protocol):
-    """An objective. The cost of a batch must be a sum over its units, whatever part of the units a process has."""
+    """An objective. Where it is divisible, the cost of a batch is a sum over its units, whatever part a process has."""
 
     name: str
     criterion: Criterion
     measure: Cost
+    divisible: bool  # whether several processes can each compute the cost of a part of a batch
 
     def batches(
         self,
