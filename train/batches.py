@@ -100,8 +100,6 @@ def pack(
     image_of_token = np.broadcast_to(image_of_sentence, present.shape)[cells]
     # Row counts are rounded up so that few shapes occur: oneDNN builds a kernel for each new shape, which takes half a
     # millisecond, and keeps it.
-    # Row counts are rounded up so that few shapes occur: oneDNN builds a kernel for each new shape, which takes half a
-    # millisecond, and keeps it.
     more_images = len(numbers) - len(images) if rectangular else -len(images) % IMAGE_ROWS
 
     def to_device(array: np.ndarray, filling: int) -> Tensor:

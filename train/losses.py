@@ -75,7 +75,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # Taken out of ctx, since they are scaled in place below: a second backward pass would scale them twice.
         ours = ctx.__dict__.pop("gradients", None)
         if ours is None:
-            raise RuntimeError("linear_cross_entropy can be differentiated one time only")
+            raise RuntimeError("linear_cross_entropy can be differentiated only once")
         of_hidden, of_weight, of_bias = ours
         # weight_gradient may return a transposed view. A parameter's gradient is contiguous, so torch would copy the
         # view in a pass of its own; scaling into contiguous memory saves that pass.

@@ -52,7 +52,6 @@ class _Linear(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         needs_inputs, needs_weight = ctx.needs_input_grad  # type: ignore[attr-defined]
         # Image features are not trained, so V_I needs no gradient of its inputs.
-        # Image features are not trained, so V_I needs no gradient of its inputs.
         of_inputs = product(gradients[0], weight.t()) if needs_inputs else None
         return of_inputs, weight_gradient(gradients[0], inputs) if needs_weight else None
 

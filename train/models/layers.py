@@ -63,8 +63,6 @@ class _PackedRecurrence(torch.autograd.Function):
         through_relu(delta[:end], states[:end])
         # r(t-1) for each row of the second and later steps. zip drops the last step and the rows that fill up the
         # shape, which precede no step; a batch with a single step leaves nothing to concatenate.
-        # r(t-1) for each row of the second and later steps. zip drops the last step and the rows that fill up the
-        # shape, which precede no step; a batch with a single step leaves nothing to concatenate.
         steps = zip(states.split([*sizes, len(states) - sum(sizes)]), sizes[1:], strict=False)
         previous = torch.cat([step[:size] for step, size in steps] or [states[:0]])
         later = delta[sizes[0] : sum(sizes)]
@@ -129,7 +127,7 @@ class Dropout(nn.Module):
         # int16 is signed: `dropped` of its 65,536 values are below dropped - 2**15. Compared as floats, since torch
         # does not vectorise comparisons of small integers.
         kept = draws.view(torch.int16)[: x.numel()].view(x.shape).to(x.dtype).ge_(dropped - 2**15)
-        return x * kept.mul_(2**16 / (2**16 - dropped))  # by the rounded share, so the expected value stays exact  # by the rounded share, so the expected value stays exact
+        return x * kept.mul_(2**16 / (2**16 - dropped))  # by the rounded share, so the expected value stays exact
 
     def extra_repr(self) -> str:
         return f"share={self.share}"
