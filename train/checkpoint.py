@@ -23,9 +23,9 @@ from mrnn.data.errors import CheckpointError
 from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.train.models import MODELS, MRNN, MRNNConfig
+from mrnn.train.run_files import BEST, LAST
 
 FORMAT, VERSION = "mrnn-checkpoint", 1
-LAST, PREVIOUS, BEST = "checkpoint_last.pt", "checkpoint_previous.pt", "checkpoint_best.pt"
 UNREADABLE = (
     OSError,
     zipfile.BadZipFile,

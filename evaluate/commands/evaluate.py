@@ -27,7 +27,6 @@ from mrnn.evaluate.per_image import write_records
 from mrnn.evaluate.report.console import details
 from mrnn.evaluate.report.evaluation import evaluation_page
 from mrnn.evaluate.report.figures import check_matplotlib, save_figures
-from mrnn.evaluate.report.loss_curve import read_log
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.papers import papers_data_set, papers_table
 from mrnn.evaluate.report.pictures import Pictures
@@ -37,7 +36,7 @@ from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
 from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.prepare import pick_device
-from mrnn.train.run_folder import METRICS
+from mrnn.train.run_files import read_log
 
 STAGES = ("perplexity", "generation", "retrieval")
 DECODING = DecodingConfig()
@@ -220,7 +219,7 @@ def main(
         page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)
         write_whole(output / "report.html", render(page).encode())
         if figures:
-            save_figures(output / "figures", log=read_log(trained.run / METRICS), metrics=metrics, records=records)
+            save_figures(output / "figures", log=read_log(trained.run, lenient=True), metrics=metrics, records=records)
     click.echo(details(metrics))
     click.echo(summary(metrics))
     if papers := papers_data_set(cache.dataset, cache.root):

@@ -11,13 +11,13 @@ from mrnn.evaluate.per_image import Record
 from mrnn.evaluate.report import captioned, sections
 from mrnn.evaluate.report.cards import Card, Question, Said, Score
 from mrnn.evaluate.report.language import describe_language, language_section
-from mrnn.evaluate.report.loss_curve import loss_curve, read_log
+from mrnn.evaluate.report.loss_curve import loss_curve
 from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.results import Results
 from mrnn.train.batches import tokenized_sentences
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.run_folder import METRICS
+from mrnn.train.run_files import read_log
 
 SCORES = (
     Score("CIDEr", "CIDEr"),
@@ -53,7 +53,7 @@ def evaluation_page(
     asked = retrieval.get("sentence_answers", ())
     cards = _cards(evaluation, results, records, pictures)
     sentence_ranks = [answer["rank"] for answer in asked]
-    curve = loss_curve(read_log(trained.run / METRICS))
+    curve = loss_curve(read_log(trained.run, lenient=True))
     language = _language(evaluation, results)
     lengths = sections.perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length") or ())
     shown = {score for card in cards for score in card.scores}

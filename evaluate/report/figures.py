@@ -15,6 +15,7 @@ import numpy as np
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import new_file
 from mrnn.evaluate.per_image import Record
+from mrnn.train.run_files import series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,14 +73,13 @@ Draw = Callable[["Axes"], None]
 
 def learning_curves(log: Sequence[Mapping[str, Any]]) -> Draw | None:
     """Bits per word of training and validation after each epoch."""
-    epochs = [line for line in log if line.get("kind") == "epoch"]
-    if not epochs:
+    training, validation = (series(log, "epoch", x="epoch", y=name) for name in ("train_bits", "val_bits"))
+    if not validation:
         return None
 
     def draw(axes: "Axes") -> None:
-        steps = [line["epoch"] for line in epochs]
-        axes.plot(steps, [line["train_bits"] for line in epochs], label="training (with dropout)", color="0.5")
-        axes.plot(steps, [line["val_bits"] for line in epochs], label="validation", color="C0", marker=".")
+        axes.plot(*zip(*training, strict=True), label="training (with dropout)", color="0.5")
+        axes.plot(*zip(*validation, strict=True), label="validation", color="C0", marker=".")
         axes.set(xlabel="epoch", ylabel="bits per word")
         axes.legend(frameon=False)
 

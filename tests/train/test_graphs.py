@@ -13,11 +13,12 @@ from mrnn.data.errors import TrainingError
 from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.train import loop, losses
 from mrnn.train.batches import NOTHING, Features, Sentences, epoch_batches, pack
-from mrnn.train.checkpoint import LAST, read_checkpoint
+from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.graphs import Graphs, Work
 from mrnn.train.losses import batch_bits
 from mrnn.train.models import MODELS, MRNN
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_files import LAST
 from mrnn.train.settings import RunOptions, TrainSettings
 
 OPTIONS = RunOptions(device="cpu", tensorboard=False, log_every=4)

@@ -17,11 +17,12 @@ from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import Stopped, TrainingError
 from mrnn.train import loop
 from mrnn.train.batches import pack
-from mrnn.train.checkpoint import BEST, LAST, load_trained, read_checkpoint
+from mrnn.train.checkpoint import load_trained, read_checkpoint
 from mrnn.train.loop import train
 from mrnn.train.losses import batch_bits
 from mrnn.train.optim import build_optimiser, learning_rate
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_files import BEST, LAST
 from mrnn.train.settings import RunOptions, TrainSettings
 
 QUIET = RunOptions(device="cpu", tensorboard=False, log_every=4)
