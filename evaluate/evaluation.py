@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -16,6 +17,7 @@ from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.generation.decode import Caption, Decoder, DecodingConfig
 from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
 from mrnn.evaluate.parts import MARK_SECONDS, Parts
+from mrnn.evaluate.pool import Pool, build_pool
 from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.validation import sentence_bits
@@ -39,6 +41,11 @@ class Evaluation:
     parts: Parts
     stop: StopRequest
     threads: int = 1
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The images with their sentences that have a word, listed once for all stages and reports."""
+        return build_pool(self.cache, self.images)
 
     def check_stop(self) -> None:
         """End here if asked to. Raises Stopped."""

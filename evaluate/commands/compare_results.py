@@ -13,11 +13,12 @@ from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import write_whole
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
+from mrnn.evaluate.metrics.names import metric_of
 from mrnn.evaluate.per_image import FILE, read_records
 from mrnn.evaluate.report.comparison import System, comparison_page
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
-from mrnn.evaluate.studies.comparison import Comparison, compare
+from mrnn.evaluate.studies.comparison import MEASURES, Comparison, compare
 
 EPILOG = """\b
 Example:
@@ -145,15 +146,15 @@ def comparison_text(comparison: Comparison) -> str:
         f"{'':<32}{'A':>10}{'B':>10}{'B - A':>10}  {f'{LEVEL:.0%} interval':<22}{'p':>7}  better",
     ]
     for row in comparison.differences:
-        digits = 1 if " " in row.name else 2 if row.name.startswith("perplexity") else 3
-        between = f"{row.low:+.{digits}f} to {row.high:+.{digits}f}"
+        metric = metric_of(row.name)
+        low, high, gap = (metric.format(value, sign=True) for value in (row.low, row.high, row.difference))
         lines.append(
-            f"{row.name:<32}{row.a:10.{digits}f}{row.b:10.{digits}f}{row.difference:+10.{digits}f}  {between:<22}"
+            f"{row.name:<32}{metric.format(row.a):>10}{metric.format(row.b):>10}{gap:>10}  {f'{low} to {high}':<22}"
             f"{row.p:7.3f}  {row.better.upper()}".rstrip()
         )
     for name, examples in comparison.examples.items():
         if examples:
-            lines += ["", f"differ most by {EXPLAINED[name]}:"]
+            lines += ["", f"differ most by {MEASURES[name].label}:"]
         for example in examples:
             lines += [
                 f"  {example.image_id}: A {example.a:.4g}, B {example.b:.4g}",
@@ -161,10 +162,3 @@ def comparison_text(comparison: Comparison) -> str:
                 f"    B  {example.caption_b or '-'}",
             ]
     return "\n".join(lines)
-
-
-EXPLAINED = {
-    "CIDEr": "CIDEr of the caption",
-    "rank": "rank of the image's first own sentence",
-    "bits": "bits a word of the image's sentences",
-}

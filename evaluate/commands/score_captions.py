@@ -11,9 +11,10 @@ from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.datasets import READERS, read_dataset
 from mrnn.data.errors import EvaluationError, ScorerUnavailable
 from mrnn.data.files import write_json
-from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
+from mrnn.evaluate.metrics.captions import CaptionScores, definitions, score_captions
 from mrnn.evaluate.metrics.java_scorers import java_scores
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, TOKENIZERS, Candidates, References, tokenize_all
+from mrnn.evaluate.report.console import bleu_table
 from mrnn.evaluate.studies.caption_files import ALL, check_images, read_references, read_results, references_of
 
 EPILOG = """\b
@@ -103,7 +104,7 @@ def main(
             "results": str(results),
             "references": source,
             "tokenizer": tokenizer,
-            "definitions": {**DEFINITIONS, "tokens": TOKEN_DEFINITIONS[tokenizer]},
+            "definitions": {**definitions(), "tokens": TOKEN_DEFINITIONS[tokenizer]},
             "mrnn": version("mrnn"),
             **({"per_image": scores.per_image} if per_image else {}),
         }
@@ -130,18 +131,18 @@ def add_java_scores(
 
 def table(scores: CaptionScores, *, title: str, counts: dict[str, Any]) -> str:
     """What the command prints."""
-    rows = {
-        "BLEU, cumulative (coco-caption's Bleu_n)": [scores.corpus[f"Bleu_{n}"] for n in range(1, 5)],
-        "n-gram precision, individual": scores.ngram_precision,
-        f"the same x brevity penalty {scores.brevity_penalty:.3f}": scores.ngram_precision_with_penalty,
-    }
+    bleu = bleu_table(
+        [scores.corpus[f"Bleu_{n}"] for n in range(1, 5)],
+        ngram_precision=scores.ngram_precision,
+        ngram_precision_with_penalty=scores.ngram_precision_with_penalty,
+        brevity_penalty=scores.brevity_penalty,
+    )
     others = [name for name in scores.corpus if not name.startswith("Bleu")]
     subset = "" if counts["images"] == counts["images_in_references"] else f" of {counts['images_in_references']:,}"
     return "\n".join(
         [
             f"{title}: {counts['images']:,}{subset} images, {counts['references']:,} references",
-            " " * 42 + "".join(f"{'n = ' + str(n):>9}" for n in range(1, 5)),
-            *(f"{name:<42}" + "".join(f"{value:9.3f}" for value in values) for name, values in rows.items()),
+            *bleu,
             "   ".join(f"{name} {scores.corpus[name]:.3f}" for name in others),
         ]
     )

@@ -1,4 +1,4 @@
-"""Captions with their reasons, and the page of caption-images: a card for each of somebody's own pictures."""
+"""Captions with the reason for each word, and the page of caption-images: a card for each picture file."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from mrnn.evaluate.report.pictures import thumbnails
 from mrnn.train.checkpoint import TrainedModel
 
 OTHERS = 4  # further captions of the search that a card shows
-SCORES = (Score("log_prob", "log P a word"), Score("image_part", "the picture's part"))
+SCORES = (Score("log_prob", "log P per word"), Score("image_part", "image contribution"))
 SCORE_NOTES = {
-    "log P a word": "natural logarithm of P(caption | image), END included, divided by the number of words and END",
-    "the picture's part": "what the picture added to that logarithm, mean over words and END",
+    "log P per word": "natural logarithm of P(caption | image), END included, divided by the number of words and END",
+    "image contribution": "what the image added to that logarithm, mean over words and END",
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import new_file
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.per_image import Record
 from mrnn.train.run_files import series
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 3.4, 2.4  # inches: one column of a two-column paper
-DIRECTIONS = {"image_to_sentence": "image to sentence", "sentence_to_image": "sentence to image"}
+DIRECTIONS = {ranking.key: ranking.label for ranking in names.RANKINGS if ranking.headline}
 
 
 def check_matplotlib() -> None:
@@ -37,7 +38,9 @@ def save_figures(
 ) -> list[Path]:
     """Draw every figure that there is data for and return the files: NAME.png and NAME.svg of each.
 
-    log : lines of the run's metrics.jsonl. metrics, records : content of metrics.json and per_image.jsonl.
+    folder : created where it does not exist
+    log : records of the run's metrics.jsonl (mrnn.train.run_files.read_log)
+    metrics, records : content of metrics.json and of per_image.jsonl
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -103,7 +106,7 @@ def recall_curves(records: Sequence[Record]) -> Draw | None:
             axes.plot(k, 100 * recall_at_every_k(values, last), label=DIRECTIONS[name], color=f"C{number}")
         images = sum("ranks" in record for record in records)
         chance = np.arange(1, images + 1)
-        axes.plot(chance, 100 * chance / images, ":", color="0.5", label="sentence to image, chance")
+        axes.plot(chance, 100 * chance / images, ":", color="0.5", label=f"{DIRECTIONS['sentence_to_image']}, chance")
         axes.set(xscale="log", xlabel="K", ylabel="recall at K (%)", ylim=(0, 100), xlim=(1, last))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.figure.legend(loc="outside upper center", ncols=2, frameon=False)

@@ -24,7 +24,8 @@ from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
 from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, in_order
-from mrnn.evaluate.retrieval.pruning import Scores, wanted
+from mrnn.evaluate.retrieval.pruning import wanted
+from mrnn.evaluate.retrieval.scores import Scores
 
 WORTH = 4  # below so many times `words` a vocabulary is scored in full: the bounds would cost too large a part of it
 USUAL_SHARE = 0.15  # of the pairs' cost that is scored exactly beside the bounds; for the estimate of time alone

@@ -25,9 +25,9 @@ from mrnn.data.annotation_files import find_file, not_found, read_lines
 from mrnn.data.errors import CorpusError, EvaluationError
 from mrnn.data.flickr import FLICKR8K, captions_by_id
 from mrnn.data.tokenize import tokenize
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.captions import score_captions
 
-METRICS = ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr")
 EXPERT_FORM = "an image, a caption name.jpg#k and three ratings from 1 to 4, with tabs between"
 CROWD_FORM = "an image, a caption name.jpg#k, the share of yes, the yeses and the noes, with tabs between"
 
@@ -147,7 +147,7 @@ def _assemble(
 
 
 def metric_scores(judgements: Judgements) -> dict[str, np.ndarray]:
-    """METRICS of every pair's caption against its references, (P,) each.
+    """The gallery's caption scores (names.CAPTION_SCORES) of every pair's caption against its references, (P,) each.
 
     CIDEr's document frequencies are of the references of all pairs, so that an image counts as often as it was judged:
     so does the papers' code.
@@ -156,7 +156,8 @@ def metric_scores(judgements: Judgements) -> dict[str, np.ndarray]:
     words = {text: tokenize(text) for texts in set(judgements.references) for text in texts}
     references = {str(i): [words[text] for text in texts] for i, texts in enumerate(judgements.references)}
     each = score_captions(candidates, references).per_image
-    return {name: np.array([each[pair][name] for pair in candidates]) for name in METRICS}
+    keys = [row.key for row in names.CAPTION_SCORES if row.in_gallery]
+    return {name: np.array([each[pair][name] for pair in candidates]) for name in keys}
 
 
 def agreement(scores: np.ndarray, ratings: np.ndarray) -> dict[str, float | None]:
