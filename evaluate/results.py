@@ -151,7 +151,7 @@ def _words(evaluation: Evaluation, captions: Sequence[Caption]) -> list[list[str
 
 
 def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tuple[dict[str, Any], CaptionScores | None]:
-    """Facts about all the captions, and scores over the images that have a reference with a word in it."""
+    """Facts about all the captions, and scores over the images that have a reference with a word."""
     references = evaluation.pool.references()
     said = dict(zip(evaluation.pool.ids, _words(evaluation, captions), strict=True))
     candidates = {image: words for image, words in said.items() if image in references}

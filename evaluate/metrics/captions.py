@@ -45,7 +45,7 @@ class CaptionScores:
 
     @property
     def brevity_penalty(self) -> float:
-        """Of the corpus, min(1, exp(1 - r/c))."""
+        """The corpus value, min(1, exp(1 - r/c)), of r reference and c candidate words."""
         return float(self.counts.total().brevity_penalty())
 
     @property

@@ -24,7 +24,11 @@ SCORE_NOTES = {
 
 
 def say(trained: TrainedModel, features: Tensor, beams: Sequence[Sequence[Caption]]) -> list[Said]:
-    """Captions with their reasons: features (B, D) and the captions of each image, best first."""
+    """Captions with the reason for each word.
+
+    features : (B, D)
+    beams : the captions of each image, best first
+    """
     decode = trained.vocabulary.decode
     why = reasons(trained.model, features, [best for best, *_ in beams])
     return [
@@ -38,14 +42,14 @@ def say(trained: TrainedModel, features: Tensor, beams: Sequence[Sequence[Captio
 
 
 def said_scores(said: Said) -> dict[str, float]:
-    """The SCORES of a caption; none of one without words."""
+    """The SCORES of a caption; a caption without words has none."""
     if said.parts is None or not len(said.parts):
         return {}
     return {"log_prob": float(said.parts.sum(1).mean()), "image_part": float(said.parts[:, 2].mean())}
 
 
 def versions() -> dict[str, str]:
-    """Of the program and what its numbers depend on."""
+    """Versions of this program and of what its numbers depend on."""
     return {name: version(name) for name in ("mrnn", "torch", "numpy", "pillow")} | {
         "python": platform.python_version()
     }
@@ -59,7 +63,12 @@ def captioned_page(
     *,
     settings: Mapping[str, Any],
 ) -> Page:
-    """A card for each picture file; features (B, D) and captions of each, best first."""
+    """A card for each picture file.
+
+    features : (B, D), of the files
+    beams : the captions of each, best first
+    settings : shown at the end of the page
+    """
     cards = [
         Card(str(file), picture, said=[said], scores=said_scores(said))
         for file, picture, said in zip(files, thumbnails(files), say(trained, features, beams), strict=True)

@@ -125,7 +125,7 @@ def _mean(lengths: Counter[int]) -> float:
 
 
 def _shares(lengths: Counter[int], shown: range) -> list[float]:
-    """Share of each length; what lies behind the last one shown counts there."""
+    """Share of each length; longer sentences count in the last bar."""
     values = np.array([lengths[length] for length in shown], dtype=float)
     values[-1] += sum(count for length, count in lengths.items() if length >= shown.stop)
     return (values / max(lengths.total(), 1)).tolist()

@@ -1,4 +1,4 @@
-"""The loss curve of a training run as a drawing (SVG) that stands in a web page."""
+"""The learning curve of a training run as SVG inside a web page."""
 
 from collections.abc import Sequence
 from math import ceil, floor, log10
@@ -15,8 +15,9 @@ Point = tuple[float, float]
 def loss_curve(log: Sequence[dict[str, Any]]) -> str:
     """SVG of bits per word over training steps: the training batches, and validation after each epoch.
 
-    log : lines of metrics.jsonl of kind 'step' (step, bits) and 'epoch' (step, train_bits, val_bits). '' if nothing can
-    be drawn.
+    log : records of metrics.jsonl (mrnn.train.run_files.read_log)
+
+    '' if there are fewer than two points.
     """
     training = _average(series(log, "step", x="step", y="bits"))
     if len(training) < 2:  # a run shorter than its --log-every

@@ -79,7 +79,7 @@ def render(page: Page) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """A file that lies beside this module."""
+    """The content of a file beside this module."""
     return files("mrnn.evaluate.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -88,7 +88,7 @@ def _hash(content: str) -> str:
 
 
 def _data(page: Page) -> str:
-    """The JSON of the gallery. `<` is written as an escape, so nothing in it can end the block it stands in."""
+    """The JSON of the gallery. `<` is written as an escape, so nothing in it can end its block."""
     content = to_json(page.cards, page.scores, page.questions, page.systems)
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 

@@ -200,7 +200,7 @@ def _table(rows: Sequence[Row], columns: Sequence[str], *, bleu: bool = False) -
 
 
 def _cells(values: Sequence[str]) -> str:
-    """Right-aligned, the marks in a column of their own so that the digits stand below each other."""
+    """Right-aligned, with the marks in a column of their own so that digits line up."""
     return "".join(f"{value if value[-1] in '*?' else value + ' ':>8}" for value in values)
 
 

@@ -16,7 +16,7 @@ def navigation(links: Mapping[str, str]) -> str:
 def headline(metrics: Mapping[str, Any]) -> str:
     """Tiles with the main numbers, their bootstrap intervals, and what greedy captions score.
 
-    Caption scores are those to cite; those on the model's own words, which the intervals are of, stand below them.
+    Caption scores are those to cite; those on the model's own words, with their intervals, are below them.
     """
     greedy, facts = metrics.get("greedy") or {}, metrics.get("generation") or {}
     cited, cited_greedy = names.to_cite(metrics, facts), names.to_cite(greedy, greedy)
@@ -24,16 +24,14 @@ def headline(metrics: Mapping[str, Any]) -> str:
     for row in (names.metric_of("perplexity"), *names.CAPTION_SCORES):
         if row.key not in metrics:
             continue
-        value, between = metrics[row.key], interval(metrics, row)
-        below = []
-        if row.group == "scores" and cited is not metrics:
-            value = cited[row.key]
-            between = f"own words {row.format(metrics[row.key])}" + (f", {between}" if between else "")
-        below.append(between)
+        value, below = metrics[row.key], [interval(metrics, row)]
         if row.key == "perplexity":
             below.append(f"{metrics['perplexity_known']:.2f} without &lt;unk&gt;")
-        elif row.key in cited_greedy:
+        if row.key in cited_greedy:
             below.append(f"greedy {row.format(cited_greedy[row.key])}")
+        if row.group == "scores" and cited is not metrics:
+            value = cited[row.key]
+            below = [*below[1:], f"own words {row.format(metrics[row.key])}", *below[:1]]
         notes = "".join(f"<dd class=small>{note}</dd>" for note in below if note)
         tiles.append(f"<div><dt>{text(row.label)}</dt><dd>{row.format(value)}</dd>{notes}</div>")
     note = ""
@@ -85,7 +83,7 @@ def retrieval_table(metrics: Mapping[str, Any]) -> str:
 
 
 def training(curve: str) -> str:
-    """The loss curve (SVG of ours) with its key."""
+    """The learning curve, an SVG of ours, with its key."""
     if not curve:
         return ""
     return (

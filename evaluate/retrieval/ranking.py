@@ -2,7 +2,7 @@
 
 Ranks count from 1. A tie between a right and a wrong answer has no true order, so there are two ranks: `worst` puts
 every wrong answer of equal score ahead of the right one, `best` behind it. Reported numbers use the worst ones, so that
-a model that gives everything the same score gets nothing; the best ones stand beside them where there are ties.
+a model that gives everything the same score gets nothing; the best ones are reported beside them where there are ties.
 """
 
 from collections.abc import Iterator, Mapping
@@ -133,7 +133,7 @@ def _ranks(
     """Worst and best rank of each query's best right answer, from brackets that leave no order open.
 
     An answer counts as ahead in the worst case where it may reach the right one, in the best case where it must be
-    before it. Of settled queries both ask the same of everything but ties.
+    before it. For settled queries the two differ in ties only.
     """
     worst = 1 + (copies * (upper >= best_right(lower, right))).sum(axis=1)
     best = 1 + (copies * (lower > best_right(upper, right))).sum(axis=1)
