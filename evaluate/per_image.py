@@ -30,7 +30,7 @@ from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bootstrap import Statistic, interval, resample
 from mrnn.evaluate.metrics.captions import CaptionScores
 from mrnn.evaluate.metrics.over_images import Record
-from mrnn.evaluate.retrieval.answers import RetrievalResult
+from mrnn.evaluate.retrieval.result import RetrievalResult
 
 FILE = "per_image.jsonl"
 

@@ -16,7 +16,7 @@ from mrnn.evaluate.report.loss_curve import loss_curve
 from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.results import Results
-from mrnn.evaluate.retrieval.answers import SentenceAnswer
+from mrnn.evaluate.retrieval.result import SentenceAnswer
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.run_files import read_log
 

@@ -64,7 +64,7 @@ def thumbnails(paths: Sequence[Path | None], *, budget: int = BUDGET) -> list[st
 
 
 def thumbnail(path: Path, *, size: int, quality: int) -> bytes:
-    """A WebP picture no longer than `size` pixels on either side, upright; b'' for a file that cannot be read as a picture."""
+    """A WebP picture no longer than `size` pixels on either side, upright; b'' for a file that cannot be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks of the decoder on odd files, too-large pictures among them

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mrnn.evaluate.retrieval.late_fusion import log_normaliser
+from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 
 ROUNDING = 1e-9  # relative error allowed to log P(w) in float64, far more than its rounding can amount to
 

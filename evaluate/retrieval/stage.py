@@ -11,9 +11,10 @@ from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.pool import Pool
 from mrnn.evaluate.retrieval.all_pairs import PairScoring
-from mrnn.evaluate.retrieval.answers import PoolRanks, RetrievalResult, image_answers, join, sentence_answers
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles
-from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.answers import PoolRanks, image_answers, sentence_answers
+from mrnn.evaluate.retrieval.late_fusion import Tiles
+from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs
+from mrnn.evaluate.retrieval.result import RetrievalResult, join
 from mrnn.evaluate.retrieval.scores import Scores
 
 
@@ -21,11 +22,14 @@ from mrnn.evaluate.retrieval.scores import Scores
 class RetrievalConfig:
     """What is ranked, and how.
 
-    pool : images of a pool, None for all that have sentences; the split's first. folds : pools, one after the other in
-    the split's order; numbers are averaged over them. normaliser_images : J, training images that P(w) is averaged
-    over, 0 to leave it out; seed : of their choice. top : length of the lists of first answers. per_word : rank
-    sentences by log P(w|I) a word, too. words : of the bounds. full : score every pair; words and full change the time
-    it takes and nothing else.
+    pool : images of a pool, the split's first; None for all that have sentences
+    folds : pools, one after the other in the order of the split; numbers are averaged over them
+    normaliser_images : J, training images that P(w) is averaged over; 0 to leave it out
+    seed : of their choice
+    top : length of the lists of first answers
+    per_word : whether to rank sentences by log P(w|I) per word, too
+    words : of the bounds
+    full : whether to score every pair; words and full change the time it takes and nothing else
     """
 
     pool: int | None = None
@@ -101,7 +105,6 @@ def one_pool(
     words = [tuple(evaluation.trained.vocabulary.encode(sentence.words)) for sentence in pool.sentences]
     different = sorted(set(words))
     number = {sentence: place for place, sentence in enumerate(different)}
-    tree = build_prefix_tree(different)
     rows = np.concatenate([pool.images, priors])
     settings = {"pool": config.pool, "fold": fold, "normaliser_images": len(priors), "seed": config.seed}
     exact = ScoreFile(evaluation.parts, f"scores-{fold}", settings, (len(rows), len(different)))
@@ -115,12 +118,14 @@ def one_pool(
         top=config.top,
         per_word=config.per_word,
     )
-    scoring = PairScoring(evaluation, RetrievalScorer(evaluation.trained.model, tree, tiles=tiles), rows, exact)
+    pairs = captioner_pairs(evaluation.trained.model, different, evaluation.features, tiles=tiles)
+    scoring = PairScoring(evaluation, pairs, rows, exact)
     if not scores.known.all():
-        if not config.full and scoring.prunes(config.words):
+        bounding = None if config.full else scoring.bounded(config.words)
+        if bounding:
             bound_settings = {**settings, "words": config.words}
             bounds = ScoreFile(evaluation.parts, f"bounds-{fold}", bound_settings, (len(different), len(rows)))
-            scoring.prune(scores, bounds, words=config.words)
+            scoring.prune(scores, bounds, bounding, words=config.words)
         else:
             scoring.score_all(scores)
     ranks = PoolRanks.of(scores)
@@ -134,7 +139,7 @@ def one_pool(
         pool_sentences=(len(words),),
         normaliser_images=len(priors),
         seed=config.seed,
-        prefix_states=len(tree.node_words),
+        prefix_states=len(pairs.scorer.tree.node_words),
         words_and_ends=sum(len(sentence) + 1 for sentence in words),
         scored_exactly=float(scores.known.mean()),
         course=tuple(scores.course),

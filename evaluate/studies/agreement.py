@@ -28,6 +28,7 @@ from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.captions import score_captions
 
+METRICS = tuple(row.key for row in names.CAPTION_SCORES if row.in_gallery)
 EXPERT_FORM = "an image, a caption name.jpg#k and three ratings from 1 to 4, with tabs between"
 CROWD_FORM = "an image, a caption name.jpg#k, the share of yes, the yeses and the noes, with tabs between"
 
@@ -147,7 +148,7 @@ def _assemble(
 
 
 def metric_scores(judgements: Judgements) -> dict[str, np.ndarray]:
-    """The gallery's caption scores (names.CAPTION_SCORES) of every pair's caption against its references, (P,) each.
+    """METRICS of every pair's caption against its references, (P,) each.
 
     CIDEr's document frequencies are of the references of all pairs, so that an image counts as often as it was judged:
     so does the papers' code.
@@ -156,8 +157,7 @@ def metric_scores(judgements: Judgements) -> dict[str, np.ndarray]:
     words = {text: tokenize(text) for texts in set(judgements.references) for text in texts}
     references = {str(i): [words[text] for text in texts] for i, texts in enumerate(judgements.references)}
     each = score_captions(candidates, references).per_image
-    keys = [row.key for row in names.CAPTION_SCORES if row.in_gallery]
-    return {name: np.array([each[pair][name] for pair in candidates]) for name in keys}
+    return {name: np.array([each[pair][name] for pair in candidates]) for name in METRICS}
 
 
 def agreement(scores: np.ndarray, ratings: np.ndarray) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from mrnn.data.errors import EvaluationError
 from mrnn.evaluate.commands.evaluate import main
 from mrnn.evaluate.metrics.names import GROUPS, value_of
 from mrnn.evaluate.per_image import FILE, build_records, headline_statistics, read_records, write_records
-from mrnn.evaluate.retrieval.answers import ImageAnswer, RetrievalResult, SentenceAnswer
+from mrnn.evaluate.retrieval.result import ImageAnswer, RetrievalResult, SentenceAnswer
 
 World = Callable[..., tuple[Path, Path]]
 NAMES = ["perplexity", "perplexity_known", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"]

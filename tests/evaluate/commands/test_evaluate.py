@@ -18,9 +18,10 @@ from mrnn.evaluate.commands.evaluate import main
 from mrnn.evaluate.generation.decode import DecodingConfig, generate
 from mrnn.evaluate.metrics.captions import score_captions
 from mrnn.evaluate.metrics.tokenizers import tokenize_all
-from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.validation import perplexity
+from mrnn.train.features import Features
+from mrnn.train.sentences import sentences_of
+from mrnn.train.tasks.captioning import perplexity
 
 World = Callable[..., tuple[Path, Path]]
 
@@ -93,7 +94,7 @@ def test_finished_measurements_are_kept(make_world: World, monkeypatch: pytest.M
         raise AssertionError("measured again")
 
     monkeypatch.setattr("mrnn.evaluate.evaluation.sentence_bits", forbidden)
-    monkeypatch.setattr("mrnn.evaluate.retrieval.stage.RetrievalScorer", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.retrieval.pair_scorer.LateFusionScorer", forbidden)
     assert run(world, "--only", "generation").exit_code == 0
     after = results(world)
     assert {name: after[name] for name in ("perplexity", "retrieval")} == {
@@ -206,7 +207,7 @@ def test_n_best_of_the_beam(make_world: World) -> None:
 def test_captions_that_do_not_end_are_flagged_counted_and_said(make_world: World) -> None:
     world = make_world(end=-50.0)
     done = run(world, "--only", "generation", "--beam", "2", "--max-steps", "4")
-    assert "captions: 0 of 10 ended by themselves, 10 were cut at --max-steps, 0 empty" in done.output
+    assert "captions: 0 of 10 ended with END, 10 were cut at --max-steps, 0 are empty" in done.output
     assert results(world)["generation"]["cut_at_max_steps"] == results(world)["greedy"]["cut_at_max_steps"] == 10
     lines = (world[0] / "evaluation-test" / "per_image.jsonl").read_text().splitlines()
     assert [json.loads(line)["complete"] for line in lines] == [False] * 10
