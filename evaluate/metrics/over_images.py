@@ -53,9 +53,11 @@ def mean_score(key: str) -> OverImages:
 
 
 def recall(direction: str, k: int) -> OverImages:
-    """Percent of the queries of one direction whose first right answer is ranked k or better."""
+    """Percent of the queries of one direction whose first right answer is ranked k or better; None without them."""
 
-    def of(records: Sequence[Record]) -> Statistic:
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(direction not in record["ranks"] for record in records):
+            return None
         each = [np.atleast_1d(record["ranks"][direction]) for record in records]
         hits = np.array([(of_image <= k).sum() for of_image in each])
         return ratio(100.0 * hits, np.array([len(of_image) for of_image in each]))
@@ -64,9 +66,11 @@ def recall(direction: str, k: int) -> OverImages:
 
 
 def median_rank(direction: str) -> OverImages:
-    """Median rank of the queries of one direction."""
+    """Median rank of the queries of one direction; None without them."""
 
-    def of(records: Sequence[Record]) -> Statistic:
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(direction not in record["ranks"] for record in records):
+            return None
         each = [np.atleast_1d(record["ranks"][direction]) for record in records]
         queries = np.array([len(of_image) for of_image in each])
         return median(np.concatenate(each), np.repeat(np.arange(len(records)), queries))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -90,3 +91,13 @@ def test_rows_are_well_formed() -> None:
 def test_scores_to_cite_are_those_on_ptb_tokens() -> None:
     assert names.to_cite({"CIDEr": 1.0}, {"ptb": {"CIDEr": 2.0}}) == {"CIDEr": 2.0}
     assert names.to_cite({"CIDEr": 1.0}, {"ptb": None}) == names.to_cite({"CIDEr": 1.0}, {}) == {"CIDEr": 1.0}
+
+
+def test_a_number_that_the_records_lack_has_no_statistic() -> None:
+    record = {"scores": {"ROUGE_L": 0.5}, "ranks": {"sentence_to_image": [1, 2]}}
+    assert over_images.mean_score("CIDEr")([record]) is None
+    assert over_images.recall("image_to_sentence", 5)([record]) is None
+    assert over_images.median_rank("image_to_sentence")([record]) is None
+    statistic = over_images.median_rank("sentence_to_image")([record])
+    assert statistic is not None
+    assert statistic(np.ones((1, 1))).tolist() == [1.5]
