@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from mrnn.data.command import suit_process
 from mrnn.data.datasets import read_dataset
+from mrnn.data.memory import suit_process
 from mrnn.data.tokenize import tokenize
 from mrnn.train.batches import CaptionBatch, epoch_order, pack
 from mrnn.train.models import MRNNConfig

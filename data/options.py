@@ -50,6 +50,9 @@ allow_partial_option = click.option(
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Start again from the beginning instead of resuming; replaces earlier output."
 )
+no_lock_option = click.option(
+    "--no-lock", is_flag=True, help="Do not lock the output file; for file systems without locks."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 normaliser_images_option = click.option(
     "--normaliser-images",
@@ -58,6 +61,13 @@ normaliser_images_option = click.option(
     show_default=True,
     help="Number of training images over which P(w), the probability of a sentence, is averaged; 0 to do without.",
 )
+
+
+def dataset_option(help: str, *, required: bool = True) -> Decorator:
+    """`--dataset`: the name of a reader. help : what the data set is needed for."""
+    from mrnn.data.datasets import READERS  # here, since most commands need no reader
+
+    return click.option("--dataset", required=required, type=click.Choice(list(READERS)), help=help)
 
 
 def split_option(help: str, *, default: str | None = "test", more: tuple[str, ...] = ()) -> Decorator:
