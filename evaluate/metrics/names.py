@@ -183,7 +183,7 @@ def definitions() -> dict[str, str]:
 def to_cite(scores: Mapping[str, Any], facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """The caption scores to cite: those on coco-caption's PTB tokens, as the literature computes them.
 
-    scores : on the model's own words, as at the top level of metrics.json or under `greedy`
+    scores : on plain words, as at the top level of metrics.json or under `greedy`
     facts : where `ptb` is, `generation` or `greedy` of metrics.json
 
     Without scores on PTB tokens (an older file, or references of punctuation alone) those on the model's words.

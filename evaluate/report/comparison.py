@@ -86,7 +86,7 @@ def differences_table(differences: Sequence[Difference]) -> str:
         '<div class="wide"><table><thead><tr><th></th><th>A</th><th>B</th><th>B − A</th><th>p</th><th>better</th></tr>'
         f'</thead><tbody>{"".join(rows)}</tbody></table></div><p class="small">Below the difference is its 95 % '
         "interval over paired bootstrap resamples of the images. p is the two-sided p-value of its sign, not corrected "
-        "for the number of rows. Caption scores are on the models' own words.</p>"
+        "for the number of rows. Caption scores are on plain words.</p>"
     )
 
 

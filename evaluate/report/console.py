@@ -27,7 +27,7 @@ def _perplexity_line(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _caption_scores(metrics: Mapping[str, Any]) -> list[str]:
-    """Scores on PTB tokens, which the literature cites, then those on the model's own words."""
+    """Scores on PTB tokens, which the literature cites, then those on plain words."""
     if "generation" not in metrics or names.CAPTION_SCORES[0].key not in metrics:
         return []
     decoding, greedy = metrics["decoding"], metrics["greedy"]
@@ -38,7 +38,7 @@ def _caption_scores(metrics: Mapping[str, Any]) -> list[str]:
             label: metrics["generation"].get("ptb"),
             "greedy": greedy.get("ptb"),
         },
-        "on the model's own words": {label: metrics, "greedy": greedy},
+        "on plain words": {label: metrics, "greedy": greedy},
     }
     lines = []
     for title, scores in rows.items():
@@ -75,7 +75,7 @@ def _intervals(metrics: Mapping[str, Any]) -> list[str]:
         low, high = (row.format(end) for end in intervals[row.key])
         lines.append(f"{row.key:<32}{row.format(names.value_of(metrics, row.key)):>9}  {low} to {high}")
     if any(row.key in intervals for row in names.CAPTION_SCORES):
-        lines.append("(the intervals of the caption scores are of those on the model's own words)")
+        lines.append("(caption scores here are those on plain words)")
     return lines
 
 
@@ -99,7 +99,7 @@ def _bleu(metrics: Mapping[str, Any]) -> list[str]:
         return []
     cumulative = [metrics[f"Bleu_{n}"] for n in range(1, 5)]
     lines = bleu_table(cumulative, **{name: generation[name] for name in PRECISIONS})
-    return ["BLEU by its definitions, on the model's own words", *lines]
+    return ["BLEU by its definitions, on plain words", *lines]
 
 
 PRECISIONS = ("ngram_precision", "ngram_precision_with_penalty", "brevity_penalty")

@@ -34,7 +34,7 @@ def gallery_scores() -> list[Score]:
 
 
 SCORE_NOTES = {
-    "caption scores": "of this caption alone, on the model's own words; BLEU with its own brevity penalty",
+    "caption scores": "of this caption alone, on plain words; BLEU with its own brevity penalty",
     **captioned.SCORE_NOTES,
     "bits per word of its sentences": "mean of -log2 P over the words and ENDs of the references",
     "rank of its sentence": "rank of the first of its own sentences when the image looks for sentences",

@@ -217,8 +217,8 @@ def _differences(metrics: Mapping[str, Any], dataset: str, features: str) -> lis
         "  perplexity  this run: END and <unk> counted; what the papers count, and their tokeniser, is not established",
     ]
     if penalty is not None:
-        words = "coco-caption's PTB tokens" if metrics["generation"].get("ptb") else "the model's own words"
-        lines.append(f"  tokens      this run: cumulative BLEU and CIDEr on {words}, individual BLEU on its own words")
+        words = "coco-caption's PTB tokens" if metrics["generation"].get("ptb") else "plain words"
+        lines.append(f"  tokens      this run: cumulative BLEU and CIDEr on {words}, individual BLEU on plain words")
         lines.append(
             "  BLEU        compare rows of one definition; individual: n-gram precision without the brevity penalty "
             f"({penalty:.3f})"

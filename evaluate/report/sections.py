@@ -16,7 +16,7 @@ def navigation(links: Mapping[str, str]) -> str:
 def headline(metrics: Mapping[str, Any]) -> str:
     """Tiles with the main numbers, their bootstrap intervals, and what greedy captions score.
 
-    Caption scores are those to cite; those on the model's own words, with their intervals, are below them.
+    Caption scores are those to cite; those on plain words, with their intervals, are below them.
     """
     greedy, facts = metrics.get("greedy") or {}, metrics.get("generation") or {}
     cited, cited_greedy = names.to_cite(metrics, facts), names.to_cite(greedy, greedy)
@@ -31,14 +31,14 @@ def headline(metrics: Mapping[str, Any]) -> str:
             below.append(f"greedy {row.format(cited_greedy[row.key])}")
         if row.group == "scores" and cited is not metrics:
             value = cited[row.key]
-            below = [*below[1:], f"own words {row.format(metrics[row.key])}", *below[:1]]
+            below = [*below[1:], f"plain words {row.format(metrics[row.key])}", *below[:1]]
         notes = "".join(f"<dd class=small>{note}</dd>" for note in below if note)
         tiles.append(f"<div><dt>{text(row.label)}</dt><dd>{row.format(value)}</dd>{notes}</div>")
     note = ""
     if cited is not metrics and tiles:
         note = (
             '<p class="small">Caption scores are computed on coco-caption’s PTB tokens, as the literature does: cite '
-            "these. “Own words” are the same scores on the words that the model learns, with their intervals.</p>"
+            "these. “Plain words” are the same scores on the words that the model learns, with their intervals.</p>"
         )
     return f'<dl class="tiles">{"".join(tiles)}</dl>{note}' if tiles else ""
 

@@ -114,7 +114,7 @@ def test_a_real_run_can_be_read(cache: FeatureCache, tiny: TrainSettings, tmp_pa
     train(cache, tmp_path / "run", tiny, options=options, report=lambda line: None)
     found = read_run(tmp_path / "run")
     assert found.state == "finished"
-    assert found.settings["embedding1"] == tiny.embedding1
+    assert found.settings["embedding1"] == tiny.network["embedding1"]
     assert found.settings["features backbone"] == "noise"
     assert [epoch.number for epoch in found.epochs] == [1, 2, 3]
     assert found.words_per_second is not None

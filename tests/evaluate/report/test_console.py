@@ -28,14 +28,14 @@ def test_scores_on_ptb_tokens_come_first_and_say_so() -> None:
     assert lines[1].split() == [row.label for row in CAPTION_SCORES]
     assert lines[2].split() == ["beam", "5", *["0.250"] * len(KEYS)]
     assert lines[3].split() == ["greedy", *["0.062"] * len(KEYS)]
-    assert lines[4] == "caption scores on the model's own words"
+    assert lines[4] == "caption scores on plain words"
     assert lines[6].split() == ["beam", "5", *["0.500"] * len(KEYS)]
     assert lines[7].split() == ["greedy", *["0.125"] * len(KEYS)]
 
 
 def test_without_scores_on_ptb_tokens_the_others_are_printed() -> None:
     lines = summary(metrics(ptb=False)).splitlines()
-    assert lines[0] == "caption scores on the model's own words"
+    assert lines[0] == "caption scores on plain words"
     assert len(lines) == 4
 
 
