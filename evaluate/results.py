@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from mrnn.data.captions import Image
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
@@ -19,6 +18,7 @@ from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
 from mrnn.evaluate.retrieval.result import RetrievalResult
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.sentences import tokenized_sentences
 
 OTHER_DEFINITIONS = {

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.diversity import Diversity
 from mrnn.evaluate.per_image import Record, bits_per_word
@@ -17,6 +16,7 @@ from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.results import Results
 from mrnn.evaluate.retrieval.result import SentenceAnswer
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.run_files import read_log
 
