@@ -26,10 +26,10 @@ from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.train.models import KINDS
 from mrnn.train.models.captioner import Captioner
+from mrnn.train.run_files import BEST, LAST
 
 FORMAT, VERSION = "mrnn-checkpoint", 2
 FORMER_PROGRESS = {"bits": "cost", "tokens": "count", "best_perplexity": "best"}  # of version 1
-LAST, PREVIOUS, BEST = "checkpoint_last.pt", "checkpoint_previous.pt", "checkpoint_best.pt"
 UNREADABLE = (
     OSError,
     zipfile.BadZipFile,

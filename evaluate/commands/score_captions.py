@@ -96,18 +96,20 @@ def main(
 
 def table(scores: "CaptionScores", *, title: str, counts: dict[str, Any]) -> str:
     """The table that the command prints."""
-    rows = {
-        "BLEU, cumulative (coco-caption's Bleu_n)": [scores.corpus[f"Bleu_{n}"] for n in range(1, 5)],
-        "n-gram precision, individual": scores.ngram_precision,
-        f"the same x brevity penalty {scores.brevity_penalty:.3f}": scores.ngram_precision_with_penalty,
-    }
+    from mrnn.evaluate.report.console import bleu_table
+
+    bleu = bleu_table(
+        [scores.corpus[f"Bleu_{n}"] for n in range(1, 5)],
+        ngram_precision=scores.ngram_precision,
+        ngram_precision_with_penalty=scores.ngram_precision_with_penalty,
+        brevity_penalty=scores.brevity_penalty,
+    )
     others = [name for name in scores.corpus if not name.startswith("Bleu")]
     subset = "" if counts["images"] == counts["images_in_references"] else f" of {counts['images_in_references']:,}"
     return "\n".join(
         [
             f"{title}: {counts['images']:,}{subset} images, {counts['references']:,} references",
-            " " * 42 + "".join(f"{'n = ' + str(n):>9}" for n in range(1, 5)),
-            *(f"{name:<42}" + "".join(f"{value:9.3f}" for value in values) for name, values in rows.items()),
+            *bleu,
             "   ".join(f"{name} {scores.corpus[name]:.3f}" for name in others),
         ]
     )
