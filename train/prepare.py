@@ -90,7 +90,11 @@ class Training:
         return {
             "settings": self.settings.flat(),
             "config": asdict(self.model.config),
-            "task": {"name": self.task.name, **asdict(self.task.criterion), "cost": asdict(self.task.measure)},
+            "task": {
+                "name": self.task.name,
+                "criterion": asdict(self.task.criterion),
+                "cost": asdict(self.task.measure),
+            },
             "features": self.provenance,
             "vocabulary_size": len(self.data.vocabulary),
             "train_sentences": len(self.data.train),

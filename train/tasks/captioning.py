@@ -20,10 +20,11 @@ from mrnn.train.batches import CaptionBatch, batch_bounds, epoch_batches, pack
 from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
 from mrnn.train.losses import linear_cross_entropy, token_bits
+from mrnn.train.measures import BITS, PERPLEXITY
 from mrnn.train.models.captioner import Captioner
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
-from mrnn.train.tasks.task import Cost, Criterion, TrainingData
+from mrnn.train.tasks.task import TrainingData
 
 EXPLODED = 10  # times log2 V, the bits of a model that knows nothing
 
@@ -32,8 +33,8 @@ class Captioning:
     """The task (mrnn.train.tasks.task.Task) of every captioner: fewest bits per word."""
 
     name = "captioning"
-    criterion = Criterion("val_perplexity", "dev perplexity", lower_is_better=True)
-    measure = Cost("bits", "bits per word", "tokens", "words")
+    criterion = PERPLEXITY
+    measure = BITS
 
     def batches(
         self,

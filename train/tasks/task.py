@@ -10,6 +10,7 @@ from torch import Tensor
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.train.batches import Batch
 from mrnn.train.features import Features
+from mrnn.train.measures import Cost, Criterion
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
 
@@ -27,40 +28,6 @@ class TrainingData:
     features: Features
     vocabulary: Vocabulary
     device: torch.device
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """The number of a validation by which the best checkpoint is chosen.
-
-    key : its name among the results of `Task.validate` and in metrics.jsonl. label : its name for people.
-    """
-
-    key: str
-    label: str
-    lower_is_better: bool
-
-    def worst(self) -> float:
-        """What any validation is better than."""
-        return float("inf") if self.lower_is_better else float("-inf")
-
-    def better(self, value: float, than: float) -> bool:
-        """Whether a value is better than another one; equal ones, and not-a-number, are not."""
-        return value < than if self.lower_is_better else value > than
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of one unit, as metrics.jsonl and people call it.
-
-    key : of the cost per unit ('bits', 'train_bits'). label : for people ('bits per word'). unit : what is counted, as
-    in 'tokens_per_s'. units : the same for people ('words').
-    """
-
-    key: str
-    label: str
-    unit: str
-    units: str
 
 
 class Task(Protocol):
