@@ -29,7 +29,7 @@ Words = list[tuple[int, ...]]
 
 @torch.inference_mode()
 def plain_loop(model: MRNN, feature: Tensor, beam: int) -> tuple[int, ...]:
-    """The best caption of one image, with one step per hypothesis."""
+    """The best caption of one image by beam search, with one forward step per hypothesis."""
     image = model.image(feature)
     beams: list[tuple[float, list[int], Tensor]] = [(0.0, [], torch.zeros(model.config.recurrent).to(image))]
     for _ in range(MAX_STEPS):

@@ -183,6 +183,7 @@ def prepare(
     elif start_from is not None:
         take_weights(model, start_from.model, cache, start_from.features, settings.init_from)
     else:
+        # On the CPU, before the model moves to its device, so that a seed gives the same weights on every device.
         model.initialise(torch.Generator().manual_seed(settings.seed))
         task.begin(model, data, settings)
     model.to(device)

@@ -69,6 +69,7 @@ class RunFolder:
     ) -> None:
         self.path, self.report = path, report
         path.mkdir(parents=True, exist_ok=True)
+        # The kernel releases the lock when the process ends, so a killed run leaves no stale lock.
         self._lock = open(path / LOCK, "a")  # noqa: SIM115 (held until __exit__)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,6 +103,7 @@ class RunFolder:
 
     def read_last(self) -> dict[str, Any] | None:
         """The newest undamaged checkpoint, or None if there is none yet. Raises CheckpointError if all are damaged."""
+        # PREVIOUS covers a damaged LAST, and a kill between the two renames of a save.
         files = [file for file in (self.path / LAST, self.path / PREVIOUS) if file.exists()]
         for file in files:
             try:

@@ -60,7 +60,7 @@ class FeatureScorer(Protocol):
 
 @dataclass(frozen=True)
 class CaptionerPairs:
-    """The PairScorer of a captioner: log P(w | I) by `scorer`, with features from a cache."""
+    """The PairScorer of a captioner: log P(w | I) by `scorer`, with the features of a cache."""
 
     scorer: FeatureScorer
     features: Features

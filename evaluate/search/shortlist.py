@@ -132,7 +132,12 @@ class ImageVectors:
 
     @classmethod
     def build(cls, vectors: Tensor, *, anchors: int, seed: int = 0) -> "ImageVectors":
-        """Choose `anchors` anchors for some vectors, (N, M), and group the vectors by anchor."""
+        """Choose anchors for some vectors and group the vectors by anchor.
+
+        vectors : (N, M), V_I I of the images.
+        anchors : number of anchors.
+        seed : seed of the choice.
+        """
         chosen = choose_anchors(vectors, anchors, seed=seed)
         members = nearest_anchors(vectors, chosen)
         order = torch.argsort(members, stable=True)

@@ -80,6 +80,7 @@ class MRNN(LateFusion):
         """m(t) of every row of a packed batch: (P, M)."""
         words = self.words(batch.inputs)
         language = self.combine(words, self.recur_packed(words, batch.sizes))
+        # V_I I is computed once per distinct image and then copied to the rows of its words.
         return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
 
     def initialise(self, generator: torch.Generator) -> None:
