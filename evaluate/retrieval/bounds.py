@@ -83,8 +83,8 @@ class BoundScorer:
                 logits = product(activate(inputs), weight, biases[number])
                 at = places[edge - first_edge[start] : stop - first_edge[start]]
                 own = sums[edge:stop]
-                # Nodes are in level order, so the edge that leads here already holds the sum of its whole path.
                 torch.sub(logits[:, at].T, log_total(logits), out=own)
+                # Nodes are in level order, so the edge that leads here already holds the sum of its path.
                 if node:
                     own += sums[before[edge]]
         ends = np.searchsorted(edges, tree.sentence_edges[sentences])
@@ -120,9 +120,9 @@ class BoundScorer:
         mass = weights.sum(1, keepdim=True)
         there = mass > SMALLEST_SUM
         weights = torch.where(there, weights / mass, 0.0)
-        # The additional word of Jensen's inequality: vector sum q_v o_v, and the bias that makes both sides equal at
-        # the reference image. Any q gives a valid bound, so rounding of q costs tightness only. If the rest has no
-        # mass that float32 can represent, it is dropped (bias -inf), which is also valid.
+        # The additional word of Jensen's inequality. Its bias c = sum q_v (b_v - log q_v) is simply log mass minus
+        # rest . reference, since log q_v = l_v - log mass at the reference image. Where the rest has too little mass
+        # for float32 it is left out (bias -inf): a sum over fewer words still bounds the normaliser from below.
         rest = product(weights, scorer.output.T)
         rest_bias = torch.where(there[:, 0], mass[:, 0].log() - (rest * reference).sum(1), -torch.inf)
         return chosen, places, rest, torch.cat([scorer.bias[chosen] - shift, rest_bias[:, None]], 1)

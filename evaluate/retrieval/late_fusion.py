@@ -125,8 +125,8 @@ class LateFusionScorer:
                     edge_logits[plan.order[first:last]] = logits.take(plan.places[first:last])
                 # Not by addmv: MKL's result for a row depends on the position of the row in the tile.
                 total.add_(product(logits.exp_(), bias_exp)[:, 0])
-            # Without the maximum subtracted, a tile is read once instead of twice. The check is exact, not a guess: an
-            # overflow gives inf or NaN, and an underflow that matters gives a sum below SMALLEST_SUM.
+            # Subtracting the maximum would take a second pass over every tile. It is rarely needed, and these checks
+            # find the rows that need it: overflow gives inf or NaN, and underflow that matters a tiny sum.
             fine = (total > SMALLEST_SUM) & (total < torch.inf)
             total.log_()
             if not fine.all():
