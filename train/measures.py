@@ -11,9 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Criterion:
-    """The number of a validation by which the best checkpoint is chosen.
+    """The result of a validation by which the best checkpoint is chosen.
 
-    key : its name among the results of `Task.validate` and in metrics.jsonl. label : its name for people.
+    key : its name in the results of `Task.validate` and in metrics.jsonl.
+    label : its name in messages.
+    lower_is_better : whether the smallest value is the best.
     """
 
     key: str
@@ -21,11 +23,11 @@ class Criterion:
     lower_is_better: bool
 
     def worst(self) -> float:
-        """What any validation is better than."""
+        """A value that every validation improves on."""
         return float("inf") if self.lower_is_better else float("-inf")
 
     def better(self, value: float, than: float) -> bool:
-        """Whether a value is better than another one; equal ones, and not-a-number, are not."""
+        """Whether a value is better than another; an equal value or NaN is not."""
         return value < than if self.lower_is_better else value > than
 
     def order(self, value: float | None) -> float:
@@ -37,10 +39,12 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one unit, as metrics.jsonl and people call it.
+    """How the cost of one unit is named in metrics.jsonl and in messages.
 
-    key : of the cost per unit ('bits', 'train_bits'). label : for people ('bits per word'). unit : what is counted, as
-    in 'tokens_per_s'. units : the same for people ('words').
+    key : key of the cost per unit ('bits', 'train_bits').
+    label : cost per unit in messages ('bits per word').
+    unit : what is counted, in keys ('tokens_per_s').
+    units : what is counted, in messages ('words').
     """
 
     key: str

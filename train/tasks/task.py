@@ -1,4 +1,4 @@
-"""What the training loop, CUDA graphs, several processes and preparation see of an objective."""
+"""The interface of an objective that the training loop, CUDA graphs, processes and preparation use."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,12 @@ from mrnn.train.settings import TrainSettings
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run is trained and validated on.
+    """The data that a run is trained and validated on.
 
-    train, val : tokenised sentences of the two splits, of which `image` is the number of an image of `features`.
-    device : where batches are needed.
+    train, val : tokenised sentences of the two splits; their `image` is an image number of `features`.
+    features : features by image number.
+    vocabulary : words by number.
+    device : device of the batches.
     """
 
     train: Sentences
@@ -31,7 +33,7 @@ class TrainingData:
 
 
 class Task(Protocol):
-    """An objective. The cost of a batch must be a sum over its units, whatever part of the units a process has."""
+    """An objective. The cost of a batch must be a sum over its units, so that the parts of processes can be added."""
 
     name: str
     criterion: Criterion
@@ -47,19 +49,27 @@ class Task(Protocol):
         part: tuple[int, int],
         rectangular: bool,
     ) -> Iterator[Batch]:
-        """The batches of an epoch from number `skip` on; of each, part I of N. rectangular : in few shapes."""
+        """The batches of an epoch.
+
+        data : what the run is trained on.
+        settings : settings of the run.
+        epoch : number of the epoch, from 0.
+        skip : number of batches to leave out at the start.
+        part : (I, N), to yield only part I of N of each batch.
+        rectangular : whether batches must have few different shapes, for CUDA graphs.
+        """
 
     def batch_count(self, data: TrainingData, settings: TrainSettings) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
 
     def cost(self, model: Any, batch: Any) -> Tensor:
-        """Cost of a batch, a scalar summed over its units, differentiable."""
+        """Cost of a batch: a differentiable scalar, summed over its units."""
 
     def validate(self, model: Any, data: TrainingData) -> dict[str, float]:
-        """What metrics.jsonl says of the dev split after an epoch, the criterion among it."""
+        """Results on the dev split for metrics.jsonl, including the criterion."""
 
     def begin(self, model: Any, data: TrainingData, settings: TrainSettings) -> None:
-        """Set what a new, initialised model takes from the data."""
+        """Set the parts of a newly initialised model that depend on the data."""
 
     def limit(self, data: TrainingData) -> float:
-        """The cost per unit from which on training has diverged."""
+        """The cost per unit from which training counts as diverged."""
