@@ -39,6 +39,7 @@ import numpy as np
 from mrnn.data.captions import Box, Corpus, Image, Problem, is_storable
 from mrnn.data.errors import CacheError
 from mrnn.data.files import new_file
+from mrnn.data.settings import FEATURE_SETTINGS
 
 FORMAT = "mrnn-features"
 VERSION = 1
@@ -48,7 +49,6 @@ DTYPES = {"float16": "<f2", "float32": "<f4"}
 REASON_BYTES = 200
 STATE_PENDING, STATE_DONE, STATE_FAILED = 0, 1, 2
 MUTABLE = ("features", "state", "checksum", "reason")
-FEATURE_SETTINGS = ("backbone", "layer", "relu", "weights_sha256", "preprocessing")
 
 Provenance = dict[str, str | int | float | bool]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.cache import FEATURE_SETTINGS
+from mrnn.data.settings import FEATURE_SETTINGS
 from mrnn.train.run_files import CONFIG, METRICS, DamagedLog, read_log
 
 FEATURES_COMPARED = ("dataset", "annotation_sha256", "limit", "dtype", *FEATURE_SETTINGS)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mrnn.data.command import command
-from mrnn.data.datasets import READERS
-from mrnn.data.options import output_option, path_type, root_option, split_option
+from mrnn.data.options import dataset_option, output_option, path_type, root_option, split_option
 from mrnn.evaluate.metrics.tokenizers import TOKENIZERS
 from mrnn.evaluate.settings import ALL
 
@@ -28,7 +27,7 @@ they are left out and the reason is printed. docs/metrics.md defines every score
 
 @command("evaluate-captions", epilog=EPILOG)
 @click.argument("results", type=path_type, metavar="RESULTS.json")
-@click.option("--dataset", type=click.Choice(list(READERS)), help="Data set whose captions are the references.")
+@dataset_option("Data set whose captions are the references.", required=False)
 @root_option
 @split_option("Images of the data set.", more=(ALL,))
 @click.option(
