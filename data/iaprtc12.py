@@ -4,9 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from mrnn.data.annotation_files import find_pictures, not_found, read_text, require_folder
+from mrnn.data.annotation_files import not_found, read_text, require_folder
 from mrnn.data.assembly import Draft, assemble
 from mrnn.data.captions import Corpus, Problem, relative_path
+from mrnn.data.pictures import find_pictures
 from mrnn.data.splits import find_split_lists, random_splits, read_split_lists
 
 ANNOTATION_FOLDERS = ("annotations_complete_eng", "annotations_complete", "annotations")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrnn.data.annotation_files import (
-    find_pictures,
     json_field,
     not_found,
     parse_json,
@@ -16,6 +15,7 @@ from mrnn.data.annotation_files import (
 from mrnn.data.assembly import Draft, assemble
 from mrnn.data.captions import Corpus, Problem, relative_path
 from mrnn.data.errors import CorpusError
+from mrnn.data.pictures import find_pictures
 
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 PICTURE_FOLDERS = (
@@ -93,9 +93,7 @@ def read_karpathy(root: Path) -> Corpus:
     entries = read_entries(files[0])
     integer_ids = bool(entries) and all(entry.cocoid >= 0 for entry in entries)
     named = {entry.path for entry in entries}
-    pictures = find_pictures(
-        root, PICTURE_FOLDERS, name="karpathy", named=named, recursive=any("/" in path for path in named)
-    )
+    pictures = find_pictures(root, PICTURE_FOLDERS, name="karpathy", named=named)
     drafts: dict[str, Draft] = {}
     problems = []
     for entry in entries:

@@ -10,7 +10,7 @@ from mrnn.evaluate.metrics.ptb import ptb_tokenize
 from mrnn.evaluate.metrics.ptb_characters import LETTERS, MARKS, character_class
 
 TOKENIZERS: dict[str, Callable[[Sequence[str]], list[list[str]]]] = {
-    # A model's captions are composed (NFC), since its words are, and references may not be: "é" against "e" and an accent.
+    # A model's captions are composed (NFC), since its words are; references may have an accent apart.
     # Captions that are composed already, as English ones are, get coco-caption's tokens to the letter.
     "ptb": lambda sentences: ptb_tokenize([unicodedata.normalize("NFC", sentence) for sentence in sentences]),
     "plain": lambda sentences: [tokenize(sentence) for sentence in sentences],
