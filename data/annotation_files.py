@@ -16,14 +16,16 @@ MAX_BYTES = 2**30  # more than any caption file; a small .gz can unpack to any s
 Field = TypeVar("Field")
 
 
-def require_folder(root: Path, name: str) -> None:
-    """Raise CorpusError unless root is a folder."""
+def require_folder(root: str | Path, name: str) -> Path:
+    """The root as a Path. Raises CorpusError unless it is a folder."""
+    root = Path(root)
     if not os.path.isdir(root):
         reason = "is not a folder" if os.path.exists(root) else "does not exist"
         raise CorpusError(
             f"{name}: {root} {reason}; name the data set's folder with --root, "
             f"or set MRNN_DATA to the folder that holds {name}/"
         )
+    return root
 
 
 def folder_content(folder: Path) -> str:

@@ -23,7 +23,7 @@ FOLDERS = ("annotations", "")
 HELD_OUT_MAX = 5000  # val and test images of Karpathy's split, both from val2014
 
 
-def read_coco(root: Path) -> Corpus:
+def read_coco(root: str | Path) -> Corpus:
     """COCO from captions_train*.json and captions_val*.json in `annotations/` or root; either may be missing.
 
     Pictures lie in train2014/, val2014/ and so on, in the same below images/, or all in images/. Splits: those of
@@ -31,7 +31,7 @@ def read_coco(root: Path) -> Corpus:
     val and test, the rest train. Of two years the older is read: they are the same images.
     Ids may be integers, as COCO's are, or strings.
     """
-    require_folder(root, "coco")
+    root = require_folder(root, "coco")
     files = _caption_files(root)
     drafts: dict[str, Draft] = {}
     problems: list[Problem] = []

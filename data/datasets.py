@@ -29,8 +29,8 @@ def default_root(name: str) -> Path:
     return Path(os.environ.get("MRNN_DATA") or "datasets") / name
 
 
-def read_dataset(name: str, root: Path | None) -> Corpus:
+def read_dataset(name: str, root: str | Path | None) -> Corpus:
     """Read a data set from its folder, None standing for default_root. Raises CorpusError for an unknown name."""
     if name not in READERS:
         raise CorpusError(f"there is no data set {name!r}; known are {', '.join(READERS)}")
-    return READERS[name](default_root(name) if root is None else root)
+    return READERS[name](default_root(name) if root is None else Path(root))

@@ -64,18 +64,18 @@ class Caption:
     problem: Problem | None = None
 
 
-def read_flickr8k(root: Path) -> Corpus:
+def read_flickr8k(root: str | Path) -> Corpus:
     """Flickr8k with the official lists, else Karpathy's splits if that file is there, else random ones."""
     return _read(root, FLICKR8K)
 
 
-def read_flickr30k(root: Path) -> Corpus:
+def read_flickr30k(root: str | Path) -> Corpus:
     """Flickr30k with split lists, else Karpathy's splits if that file is there, else random ones."""
     return _read(root, FLICKR30K)
 
 
-def _read(root: Path, layout: Layout) -> Corpus:
-    require_folder(root, layout.name)
+def _read(root: str | Path, layout: Layout) -> Corpus:
+    root = require_folder(root, layout.name)
     file = _caption_file(root, layout)
     drafts: dict[str, Draft] = {}
     problems: list[Problem] = []
@@ -108,12 +108,12 @@ def _read(root: Path, layout: Layout) -> Corpus:
     )
 
 
-def captions_by_id(root: Path) -> dict[str, str]:
+def captions_by_id(root: str | Path) -> dict[str, str]:
     """Flickr8k's captions by the ids `name.jpg#k` that its judgement files use.
 
     In a file without k the captions of an image count from 0 in its order; of an id that occurs twice the first stays.
     """
-    require_folder(root, FLICKR8K.name)
+    root = require_folder(root, FLICKR8K.name)
     captions: dict[str, str] = {}
     seen: Counter[str] = Counter()
     for caption in read_captions(_caption_file(root, FLICKR8K))[0]:

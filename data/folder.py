@@ -14,14 +14,14 @@ CAPTION_FILES = ("captions.csv", "captions.tsv", "captions.jsonl")
 PICTURE_FOLDERS = ("", "images", "Images", "imgs", "pictures", "photos")
 
 
-def read_folder(root: Path) -> Corpus:
+def read_folder(root: str | Path) -> Corpus:
     """One's own pictures: captions.csv, captions.tsv or captions.jsonl in root, any number of rows per picture.
 
     A row names a picture (relative to root, or to a folder images/ in it), its captions, and possibly a split; see
     mrnn.data.tables for the columns. Without splits they are random. Ids are the paths as the rows give them. Pictures
     that no row names come last, without captions and split.
     """
-    require_folder(root, "folder")
+    root = require_folder(root, "folder")
     file = find_file(root, ("",), CAPTION_FILES)
     if file is None:
         raise not_found("folder", "caption file", root, CAPTION_FILES)

@@ -23,14 +23,14 @@ DESCRIPTION = re.compile(rf"<DESCRIPTION>(.*?)(?=</?(?:{TAGS})>|\Z)", re.DOTALL 
 IMAGE = re.compile(r"<IMAGE>([^<]*)", re.IGNORECASE)
 
 
-def read_iaprtc12(root: Path) -> Corpus:
+def read_iaprtc12(root: str | Path) -> Corpus:
     """IAPR TC-12 with the public train and test lists; images in neither have no split.
 
     Ids are 'NN/NNNN', the place of the description file NN/NNNN.eng and of the picture NN/NNNN.jpg. A description is
     split at ';' into sentences. The lists have no validation part, so a seeded part of train is held out; without lists
     the splits are random.
     """
-    require_folder(root, "iaprtc12")
+    root = require_folder(root, "iaprtc12")
     folder = next((root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise not_found("iaprtc12", "folder of descriptions", root, [f"{name}/" for name in ANNOTATION_FOLDERS])

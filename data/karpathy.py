@@ -75,13 +75,13 @@ def _sentences(records: list[object], *, where: str) -> Iterator[str]:
             yield " ".join(tokens)
 
 
-def read_karpathy(root: Path) -> Corpus:
+def read_karpathy(root: str | Path) -> Corpus:
     """The data set of the one dataset_*.json in root.
 
     Ids are COCO's integers where every image has one, else file names. Pictures lie in one of PICTURE_FOLDERS, below it
     in `filepath` where the file gives one.
     """
-    require_folder(root, "karpathy")
+    root = require_folder(root, "karpathy")
     files = find_karpathy(root)
     if not files:
         raise not_found("karpathy", "captions", root, ["dataset.json", "dataset_*.json"])

@@ -16,7 +16,7 @@ from mrnn.data.verify import is_intact
 ROWS_AT_ONCE = 512
 
 
-def merge_caches(output: Path, shards: Sequence[Path], *, lock: bool = True) -> FeatureCache:
+def merge_caches(output: str | Path, shards: Sequence[str | Path], *, lock: bool = True) -> FeatureCache:
     """Copy the rows of all shards, checked against their checksums, into `output`; killed, the same call goes on.
 
     Images that failed in a shard are failed in the result. Memory is bounded by ROWS_AT_ONCE rows.
@@ -24,6 +24,7 @@ def merge_caches(output: Path, shards: Sequence[Path], *, lock: bool = True) -> 
     `output` is something else than an unfinished merge of the same shards. Raises Stopped on a signal, all copied
     rows saved.
     """
+    output = Path(output)
     caches = sorted((open_cache(path) for path in shards), key=lambda cache: cache.first)
     _check_fit(caches)
     first = caches[0]
