@@ -21,6 +21,7 @@ from PIL import Image
 from mrnn.data.cache import STATE_DONE, STATE_PENDING, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.merge import merge_caches
+from mrnn.data.stopping import SIGNALS
 from mrnn.extract import runner
 from mrnn.extract.cli import main
 
@@ -263,7 +264,9 @@ def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signa
     monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
 
 
-@pytest.mark.parametrize(("by", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("by", "code"), [*((number, 75) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130)]
+)
 def test_stopped_and_resumed(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals, code: int
 ) -> None:
