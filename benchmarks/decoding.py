@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
-from mrnn.evaluate.evaluation import DECODE_IMAGES
 from mrnn.evaluate.generation.decode import Decoder, DecodingConfig
+from mrnn.evaluate.stages import DECODE_IMAGES
 from mrnn.train.models.kinds import MRNNConfig
 from mrnn.train.models.mrnn import MRNN
 

@@ -36,12 +36,12 @@ from mrnn.data.cache import open_cache
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, build_vocabulary
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import Parts
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.pair_scorer import in_order
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.models.kinds import MRNNConfig
@@ -129,7 +129,7 @@ def pruned_against_full(
     """Print seconds of both passes of a trained model and what the pruned one saved."""
     trained, cache = load_trained(run, device=torch.device("cpu")), open_cache(features)
     results, times = [], []
-    for variant in (config, replace(config, full=True))[: 1 + full]:
+    for variant in (config, replace(config, full_pass=True))[: 1 + full]:
         with TemporaryDirectory() as folder:
             parts = Parts(Path(folder), {})
             rows = cache.done(split)
@@ -140,7 +140,7 @@ def pruned_against_full(
             assert result is not None
             results.append(result)
     share = 100 * results[0]["scored_exactly"]
-    print(f"pruned, {config.words} words: {times[0][0]:.1f} s ({times[0][1]:.1f} s of processor)")
+    print(f"pruned, {config.bound_words} words: {times[0][0]:.1f} s ({times[0][1]:.1f} s of processor)")
     print(f"{share:.1f} % of the pairs were scored exactly")
     if full:
         print(f"full: {times[1][0]:.1f} s ({times[1][1]:.1f} s of processor)")
@@ -159,7 +159,7 @@ def pruned_against_full(
 @click.option("--split", default="val", show_default=True)
 @click.option("--pool", type=int, help="Images.  [default: all of the split]")
 @click.option("--normaliser-images", default=1000, show_default=True)
-@click.option("--words", default=RetrievalConfig().words, show_default=True, help="Of the bounds.")
+@click.option("--words", default=RetrievalConfig().bound_words, show_default=True, help="Of the bounds.")
 @click.option("--without-full", is_flag=True, help="Time the pruned pass alone.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--images", default=2, show_default=True, help="Images scored a repetition, for each thread.")
@@ -180,7 +180,7 @@ def main(
 ) -> None:
     """Print milliseconds a pair and ratios."""
     if checkpoint is not None and features is not None:
-        config = RetrievalConfig(pool=pool, normaliser_images=normaliser_images, words=words)
+        config = RetrievalConfig(pool=pool, normaliser_images=normaliser_images, bound_words=words)
         pruned_against_full(checkpoint, features, config, split=split, threads=threads, full=not without_full)
         return
     torch.set_num_threads(threads)

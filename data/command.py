@@ -40,12 +40,17 @@ def command(name: str, *, epilog: str = "") -> Callable[[Callable[..., None]], c
     return decorate
 
 
-def setting_options(config: type, *, leave_out: Collection[str] = ()) -> Callable[[Callable[..., None]], Any]:
-    """Decorate the function of a command with an option for every setting of a dataclass, except those to leave out."""
+def setting_options(
+    config: type, *, only: Collection[str] | None = None, leave_out: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Any]:
+    """Decorate the function of a command with an option for the settings of a dataclass (mrnn.data.settings).
+
+    only : names of the settings to make options of, None for all. leave_out : names of settings to leave out.
+    """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         for name, default, declared in reversed([*declared_settings(config)]):
-            if name not in leave_out:
+            if name not in leave_out and (only is None or name in only):
                 function = setting_option(name, default, declared)(function)
         return function
 
@@ -53,11 +58,14 @@ def setting_options(config: type, *, leave_out: Collection[str] = ()) -> Callabl
 
 
 def setting_option(name: str, default: Any, declared: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The option of one setting: `--batch-size` for `batch_size`; for a bool `--graphs/--no-graphs`."""
+    """The option of one setting: `--batch-size` for `batch_size`; for a bool `--sample`, or `--graphs/--no-graphs`.
+
+    A bool that is off by default gets no second flag, which would change nothing.
+    """
     flag = "--" + name.replace("_", "-")
     kind: Any = declared.kind
     if declared.kind is bool:
-        flag, kind = f"{flag}/--no-{flag[2:]}", None
+        flag, kind = f"{flag}/--no-{flag[2:]}" if default else flag, None
     elif declared.choices:
         kind = click.Choice(declared.choices)
     elif declared.kind is int and declared.at_least is not None:
@@ -66,7 +74,13 @@ def setting_option(name: str, default: Any, declared: Declared) -> Callable[[Cal
         low, open_ = declared.lowest, declared.above is not None
         kind = click.FloatRange(min=low, max=declared.below, min_open=open_, max_open=declared.below is not None)
     return click.option(
-        flag, name, default=default, type=kind, show_default=default not in (None, ""), help=declared.help
+        flag,
+        name,
+        default=default,
+        type=kind,
+        is_flag=declared.kind is bool,
+        show_default=default not in (None, "") and default is not False,
+        help=declared.help,
     )
 
 

@@ -54,13 +54,6 @@ no_lock_option = click.option(
     "--no-lock", is_flag=True, help="Do not lock the output file; for file systems without locks."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-normaliser_images_option = click.option(
-    "--normaliser-images",
-    type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
-    help="Number of training images over which P(w), the probability of a sentence, is averaged; 0 to do without.",
-)
 
 
 def dataset_option(help: str, *, required: bool = True) -> Decorator:

@@ -9,7 +9,6 @@ import numpy as np
 
 from mrnn.data.captions import Image
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
 from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
@@ -17,6 +16,7 @@ from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.sentences import tokenized_sentences
 
 OTHER_DEFINITIONS = {

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mrnn.data.errors import ImageError, SettingError
+from mrnn.extract.formats import unsupported_format
 
 # Pillow's own limit for a decompression bomb, twice its MAX_IMAGE_PIXELS; checked here too, since callers may lift it.
 MAX_PIXELS = 178_956_970

@@ -25,41 +25,13 @@ import torch
 from torch import Tensor
 
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
+from mrnn.evaluate.settings import DecodingConfig
 from mrnn.train.models.captioner import Captioner, State, select
 from mrnn.train.products import product
 
 # Of two scores in float32, sums of up to some 30 log-probabilities, the error stays below a tenth of this
 # (tests/evaluate/generation/test_decode.py).
 MARGIN = 3e-4
-
-
-@dataclass(frozen=True)
-class DecodingConfig:
-    """How captions are written.
-
-    beam : hypotheses kept; 1 is greedy. sample : draw words at random instead (beam is then 1).
-    temperature : log-probabilities are divided by it before drawing; top_k : draw among the k likeliest words only,
-    0 for all. seed : of the draws; each image has its own stream, made of the seed and its id.
-    max_steps : words (prefix included) and END; a caption that has not ended by then is cut and marked incomplete.
-    length_norm : rank an image's hypotheses at the end by score / (words + END) instead of score.
-    """
-
-    beam: int = 5
-    sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-    max_steps: int = 30
-    length_norm: bool = False
-    suppress_unknown: bool = True
-
-    def __post_init__(self) -> None:
-        if self.beam < 1 or self.max_steps < 1:
-            raise ValueError(f"beam and max_steps must be at least 1, not {self.beam} and {self.max_steps}")
-        if self.sample and self.beam != 1:
-            raise ValueError("sampling keeps one hypothesis: use a beam of 1")
-        if self.temperature <= 0 or self.top_k < 0:
-            raise ValueError(f"temperature must be above 0 ({self.temperature}) and top_k at least 0 ({self.top_k})")
 
 
 @dataclass(frozen=True)

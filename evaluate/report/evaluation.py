@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.per_image import Record
 from mrnn.evaluate.report import captioned, sections
 from mrnn.evaluate.report.cards import Card, Question, Said, Score
@@ -15,6 +14,7 @@ from mrnn.evaluate.report.loss_curve import loss_curve, read_log
 from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.results import Results
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.run_folder import METRICS
 from mrnn.train.sentences import tokenized_sentences

@@ -12,18 +12,17 @@ mapped from files, and about 30 bytes for each pair of ranking.CHUNK queries and
 from itertools import count
 from time import perf_counter
 
-import click
 import numpy as np
 import torch
 
 from mrnn.data.errors import EvaluationError
 from mrnn.data.progress import Progress
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.pair_scorer import CaptionerPairs, PairScorer, in_order
 from mrnn.evaluate.retrieval.pruning import Scores, wanted
+from mrnn.evaluate.stages import Evaluation
 
 WORTH = 4  # below so many times `words` a vocabulary is scored in full: the bounds would cost too large a part of it
 SAMPLE = 100  # sentences by which the time of all pairs is estimated
@@ -50,7 +49,7 @@ class PairScoring:
 
     def score_all(self, scores: Scores) -> None:
         """The full pass."""
-        click.echo(f"scoring every pair: about {duration(self._seconds())}", err=True)
+        self._evaluation.report(f"scoring every pair: about {duration(self._seconds())}")
         self._score(scores, ~scores.known, "scores")
 
     def prune(self, scores: Scores, bounds: ScoreFile, scorer: LateFusionScorer, *, words: int) -> None:
@@ -61,10 +60,9 @@ class PairScoring:
         """
         full = self._seconds()
         share = min(1.0, words / len(scorer.bias) * 1.5 + USUAL_SHARE)
-        click.echo(
+        self._evaluation.report(
             f"bounds, then exact scores where they matter: about {duration(share * full)} "
-            f"(scoring every pair: {duration(full)})",
-            err=True,
+            f"(scoring every pair: {duration(full)})"
         )
         self._bound(bounds, scorer, words=words)
         scores.upper = np.where(scores.known, scores.upper, bounds.values.T)

@@ -1,7 +1,6 @@
 """Retrieval among the images of a split, in both directions: the pools, their ranks, and the first answers by name."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy as np
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.all_pairs import PairScoring
 from mrnn.evaluate.retrieval.answers import Names, image_answers, sentence_answers
@@ -17,41 +15,9 @@ from mrnn.evaluate.retrieval.late_fusion import Tiles
 from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs
 from mrnn.evaluate.retrieval.pruning import Scores, criteria, image_ranks, sentence_ranks
 from mrnn.evaluate.retrieval.ranking import recalls
+from mrnn.evaluate.settings import RetrievalConfig
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.sentences import encode_sentences, tokenized_sentences
-
-
-@dataclass(frozen=True)
-class RetrievalConfig:
-    """What is ranked, and how.
-
-    pool : images of a pool, None for all that have sentences; the split's first. folds : pools, one after the other in
-    the split's order; numbers are averaged over them. normaliser_images : J, training images that P(w) is averaged
-    over, 0 to leave it out; seed : of their choice. top : length of the lists of first answers. per_word : rank
-    sentences by log P(w|I) a word, too. words : of the bounds. full : score every pair; words and full change the time
-    it takes and nothing else.
-    """
-
-    pool: int | None = None
-    folds: int = 1
-    normaliser_images: int = 1000
-    seed: int = 0
-    top: int = 5
-    per_word: bool = False
-    words: int = 64
-    full: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (("folds", 1), ("words", 1), ("top", 1), ("normaliser_images", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if self.pool is not None and self.pool < 1:
-            raise ValueError(f"a pool has at least one image, not {self.pool}")
-        if self.folds > 1 and self.pool is None:
-            raise ValueError("several folds need the size of a pool: --pool 1000 --folds 5")
-
-    def changing_results(self) -> dict[str, Any]:
-        """The settings that results depend on."""
-        return {name: value for name, value in asdict(self).items() if name not in ("words", "full")}
 
 
 def retrieval_stage(
@@ -112,11 +78,11 @@ def one_pool(
     pairs = captioner_pairs(evaluation.trained.model, different, evaluation.features, tiles=tiles)
     scoring = PairScoring(evaluation, pairs, rows, exact)
     if not scores.known.all():
-        bounding = None if config.full else scoring.bounded(config.words)
+        bounding = None if config.full_pass else scoring.bounded(config.bound_words)
         if bounding:
-            bound_settings = {**settings, "words": config.words}
+            bound_settings = {**settings, "words": config.bound_words}
             bounds = ScoreFile(evaluation.parts, f"bounds-{fold}", bound_settings, (len(different), len(rows)))
-            scoring.prune(scores, bounds, bounding, words=config.words)
+            scoring.prune(scores, bounds, bounding, words=config.bound_words)
         else:
             scoring.score_all(scores)
     names = Names(cache, images)

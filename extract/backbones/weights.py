@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mrnn.data.errors import SettingError, WeightsError
+from mrnn.data.progress import silent
 
 PRETRAINED = "pretrained"
 RANDOM_PREFIX = "random:"

@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.commands.baselines import BASELINES, METRICS, main
+from mrnn.evaluate.commands.baselines import METRICS, main
 from mrnn.evaluate.commands.evaluate import main as evaluate
 from mrnn.evaluate.metrics.captions import score_captions
+from mrnn.evaluate.studies.baselines import BASELINES
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.sentences import sentences_of
@@ -69,7 +70,7 @@ def test_models_stand_in_the_same_table(make_world: World, tmp_path: Path) -> No
     assert done.exit_code == 1
     assert "is of invented test, the baselines are of invented val" in done.output
     done, _ = run(world[1], tmp_path / "val", "--beside", str(tmp_path))
-    assert "is not what evaluate-mrnn writes" in done.output
+    assert "give a folder that evaluate-mrnn wrote" in done.output
 
 
 def test_seed_split_and_integer_ids(make_world: World, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from PIL import Image as Picture
 
 from mrnn.evaluate.commands.caption import main
-from mrnn.evaluate.generation.decode import DecodingConfig, generate
+from mrnn.evaluate.generation.decode import generate
+from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import Backbone, build_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.checkpoint import load_trained

@@ -71,7 +71,7 @@ def test_meteor_and_its_absence(tmp_path: Path, references: Path, monkeypatch: p
     output = tmp_path / "scores.json"
     options = (results(tmp_path, CAPTIONS), "--references", references, "--output", output, "--per-image")
     found = JavaScores(0.25, {"1": 0.1, "2": 0.2, "3": 0.3})
-    monkeypatch.setattr("mrnn.evaluate.commands.score_captions.java_scores", lambda *_, **__: found)
+    monkeypatch.setattr("mrnn.evaluate.studies.caption_files.java_scores", lambda *_, **__: found)
     result = run(*options)
     assert "METEOR 0.250" in result.output
     assert json.loads(output.read_text())["per_image"]["2"]["METEOR"] == 0.2
