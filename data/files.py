@@ -18,13 +18,16 @@ from mrnn.data.exhaustion import writing
 
 @contextmanager
 def new_file(path: str | Path, *, replace: bool = False, previous: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well, sync it and rename it into place.
+    """Yield a temporary path beside `path`; when the block succeeds, sync it and rename it to `path`.
 
-    previous : with replace, the name under which the old file stays on.
-    The block must create the file. If it raises, the temporary file is removed and `path` is as it was. A killed
-    process leaves the temporary file behind; it carries machine and process number, and the next call there removes it.
-    Raises FileExistsError if `path` exists and replace is False, DiskFull if there is no space for it, and the OSError
-    that names `path` if its folder is not there or cannot be written.
+    path : the file to create.
+    replace : whether it may exist; otherwise FileExistsError is raised if it does.
+    previous : with replace, the name under which the old file is kept.
+
+    The block must create the file. If it raises, the temporary file is removed and `path` is unchanged. A killed
+    process leaves the temporary file behind; its name has the machine and the process number, and the next call there
+    removes it. Raises DiskFull if there is no space for the file, and the OSError that names `path` if its folder does
+    not exist or cannot be written.
     """
     path = Path(path)
     _remove_abandoned(path)
@@ -32,7 +35,7 @@ def new_file(path: str | Path, *, replace: bool = False, previous: Path | None =
     try:
         draft.touch()
         draft.unlink()
-    except OSError as error:  # in words for the file asked for; libraries that open the draft speak in riddles
+    except OSError as error:  # with the name of the file asked for; libraries name the draft, or nothing
         with writing(path):
             raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
@@ -53,13 +56,13 @@ def new_file(path: str | Path, *, replace: bool = False, previous: Path | None =
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file so that a reader or a restart sees the old content or the new, never a part of it."""
+    """Write a file so that a reader or a restart sees either the old content or the new, never a part."""
     with new_file(path, replace=True) as draft:
         draft.write_bytes(content)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder last through a power failure."""
+    """Make a rename in the folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         sync_file(descriptor)
@@ -115,7 +118,7 @@ def reserve_space(descriptor: int, size: int) -> None:
 
 def _rename_to_new(draft: Path, path: Path) -> None:
     try:
-        os.link(draft, path)  # unlike a rename, never replaces what another process has put there meanwhile
+        os.link(draft, path)  # unlike a rename, it never replaces what another process has created meanwhile
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
@@ -131,12 +134,12 @@ def _draft_prefix(path: Path) -> str:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write what JSON can hold to a file, whole or not at all."""
+    """Write JSON to a file, whole or not at all."""
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove drafts of `path` whose process, on this machine, is no more."""
+    """Remove drafts of `path` whose process on this machine has ended."""
     if not path.parent.is_dir():
         return
     for name in os.listdir(path.parent):

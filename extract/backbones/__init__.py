@@ -1,4 +1,4 @@
-"""The backbones by name: alexnet, vgg16, torchvision:NAME, timm:NAME. A new family is one file and a branch here."""
+"""The backbones by name: alexnet, vgg16, torchvision:NAME, timm:NAME. A new family is a file and a branch here."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -43,11 +43,14 @@ def build_backbone(
 ) -> Backbone:
     """A backbone ready for use on the CPU.
 
-    weights : 'pretrained', a file, or 'random:SEED'. layer : None for the backbone's usual one.
-    preprocessing : None for the library's own; overrides : fields of Preprocessing to change.
+    weights : 'pretrained', a file, or 'random:SEED'.
+    layer : None for the backbone's usual one.
+    overrides : fields of Preprocessing to change.
+    preprocessing : None for the library's own.
     report : called with a line on a file of weights that had to be unwrapped.
-    Raises SettingError for a name, layer, seed or preprocessing that cannot be, WeightsError for weights that cannot be
-    had or do not fit.
+
+    Raises SettingError for a name, layer, seed or preprocessing that cannot be, WeightsError for weights that cannot
+    be obtained or do not match the network.
     """
     layer = check_backbone(name, layer=layer)
     family = timm_models if name.startswith(timm_models.PREFIX) else torchvision_models

@@ -1,4 +1,4 @@
-"""Backbones of torchvision: AlexNet and VGG-16 at fc6 or fc7, any other classifier in front of its last layer.
+"""Backbones of torchvision: AlexNet and VGG-16 at fc6 or fc7, any other classifier before its last layer.
 
 torchvision's AlexNet is the one-tower variant of 2014 ("one weird trick"), not Caffe's.
 """
@@ -18,9 +18,9 @@ from mrnn.extract.backbones.weights import PRETRAINED, build_random, download, l
 from mrnn.extract.images import Preprocessing
 
 PENULTIMATE = "penultimate"
-# Where to cut `classifier`: behind the rectifier of fc6 and of fc7. fc8 is cut off and never computed.
+# Where to cut `classifier`: after the rectifier of fc6 and of fc7. fc8 is cut off and never computed.
 CLASSIFIER_CUTS: dict[str, Mapping[str, int]] = {"alexnet": {"fc6": 3, "fc7": 6}, "vgg16": {"fc6": 2, "fc7": 5}}
-# The published weights of these two expect it: they were trained on another normalisation than torchvision's.
+# The published weights of these two expect it: they were trained with a different normalisation from torchvision's.
 BUILD_OPTIONS = {name: {"transform_input": True, "init_weights": True} for name in ("googlenet", "inception_v3")}
 OLD_DENSENET_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 
@@ -33,7 +33,7 @@ def names() -> list[str]:
 
 
 def layers(name: str) -> tuple[str, ...]:
-    """The layers that can be had, the default first."""
+    """The layers to choose from, the default first."""
     return ("fc7", "fc6") if name in CLASSIFIER_CUTS else (PENULTIMATE,)
 
 
@@ -45,7 +45,7 @@ def build(
     preprocessing: Preprocessing,
     report: Callable[[str], None] = silent,
 ) -> Backbone:
-    """alexnet, vgg16 or torchvision:NAME. Raises WeightsError if the weights cannot be had or do not fit."""
+    """alexnet, vgg16 or torchvision:NAME. Raises WeightsError if the weights cannot be obtained or do not match."""
     network, digest = build_classifier(name, weights=weights, report=report)
     if name in CLASSIFIER_CUTS:
         assert isinstance(network, AlexNet | VGG)
@@ -74,7 +74,7 @@ def build_classifier(name: str, *, weights: str, report: Callable[[str], None] =
 
 
 def default_preprocessing(name: str) -> Preprocessing:
-    """That of the weights which torchvision offers by default for the model."""
+    """The preprocessing of torchvision's default weights for the model."""
     transform = get_model_weights(name.removeprefix("torchvision:")).DEFAULT.transforms()
     assert isinstance(transform, ImageClassification)
     return Preprocessing(
@@ -87,8 +87,10 @@ def default_preprocessing(name: str) -> Preprocessing:
 
 
 def cut_last_layer(network: nn.Module) -> None:
-    """Take the last linear layer off, so that the network returns what goes into it."""
-    if isinstance(network, SqueezeNet):  # scores by a convolution and pools them; pool what goes into it instead
+    """Remove the last linear layer, so that the network returns its input."""
+    if isinstance(
+        network, SqueezeNet
+    ):  # it computes scores by a convolution and pools them; pool the input of that convolution instead
         network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)))
         return
     last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
@@ -97,7 +99,7 @@ def cut_last_layer(network: nn.Module) -> None:
 
 
 def _renamed(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """torchvision's older files as its newer code names them: DenseNet's layers, and batch counters left away."""
+    """Tensors of older files under the names of newer code: the layers of DenseNet, and missing batch counters."""
     renamed = {OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
     if not any(name.endswith("num_batches_tracked") for name in renamed):
         counters = (name for name in network.state_dict() if name.endswith("num_batches_tracked"))
