@@ -88,7 +88,8 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate the function of a click command that has `debug_option`.
 
     A SettingError ends as wrong usage with exit code 2, other MrnnErrors and OSErrors as one line on stderr with 1,
-    Stopped as its message with its own code, Ctrl-C with 130, and running out of memory as one line with 1. Any other error is a defect and keeps its traceback.
+    Stopped as its message with its own code, Ctrl-C with 130, running out of memory as one line with 1. Any other
+    error is a defect and keeps its traceback.
     """
 
     @wraps(command)

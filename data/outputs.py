@@ -2,12 +2,12 @@
 
 Every option of a command that names a file to write declares what is written there (`OutputFile`); commands look at all
 of them before they do anything (`check_outputs`). Functions that write several files into a folder call
-`refuse_foreign_files` before they begin.
+`refuse_foreign_folder` before they begin.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,15 @@ def is_page(path: Path) -> bool:
 def is_cache(path: Path) -> bool:
     """Whether a file is a feature cache, damaged or not."""
     return _start(path).startswith(b'{"format": "mrnn-features"')
+
+
+def is_marked(mark: str) -> Callable[[Path], bool]:
+    """A recogniser of files that hold a text, such as the title that is written into a figure."""
+
+    def recognise(path: Path) -> bool:
+        return mark.encode() in path.read_bytes()
+
+    return recognise
 
 
 def is_json_with(*keys: str) -> Callable[[Path], bool]:
@@ -91,18 +100,22 @@ def refuse_foreign(path: Path, is_ours: Callable[[Path], bool], *, what: str, na
         )
 
 
-def refuse_foreign_files(folder: Path, contents: Mapping[str, Callable[[Path], bool]]) -> None:
-    """Raise SettingError if a folder holds a file under a name of ours that mrnn did not write.
+def refuse_foreign_folder(folder: Path, names: Iterable[str], *, is_ours: Callable[[Path], bool]) -> None:
+    """Raise SettingError if writing to a folder would replace files that mrnn did not write.
 
-    contents : name of each file that will be written -> whether a file of that name is ours.
+    names : patterns of the files that will be written, relative to the folder
+    is_ours : whether such files in the folder are from an earlier run
     """
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"{folder} is a file, not a folder; name a folder for the output")
-    for name, is_ours in contents.items():
-        path = folder / name
-        if path.is_file() and path.stat().st_size and not is_ours(path):
+    if folder.is_dir() and not is_ours(folder):
+        files = (path for pattern in names for path in folder.glob(pattern) if path.is_dir() or path.stat().st_size)
+        found = sorted(str(path.relative_to(folder)) for path in files)
+        if found:
+            listed = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             raise SettingError(
-                f"{path} exists and was not written by mrnn, so it is not replaced; choose another folder"
+                f"{folder} holds {listed}, which mrnn did not write and would replace; choose another folder for the "
+                "output"
             )
 
 

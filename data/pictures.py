@@ -1,14 +1,17 @@
 """Where the pictures of a data set lie, and which of those that its files name are there."""
 
+import glob
 import os
+import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from mrnn.data.annotation_files import not_found, printable
+from mrnn.data.annotation_files import folder_content, not_found, printable
 from mrnn.data.captions import Problem
+from mrnn.data.errors import CorpusError
 
 # What the name of a picture that no data file names may end in; a picture that is named may have any name.
 PICTURE_SUFFIXES = (
@@ -86,6 +89,39 @@ def list_pictures(folder: Path, *, recursive: bool, named: Collection[str] = ())
                 Problem("folders that cannot be read", printable(str(folder / below)), error.strerror or "")
             )
     return Listing(found, tuple(problems))
+
+
+def picture_files(given: Sequence[str | Path]) -> list[Path]:
+    """The picture files that a user means: files as they are, folders and patterns (`*.jpg`) sorted and in full.
+
+    Of a folder its own pictures count, told by their suffixes, not those of folders inside. A name at which there is
+    nothing stays, so that it is reported like other files that cannot be read. Raises CorpusError for
+    a folder or pattern without pictures, and an address on the web.
+    """
+    files: list[Path] = []
+    for each in given:
+        text = os.fspath(each)
+        if address := re.match(r"([a-z]{2,}):/{1,2}(?=[^/])", text):  # a Path has lost one of the slashes
+            raise CorpusError(
+                f"{address[1]}://{text[address.end() :]}: an address on the web; download the image and give the file"
+            )
+        if os.path.isdir(text):
+            listing = list_pictures(Path(text), recursive=False)
+            found = [Path(text) / name for name in sorted(listing.paths)]
+            if not found:
+                reason = listing.problems[0].detail if listing.problems else f"found {folder_content(Path(text))}"
+                raise CorpusError(
+                    f"{text}: a folder without pictures ({reason}); give image files, folders or patterns"
+                )
+            files += found
+        elif os.path.lexists(text) or not glob.has_magic(text):
+            files.append(Path(text))
+        else:
+            found = sorted(Path(name) for name in glob.glob(text, recursive=True) if os.path.isfile(name))
+            if not found:
+                raise CorpusError(f"{text}: no file fits this pattern")
+            files += found
+    return files
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:

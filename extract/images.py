@@ -131,7 +131,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file. Raises as load_image does."""
     try:
         if not stat.S_ISREG((status := path.stat()).st_mode):
-            raise ImageError("not a regular file")
+            raise ImageError("a folder, not an image file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size > MAX_BYTES:
             raise ImageError(f"{status.st_size} bytes; at most {MAX_BYTES} are read")
         return path.read_bytes()

@@ -10,8 +10,9 @@ import click
 
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.errors import CheckpointError
+from mrnn.data.outputs import OutputFile, is_marked
 from mrnn.train.comparison import Run, differing, names_of, ranked, read_run
-from mrnn.train.learning_curves import draw_curves
+from mrnn.train.learning_curves import TITLE, draw_curves
 
 WIDTH = 140  # of a line
 
@@ -19,7 +20,11 @@ WIDTH = 140  # of a line
 @click.command("compare-runs")
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all settings and curves.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw the learning curves (.png, .svg or .pdf).")
+@click.option(
+    "--figure",
+    type=OutputFile("a figure of learning curves", is_marked(TITLE)),
+    help="Draw the learning curves (.png, .svg or .pdf).",
+)
 @debug_option
 @one_line_errors
 def main(folders: tuple[Path, ...], as_json: bool, figure: Path | None) -> None:

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.exhaustion import writing
 from mrnn.data.files import write_whole
+from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from mrnn.train.settings import RunOptions
 
@@ -59,6 +61,9 @@ class RunFolder:
         self, path: Path, *, overwrite: bool = False, report: Callable[[str], None] = lambda line: None
     ) -> None:
         self.path, self.report = path, report
+        refuse_foreign_folder(
+            path, (CONFIG, METRICS), is_ours=lambda folder: is_json_with("settings", "vocabulary_size")(folder / CONFIG)
+        )
         path.mkdir(parents=True, exist_ok=True)
         self._lock = open(path / LOCK, "a")  # noqa: SIM115 (held until __exit__)
         try:
@@ -129,8 +134,9 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, and its numbers to TensorBoard."""
-        self._metrics.write(json.dumps(record).encode() + b"\n")
-        self._metrics.flush()
+        with writing(self.path / METRICS):
+            self._metrics.write(json.dumps(record).encode() + b"\n")
+            self._metrics.flush()
         if self._board is not None:
             for name, value in record.items():
                 if isinstance(value, float):
