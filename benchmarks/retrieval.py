@@ -40,6 +40,7 @@ from mrnn.evaluate.parts import Parts
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.pair_scorer import in_order
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import load_trained
@@ -139,18 +140,23 @@ def pruned_against_full(
             times.append((time.perf_counter() - start, time.process_time() - spent))
             assert result is not None
             results.append(result)
-    share = 100 * results[0]["scored_exactly"]
+    share = 100 * results[0].scored_exactly
     print(f"pruned, {config.bound_words} words: {times[0][0]:.1f} s ({times[0][1]:.1f} s of processor)")
     print(f"{share:.1f} % of the pairs were scored exactly")
     if full:
         print(f"full: {times[1][0]:.1f} s ({times[1][1]:.1f} s of processor)")
         print(f"pruned is {times[1][0] / times[0][0]:.2f} x full, {times[1][1] / times[0][1]:.2f} x by processor time")
-        for result in results:  # the pruned pass gives log P(w|I) - log P(w) as a bracket
-            del result["scored_exactly"], result["course"]
-            for answer in result["answers"].values():
-                for found in answer["sentences"]:
-                    del found["normalised"]
-        print(f"ranks and lists are {'the same' if results[0] == results[1] else 'NOT THE SAME'}")
+        pruned, every = map(comparable, results)
+        print(f"ranks and lists are {'the same' if pruned == every else 'NOT THE SAME'}")
+
+
+def comparable(result: RetrievalResult) -> RetrievalResult:
+    """A result without what a pruned pass leaves open: the bracket of P(w), the share scored and how it got there."""
+    images = []
+    for answer in result.images:
+        found = (replace(one, values={**one.values, "normalised": None}) for one in answer.sentences)
+        images.append(replace(answer, sentences=tuple(found)))
+    return replace(result, scored_exactly=1.0, course=(), images=tuple(images))
 
 
 @click.command()

@@ -31,10 +31,11 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import score_sentence
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.ranking import largest
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.gallery import CANDIDATES, IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
 from mrnn.evaluate.search.index import nearly_exact_priors
-from mrnn.evaluate.search.shortlist import ImageVectors, best, choose_anchors, expand, first_order_of_sentences
+from mrnn.evaluate.search.shortlist import ImageVectors, choose_anchors, expand, first_order_of_sentences
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
@@ -83,7 +84,7 @@ def print_recalls(label: str, exact: np.ndarray, first: np.ndarray) -> None:
     order = np.argsort(-first, axis=1, kind="stable")
     places = np.empty_like(order)
     np.put_along_axis(places, order, np.arange(gallery)[None], axis=1)
-    true = np.array([best(row, TOP) for row in exact])
+    true = np.array([largest(row, TOP) for row in exact])
     places = np.take_along_axis(places, true, axis=1)
     shares = [(places < shortlist_size(gallery, percent=percent, top=TOP)).mean() for percent in PERCENTS]
     print(f"{label:>12}" + "".join(f"{share:9.4f}" for share in shares), flush=True)
@@ -132,9 +133,9 @@ def sentences_by_image(world: World, pictures: int, count: int, *, anchors: Sequ
             size = shortlist_size(len(distinct), percent=SENTENCE_PERCENT, top=TOP)
             found = []
             for i in range(len(asked)):
-                candidates = top_of(scores[i] - nearly, best(approximate[i], size), CANDIDATES * TOP)
+                candidates = top_of(scores[i] - nearly, largest(approximate[i], size), CANDIDATES * TOP)
                 found.append(top_of(exact[i], candidates, TOP))
-            share = np.mean([len(set(f) & set(best(row, TOP))) / TOP for f, row in zip(found, exact, strict=True)])
+            share = np.mean([len(set(f) & set(largest(row, TOP))) / TOP for f, row in zip(found, exact, strict=True)])
             error = nearly - log_normaliser(prior_scores)
             answer = f"final answer at {SENTENCE_PERCENT:g} %: {share:.4f} of the true top {TOP}"
             print(f"{'':12}{answer}; log P(w) off by {error.mean():.3f} +- {error.std():.3f}", flush=True)
@@ -142,7 +143,7 @@ def sentences_by_image(world: World, pictures: int, count: int, *, anchors: Sequ
 
 def top_of(scores: np.ndarray, shortlist: np.ndarray, count: int) -> np.ndarray:
     """The best of the shortlist by these scores of all."""
-    return shortlist[best(scores[shortlist], count)]
+    return shortlist[largest(scores[shortlist], count)]
 
 
 def first_orders(
@@ -173,12 +174,12 @@ def speed(world: World, size: int, *, queries: int, percents: Sequence[float]) -
         sentence = world.sentences[number]
         start = time.perf_counter()
         first = gallery.first_order(expand(world.model, [sentence], gallery.anchors))[0].numpy()
-        best(first, shortlist_size(size, percent=max(percents), top=TOP))
+        largest(first, shortlist_size(size, percent=max(percents), top=TOP))
         firsts.append(time.perf_counter() - start)
         for percent, times in exacts.items():
-            shortlist = best(first, shortlist_size(size, percent=percent, top=TOP))
+            shortlist = largest(first, shortlist_size(size, percent=percent, top=TOP))
             start = time.perf_counter()
-            best(score_sentence(world.model, sentence, vectors[shortlist]), TOP)
+            largest(score_sentence(world.model, sentence, vectors[shortlist]), TOP)
             times.append(time.perf_counter() - start)
     once = float(np.median(firsts))
     print(f"speed, {size:,} images: index {building:.1f} s; a query's first order {1000 * once:.0f} ms, and with")

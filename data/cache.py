@@ -41,6 +41,7 @@ from mrnn.data.captions import Box, Corpus, Image, Problem, is_storable
 from mrnn.data.errors import CacheError
 from mrnn.data.exhaustion import free_bytes
 from mrnn.data.files import new_file, reserve_space
+from mrnn.data.settings import FEATURE_SETTINGS
 
 FORMAT = "mrnn-features"
 VERSION = 1
@@ -52,7 +53,6 @@ STATE_PENDING, STATE_DONE, STATE_FAILED = 0, 1, 2
 MUTABLE = ("features", "state", "checksum", "reason")
 # What HDF5 says of a file that this process has open with other settings.
 OPENED_OTHERWISE = ("locking flag values don't match", "close degree doesn't match", "already open")
-FEATURE_SETTINGS = ("backbone", "layer", "relu", "weights_sha256", "preprocessing")
 
 Provenance = dict[str, str | int | float | bool]
 

@@ -31,7 +31,6 @@ from mrnn.evaluate.per_image import FILE as RECORDS
 from mrnn.evaluate.per_image import write_records
 from mrnn.evaluate.report.evaluation import evaluation_page
 from mrnn.evaluate.report.figures import check_matplotlib, save_figures
-from mrnn.evaluate.report.loss_curve import read_log
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
@@ -49,7 +48,7 @@ from mrnn.evaluate.stages import (
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
 from mrnn.train.features import Features
-from mrnn.train.run_folder import METRICS
+from mrnn.train.run_files import read_log
 
 OUTPUTS = ("metrics.json", "captions.json", "nbest.json", RECORDS, "retrieved_*.jsonl", "report.html", "figures/*")
 
@@ -183,7 +182,7 @@ def write_results(
     page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)
     write_whole(output / "report.html", render(page).encode())
     if figures:
-        log = read_log(evaluation.trained.run / METRICS)
+        log = read_log(evaluation.trained.run, lenient=True)
         save_figures(output / "figures", log=log, metrics=metrics, records=records)
     return metrics
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from mrnn.data.command import debug_option, one_line_errors
+from mrnn.data.command import command
 from mrnn.data.errors import CheckpointError
+from mrnn.data.options import json_option
 from mrnn.data.outputs import OutputFile, is_marked
 from mrnn.train.comparison import Run, differing, names_of, ranked, read_run
 from mrnn.train.learning_curves import TITLE, draw_curves
@@ -17,24 +18,24 @@ from mrnn.train.learning_curves import TITLE, draw_curves
 WIDTH = 140  # of a line
 
 
-@click.command("compare-runs")
+EPILOG = """\b
+Example:
+  compare-runs runs/feats-mrnn runs/feats-rnn-base --figure curves.png"""
+
+
+@command("compare-runs", epilog=EPILOG)
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all settings and curves.")
+@json_option
 @click.option(
     "--figure",
     type=OutputFile("a figure of learning curves", is_marked(TITLE)),
     help="Draw the learning curves (.png, .svg or .pdf).",
 )
-@debug_option
-@one_line_errors
 def main(folders: tuple[Path, ...], as_json: bool, figure: Path | None) -> None:
     """Compare training runs: the settings in which they differ, and their results, the best dev perplexity first.
 
-    Runs may still be going on. Seconds are those of training; words/s is the median over the logged steps.
-
-    \b
-    Example:
-      compare-runs runs/feats-mrnn runs/feats-rnn-base --figure curves.png
+    Runs may still be under way. Seconds are those of training; words/s is the median over the logged steps. With
+    --json, all settings and curves are printed.
     """
     runs = ranked([read_run(folder) for folder in dict.fromkeys(folders)])
     if not any(run.settings for run in runs):

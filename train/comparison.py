@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.cache import FEATURE_SETTINGS
+from mrnn.data.settings import FEATURE_SETTINGS
+from mrnn.train.run_files import CONFIG, METRICS, DamagedLog, read_log
 
-CONFIG, METRICS = "config.json", "metrics.jsonl"
 FEATURES_COMPARED = ("dataset", "annotation_sha256", "limit", "dtype", *FEATURE_SETTINGS)
 
 
@@ -59,28 +59,27 @@ def read_run(path: Path) -> Run:
     try:
         config = json.loads((path / CONFIG).read_text())
         settings = _settings(config["settings"], config["features"])
-        lines = (path / METRICS).read_text().splitlines(keepends=True)
+        log = read_log(path)
     except FileNotFoundError as error:
         return Run(path, f"no {Path(error.filename).name}")
     except OSError as error:
         return Run(path, error.strerror or "cannot be read")
+    except DamagedLog as error:
+        return Run(path, str(error))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Run(path, f"{CONFIG} or {METRICS} is damaged")
+        return Run(path, f"{CONFIG} is damaged")
     epochs: list[Epoch] = []
     speeds: list[float] = []
     steps = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith("\n"):
-            break  # being written, or left by a kill: it is written again
+    for number, record in enumerate(log, start=1):
         try:
-            record = json.loads(line)
             steps = int(record["step"])
             if record["kind"] == "epoch":
                 values = (float(record[name]) for name in ("train_bits", "val_perplexity", "seconds"))
                 epochs.append(Epoch(int(record["epoch"]), *values))
             else:
                 speeds.append(float(record["tokens_per_s"]))
-        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return Run(path, f"{METRICS}, line {number}, is damaged")
     run = Run(path, "", settings, tuple(epochs), steps, statistics.median(speeds) if speeds else None)
     return Run(path, _state(run), settings, run.epochs, steps, run.words_per_second)

@@ -14,10 +14,9 @@ from mrnn.data.errors import CheckpointError, TrainingError
 from mrnn.data.exhaustion import writing
 from mrnn.data.files import write_whole
 from mrnn.data.outputs import is_json_with, refuse_foreign_folder
-from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, read_checkpoint, write_checkpoint
+from mrnn.train.checkpoint import read_checkpoint, write_checkpoint
+from mrnn.train.run_files import BEST, CONFIG, LAST, LOCK, METRICS, PREVIOUS
 from mrnn.train.settings import RunOptions
-
-CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
 
 
 @dataclass

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 from mrnn.train.models.kinds import KINDS, CaptionerConfig, kind_of
 
@@ -59,22 +60,22 @@ class TrainSettings:
 
     @classmethod
     def of(cls, **values: Any) -> "TrainSettings":
-        """From general settings and the model's own side by side. Raises ValueError for one that the model lacks."""
+        """From general settings and the model's own side by side. Raises SettingError for one that the model lacks."""
         general = {each.name for each in fields(cls)} - {"network"}
         own = {name: value for name, value in values.items() if name not in general}
         return cls(**{name: value for name, value in values.items() if name in general}, network=own)
 
     def but(self, **values: Any) -> "TrainSettings":
-        """These settings with some changed, general ones or the model's own. Raises ValueError as `of`."""
+        """These settings with some changed, general ones or the model's own. Raises SettingError as `of`."""
         general = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
         return TrainSettings.of(**{**general, **self.network, **values})
 
     def config(self, *, vocabulary: int, features: int) -> CaptionerConfig:
-        """The configuration of the model for V words and D features. Raises ValueError if a setting is not its own."""
+        """The config of the model for V words and D features. Raises SettingError for a setting that is not its own."""
         kind = kind_of(self.model)
         foreign = [name for name in self.network if name not in kind.settings()]
         if foreign:
-            raise ValueError(
+            raise SettingError(
                 f"{foreign[0]} is not a setting of {self.model}; its own are {', '.join(sorted(kind.settings()))}"
             )
         return kind.config(vocabulary, features, **self.network)
@@ -127,7 +128,7 @@ class RunOptions:
         """Seconds or steps between saves; one of the two is None."""
         match = re.fullmatch(r"(\d+)([smh]?)", self.save_every)
         if not match or int(match[1]) < 1:
-            raise ValueError(f"save_every must be like 5m, 90s, 1h or a number of steps, not {self.save_every!r}")
+            raise SettingError(f"save_every must be like 5m, 90s, 1h or a number of steps, not {self.save_every!r}")
         if not match[2]:
             return None, int(match[1])
         return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]], None

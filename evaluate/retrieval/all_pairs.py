@@ -21,7 +21,8 @@ from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.pair_scorer import CaptionerPairs, PairScorer, in_order
-from mrnn.evaluate.retrieval.pruning import Scores, wanted
+from mrnn.evaluate.retrieval.pruning import wanted
+from mrnn.evaluate.retrieval.scores import Scores
 from mrnn.evaluate.stages import Evaluation
 
 WORTH = 4  # below so many times `words` a vocabulary is scored in full: the bounds would cost too large a part of it

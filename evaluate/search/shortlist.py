@@ -149,14 +149,3 @@ def first_order_of_sentences(expansions: Expansions, anchors: Tensor, vectors: T
         offsets = (vectors[members == number] - anchors[number]).cpu().numpy()
         scores[of_anchor.numpy()] = expansions.values[number] + offsets @ expansions.gradients[number].T
     return scores
-
-
-def best(scores: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of the `count` largest scores, the largest first; of equal ones the lower number first: (n,) -> (k,)."""
-    count = min(count, len(scores))
-    if count < len(scores):
-        threshold = np.partition(scores, -count)[-count]
-        candidates = np.flatnonzero(scores >= threshold)
-    else:
-        candidates = np.arange(len(scores))
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]

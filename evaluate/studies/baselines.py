@@ -11,7 +11,7 @@ from mrnn.data.errors import EvaluationError
 from mrnn.data.files import write_json
 from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
-from mrnn.evaluate.metrics.captions import DEFINITIONS, score_captions
+from mrnn.evaluate.metrics.captions import definitions, score_captions
 from mrnn.evaluate.studies.baseline_captions import (
     Words,
     consensus_captions,
@@ -96,7 +96,7 @@ def measure_baselines(
         "vocabulary_size": len(vocabulary),
         "cutoff": cutoff,
         "seed": seed,
-        "definitions": {**BASELINES, **DEFINITIONS},
+        "definitions": {**BASELINES, **definitions()},
         "features": cache.provenance,
         "dataset": cache.dataset,
         "mrnn": version("mrnn"),

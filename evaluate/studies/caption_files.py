@@ -11,7 +11,7 @@ from mrnn.data.captions import SPLITS, Corpus
 from mrnn.data.datasets import read_dataset
 from mrnn.data.errors import EvaluationError, ScorerUnavailable
 from mrnn.data.progress import silent
-from mrnn.evaluate.metrics.captions import DEFINITIONS, ONE_IMAGE, CaptionScores, score_captions
+from mrnn.evaluate.metrics.captions import ONE_IMAGE, CaptionScores, definitions, score_captions
 from mrnn.evaluate.metrics.java_scorers import java_scores
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, Candidates, References, script_warnings, tokenize_all
 from mrnn.evaluate.settings import ALL
@@ -46,7 +46,7 @@ class ScoredFile:
             "results": str(self.file),
             "references": self.source,
             "tokenizer": self.tokenizer,
-            "definitions": {**DEFINITIONS, "tokens": TOKEN_DEFINITIONS[self.tokenizer]},
+            "definitions": {**definitions(), "tokens": TOKEN_DEFINITIONS[self.tokenizer]},
             "mrnn": version("mrnn"),
             **({"per_image": self.scores.per_image} if per_image else {}),
         }

@@ -219,7 +219,9 @@ def bomb() -> bytes:
         pytest.param(lambda: encoded(photograph(300, 300), "PNG").getvalue()[:9000], "truncated", id="truncated PNG"),
         pytest.param(bomb, "pixels", id="bomb"),
         *(
-            pytest.param(lambda data=data: data + bytes(60), f"{name}.*, which Pillow .* cannot decode; .*{remedy}", id=name)
+            pytest.param(
+                lambda data=data: data + bytes(60), f"{name}.*, which Pillow .* cannot decode; .*{remedy}", id=name
+            )
             for name, remedy, data in (
                 ("HEIC", "convert it to JPEG or PNG", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
                 ("HEIC", "convert it to JPEG or PNG", b"\0\0\0\x18ftypmif1"),

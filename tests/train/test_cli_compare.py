@@ -13,8 +13,9 @@ from PIL import Image
 from mrnn.data.cache import FeatureCache
 from mrnn.train import run_folder
 from mrnn.train.cli_compare import main
-from mrnn.train.comparison import CONFIG, METRICS, names_of, read_run
+from mrnn.train.comparison import names_of, read_run
 from mrnn.train.loop import train
+from mrnn.train.run_files import CONFIG, METRICS
 from mrnn.train.settings import RunOptions, TrainSettings
 
 FEATURES = {"dataset": "flickr8k", "backbone": "alexnet", "preprocessing": '{"crop": 224, "resize": 256}'}
@@ -77,7 +78,7 @@ def test_runs_in_any_state_are_told_not_stumbled_over(tmp_path: Path) -> None:
         "new": "step 0, no epoch yet",
         "diverged": "finished early, at epoch 2",
         "damaged": "metrics.jsonl, line 1, is damaged",
-        "torn": "config.json or metrics.jsonl is damaged",
+        "torn": "config.json is damaged",
         "none": "no config.json",
         "fine/config.json": "Not a directory",
     }.items():
@@ -113,7 +114,7 @@ def test_a_real_run_can_be_read(cache: FeatureCache, tiny: TrainSettings, tmp_pa
     train(cache, tmp_path / "run", tiny, options=options, report=lambda line: None)
     found = read_run(tmp_path / "run")
     assert found.state == "finished"
-    assert found.settings["embedding1"] == tiny.embedding1
+    assert found.settings["embedding1"] == tiny.network["embedding1"]
     assert found.settings["features backbone"] == "noise"
     assert [epoch.number for epoch in found.epochs] == [1, 2, 3]
     assert found.words_per_second is not None

@@ -19,10 +19,11 @@ from mrnn.data.errors import CheckpointError, Stopped, TrainingError
 from mrnn.data.stopping import SIGNALS, stop_on_signals
 from mrnn.train import loop
 from mrnn.train.batches import pack
-from mrnn.train.checkpoint import BEST, LAST, load_trained, read_checkpoint
+from mrnn.train.checkpoint import load_trained, read_checkpoint
 from mrnn.train.loop import train
 from mrnn.train.optim import build_optimiser, learning_rate
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_files import BEST, LAST
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits
 

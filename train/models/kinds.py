@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, fields
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class CaptionerConfig:
     def __post_init__(self) -> None:
         for name in ("vocabulary", "features"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
         check_settings(self)
 
     def own_settings(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class MRNNConfig(RecurrentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.embedding2 != self.recurrent:
-            raise ValueError(
+            raise SettingError(
                 f"the second embedding ({self.embedding2}) must be as wide as the recurrent layer ({self.recurrent}): "
                 "r(t) = ReLU(U r(t-1) + w(t)) adds the two"
             )
@@ -125,7 +126,7 @@ KINDS = {
 
 
 def kind_of(name: Any) -> Kind:
-    """The kind of this name. Raises ValueError, naming those there are, for another."""
+    """The kind of this name. Raises SettingError, naming those there are, for another."""
     if name not in KINDS:
-        raise ValueError(f"model must be one of {', '.join(KINDS)}, not {name!r}")
+        raise SettingError(f"model must be one of {', '.join(KINDS)}, not {name!r}")
     return KINDS[name]
