@@ -11,8 +11,9 @@ import click
 from mrnn.data.command import command
 from mrnn.data.errors import CheckpointError
 from mrnn.data.options import json_option
+from mrnn.data.outputs import OutputFile, is_marked
 from mrnn.train.comparison import Run, by_criterion, differing, names_of, ranked, read_run
-from mrnn.train.learning_curves import draw_curves
+from mrnn.train.learning_curves import TITLE, draw_curves
 
 WIDTH = 140  # of a line
 
@@ -25,7 +26,11 @@ Example:
 @command("compare-runs", epilog=EPILOG)
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw the learning curves (.png, .svg or .pdf).")
+@click.option(
+    "--figure",
+    type=OutputFile("a figure of learning curves", is_marked(TITLE)),
+    help="Draw the learning curves (.png, .svg or .pdf).",
+)
 def main(folders: tuple[Path, ...], as_json: bool, figure: Path | None) -> None:
     """Compare training runs: the settings in which they differ, and their results, the best first.
 

@@ -9,6 +9,7 @@ from mrnn.data.files import write_whole
 from mrnn.train.comparison import Run
 
 FORMATS = ("png", "svg", "pdf")
+TITLE = "Learning curves of mrnn"  # in the file, by which a later call knows that it may replace it
 
 
 def draw_curves(path: Path, runs: Sequence[Run], *, labels: Mapping[Path, str]) -> None:
@@ -58,5 +59,5 @@ def draw_curves(path: Path, runs: Sequence[Run], *, labels: Mapping[Path, str]) 
     panels[1].yaxis.set_minor_formatter("")
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     stream = BytesIO()
-    figure.savefig(stream, format=form, dpi=150)
+    figure.savefig(stream, format=form, dpi=150, metadata={"Title": TITLE})
     write_whole(path, stream.getvalue())

@@ -9,6 +9,7 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import TrainingError
+from mrnn.data.exhaustion import memory_for
 from mrnn.data.stopping import StopRequest
 from mrnn.train.batches import Batch
 from mrnn.train.distributed import joined
@@ -76,7 +77,8 @@ def train(
                 rectangular=training.graphs is not None,
             ):
                 try:
-                    record = train_step(training, batch)
+                    with memory_for(f"a step on {batch.count} words", remedy="lower --batch-size"):
+                        record = train_step(training, batch)
                 except TrainingError as error:
                     raise TrainingError(f"{error}; {run.describe_last()}") from None
                 if progress.step % options.log_every == 0:

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.exhaustion import writing
 from mrnn.data.files import write_whole
+from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.train.checkpoint import read_checkpoint, write_checkpoint
 from mrnn.train.run_files import BEST, CONFIG, LAST, LOCK, METRICS, PREVIOUS
 from mrnn.train.settings import RunOptions
@@ -67,6 +69,9 @@ class RunFolder:
         self, path: Path, *, overwrite: bool = False, report: Callable[[str], None] = lambda line: None
     ) -> None:
         self.path, self.report = path, report
+        refuse_foreign_folder(
+            path, (CONFIG, METRICS), is_ours=lambda folder: is_json_with("settings", "vocabulary_size")(folder / CONFIG)
+        )
         path.mkdir(parents=True, exist_ok=True)
         # The kernel releases the lock when the process ends, so a killed run leaves no stale lock.
         self._lock = open(path / LOCK, "a")  # noqa: SIM115 (held until __exit__)
@@ -143,8 +148,9 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, and write its numbers to TensorBoard."""
-        self._metrics.write(json.dumps(record).encode() + b"\n")
-        self._metrics.flush()
+        with writing(self.path / METRICS):
+            self._metrics.write(json.dumps(record).encode() + b"\n")
+            self._metrics.flush()
         if self._board is not None:
             for name, value in record.items():
                 if isinstance(value, float):

@@ -7,6 +7,7 @@ import click
 
 from mrnn.data.command import command
 from mrnn.data.options import dataset_option, output_option, path_type, root_option, split_option
+from mrnn.data.outputs import OutputFile, is_json_with
 from mrnn.evaluate.metrics.tokenizers import TOKENIZERS
 from mrnn.evaluate.settings import ALL
 
@@ -50,7 +51,11 @@ they are left out and the reason is printed. docs/metrics.md defines every score
     show_default=True,
     help="Time limit for each of METEOR and SPICE, in seconds.",
 )
-@output_option("Also write the scores to this file.", metavar="FILE.json")
+@output_option(
+    "Also write the scores to this file.",
+    metavar="FILE.json",
+    type=OutputFile("a file of scores", is_json_with("ngram_precision", "counts", "tokenizer", "definitions")),
+)
 @click.option("--per-image", is_flag=True, help="Include the scores of every image in --output.")
 def main(
     results: Path,

@@ -18,6 +18,11 @@ OTHER_DEFINITIONS = {
     "ngram_precision_with_penalty": "the same times the brevity penalty (which of the two m-RNN v1 has is not known)",
 }
 
+ONE_IMAGE = (
+    "warning: with a single image CIDEr is 0 whatever the caption says, since words are weighted by how many of the "
+    "images they occur in; score several images together"
+)
+
 
 def definitions() -> dict[str, str]:
     """What the scores of captions mean, by key."""

@@ -34,7 +34,6 @@ PAPERS = {  # the paper that a table is in: 1 IAPR TC-12, 2 Flickr generation; 3
     **dict.fromkeys(("T13", "T14", "T15"), "DVSA"),  # arXiv 1412.2306: Table 1, supplement's Table 5, Table 2
 }
 CUMULATIVE, INDIVIDUAL, UNKNOWN = "cumulative", "individual", "not known"
-WIDEST = 30  # characters of the features' column
 GENERATION_COLUMNS = ("PPL", "B-1", "B-2", "B-3", "B-4", "METEOR", "CIDEr")
 RETRIEVAL_COLUMNS = ("R@1", "R@5", "R@10", "med r", "R@1", "R@5", "R@10", "med r")
 
@@ -190,12 +189,16 @@ def _our_retrieval(retrieval: Mapping[str, Any], features: str) -> Row:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str], *, bleu: bool = False) -> list[str]:
-    lines = [f"{'':<28}{'in':<6}{'features':<{WIDEST}}{_cells(columns)}{'  BLEU' if bleu else ''}"]
+    method = max(len(row.method) for row in rows) + 2
+    features = max(len(row.features) for row in rows) + 2
+    lines = [f"{'':<{method}}{'in':<6}{'features':<{features}}{_cells(columns)}{'  BLEU' if bleu else ''}"]
     if not bleu:
-        lines.insert(0, " " * (34 + WIDEST) + f"{'image to sentence':^32}{'sentence to image':^32}")
+        lines.insert(0, " " * (method + 6 + features) + f"{'image to sentence':^32}{'sentence to image':^32}")
     for row in rows:
-        paper, features = PAPERS.get(row.table, ""), row.features[: WIDEST - 1]
-        lines.append(f"{row.method:<28}{paper:<6}{features:<{WIDEST}}{_cells(row.values.split())}  {row.bleu}")
+        paper = PAPERS.get(row.table, "")
+        lines.append(
+            f"{row.method:<{method}}{paper:<6}{row.features:<{features}}{_cells(row.values.split())}  {row.bleu}"
+        )
     return [line.rstrip() for line in lines]
 
 

@@ -37,6 +37,16 @@ class Pictures:
         except CorpusError:
             return None
 
+    def warning(self, paths: Sequence[str]) -> str:
+        """A line for the terminal if files of the images' paths are not there; '' if all are."""
+        lacking = sum(not (file := self.file(path)) or not file.is_file() for path in paths)
+        if not lacking:
+            return ""
+        return (
+            f"warning: {lacking} of {len(paths)} images are not found below {self.folder}, so the page shows text in "
+            "their place; --images FOLDER says where they are"
+        )
+
     def missing(self, shown: Sequence[str]) -> list[str]:
         """A sentence about the '' among the pictures of a page, where there are any."""
         found = sum(map(bool, shown))

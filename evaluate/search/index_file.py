@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from mrnn.data.errors import SettingError
 from mrnn.data.files import new_file
 
 DTYPES = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
@@ -37,6 +38,8 @@ def new_index(path: Path, about: Mapping[str, Any], layout: Layout) -> Iterator[
         position += size
     text = json.dumps(header).encode()
     text = text.ljust(-(-len(text) // 8) * 8)  # the format allows trailing spaces; they align the arrays to 8 bytes
+    if path.exists() and not _is_index(path):
+        raise SettingError(f"{path} is not an index that mrnn wrote, so it is not replaced; name another --index")
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path, replace=True) as draft:
         with draft.open("wb") as stream:
@@ -65,3 +68,9 @@ def open_index(path: Path, about: Mapping[str, Any]) -> Any | None:
     except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError):
         return None
     return handle if stored == json.loads(json.dumps(about)) else None
+
+
+def _is_index(path: Path) -> bool:
+    """Whether a file begins as one of ours, of whatever arrays; a damaged one counts too."""
+    with path.open("rb") as stream:
+        return b'{"__metadata__": {"about": ' in stream.read(64)
