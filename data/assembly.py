@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mrnn.data.annotation_files import Pictures, printable
+from mrnn.data.annotation_files import printable
 from mrnn.data.captions import Corpus, Image, Problem
 from mrnn.data.errors import CorpusError
+from mrnn.data.pictures import Pictures
 
 
 @dataclass(slots=True)
@@ -42,22 +43,23 @@ def assemble(
     sentence at all, or where Corpus does.
     """
     images: list[Image] = []
-    found = list(problems)
+    found = [*problems, *pictures.problems]
     named: set[str] = set()
     for draft in drafts:
         sentences = tuple(words for sentence in draft.sentences if (words := " ".join(sentence.split())))
-        named.add(draft.path)
-        missing = not pictures.lacking and draft.path not in pictures.paths
+        path = pictures.on_disk(draft.path)
+        named.add(path)
+        missing = not pictures.lacking and path not in pictures.paths
         if len(sentences) < len(draft.sentences):
             found.append(Problem("images with empty captions", draft.id, f"{len(draft.sentences) - len(sentences)}"))
         if missing and not draft.split:
             found.append(Problem("captions without a picture, in no split", draft.id, f"{len(sentences)} captions"))
             continue
         if missing:
-            found.append(Problem("pictures missing", draft.id, f"{draft.path}, in {draft.split}"))
+            found.append(Problem("pictures missing", draft.id, f"{path}, in {draft.split}"))
         if not sentences:
             found.append(Problem("images without captions", draft.id, draft.split and f"in {draft.split}"))
-        images.append(Image(draft.id, draft.path, draft.split, sentences))
+        images.append(Image(draft.id, path, draft.split, sentences))
     if not any(image.sentences for image in images):
         raise CorpusError(f"{name}: the caption files in {root} contain no caption of any image; are they complete?")
     unnamed = sorted(pictures.paths - named)

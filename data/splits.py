@@ -30,6 +30,8 @@ def random_splits(ids: Iterable[str]) -> Splits:
     ids = list(ids)
     share = held_out(len(ids))
     note = f"no split lists: {len(ids) - 2 * share} train, {share} val and {share} test images drawn at random (seed 0)"
+    if not share:
+        note += "; training takes at least three images, one for each split"
     return Splits(seeded_split(ids, val=share, test=share), note)
 
 

@@ -18,12 +18,14 @@ from torch import Tensor
 from mrnn.data.cache import STATE_DONE
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.errors import CorpusError, ImageError
+from mrnn.data.exhaustion import memory_for
 from mrnn.data.progress import Progress
 from mrnn.data.stopping import StopRequest
 from mrnn.extract.backbones import Backbone
 from mrnn.extract.images import MissingImageError, Preprocessing, load_image
 from mrnn.extract.network import BatchNetwork, choose_device, repeatable
 
+LESS = "lower --batch-size, where the command has it, or use another --device"
 BATCHES_AHEAD = 2
 UNSAVED_BATCHES = 2
 
@@ -104,7 +106,10 @@ def extract(
                 number, error = min(batch.errors.items())
                 raise ImageError(f"{images[number].id} ({paths[number]}): {error}")
             numbers, rows = batch.decoded()
-            features = network(batch.pixels)[rows] if rows else np.empty((0, backbone.feature_size), np.float32)
+            with memory_for(
+                f"the batch of {len(rows)} images that begins with {images[batch.numbers[0]].id}", remedy=LESS
+            ):
+                features = network(batch.pixels)[rows] if rows else np.empty((0, backbone.feature_size), np.float32)
             saver.save(np.array(numbers, dtype=np.int64), features, batch.errors)
             if stop.reason:
                 saver.wait()
@@ -138,7 +143,8 @@ def features_of_files(
         for batch in batches:
             numbers, rows = batch.decoded()
             if rows:
-                features[numbers] = network(batch.pixels)[rows]
+                with memory_for(f"the batch of {len(rows)} images that begins with {paths[numbers[0]]}", remedy=LESS):
+                    features[numbers] = network(batch.pixels)[rows]
             reasons.update({number: str(error) for number, error in batch.errors.items()})
     return features, reasons
 
@@ -161,7 +167,8 @@ def decoded_batches(
     """
 
     def decode(number: int, row: np.ndarray) -> None:
-        row[:] = load_image(paths[number], preprocessing)
+        with memory_for(f"decoding {paths[number]}", remedy="lower --workers, or make the image smaller"):
+            row[:] = load_image(paths[number], preprocessing)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         waiting: deque[tuple[DecodedBatch, list[Future[None]]]] = deque()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mrnn.data.command import command, setting_option, setting_options
+from mrnn.data.options import allow_partial_option, features_option, output_option, overwrite_option
 from mrnn.data.settings import Declared, declared_settings
 from mrnn.train.models import KINDS
 from mrnn.train.settings import RunOptions, TrainSettings
@@ -33,38 +34,38 @@ def options_by_kind(function: Callable[..., None]) -> Callable[..., None]:
     users: dict[str, dict[str, Any]] = {}  # the defaults of a setting by kind
     texts: dict[str, Declared] = {}
     for kind, described in KINDS.items():
-        own = [(name, default, declared) for name, default, declared in declared_settings(described.config)]
-        for name, default, declared in own + [
-            (name, described.defaults.get(name, default), declared)
-            for name, default, declared in declared_settings(TrainSettings)
-            if name in DIFFERING
-        ]:
+        for name, default, declared in declared_settings(described.config):
             users.setdefault(name, {})[kind] = default
             texts.setdefault(name, declared)
+        for name, default, declared in declared_settings(TrainSettings):
+            if name in DIFFERING:
+                users.setdefault(name, {})[kind] = described.defaults.get(name, default)
+                texts.setdefault(name, declared)
     for name, defaults in reversed(users.items()):
-        by_default: dict[Any, list[str]] = {}
-        for kind, default in defaults.items():
-            by_default.setdefault(default, []).append(kind)
-        told = "; ".join(f"{none_if_empty(default)} for {', '.join(kinds)}" for default, kinds in by_default.items())
-        declared = replace(texts[name], help=f"{texts[name].help}  [default: {told}]")
-        function = setting_option(name, any(by_default), declared, unset=True)(function)
+        told = replace(texts[name], help=f"{texts[name].help}  [default: {in_words(defaults)}]")
+        function = setting_option(name, any(defaults.values()), told, unset=True)(function)
     return function
 
 
-def none_if_empty(default: Any) -> Any:
-    """A default as help texts show it."""
-    return "none" if default == "" else default
+def in_words(defaults: dict[str, Any]) -> str:
+    """The default of a setting, by kind of model where it is not one for all. defaults : by kind."""
+    kinds: dict[Any, list[str]] = {}
+    for kind, default in defaults.items():
+        kinds.setdefault("none" if default == "" else default, []).append(kind)
+    if len(kinds) == 1 and len(defaults) == len(KINDS):
+        return str(next(iter(kinds)))
+    return "; ".join(f"{default} for {', '.join(names)}" for default, names in kinds.items())
 
 
 @command("train-mrnn", epilog=EPILOG)
-@click.option("--features", required=True, type=click.Path(path_type=Path), help="Feature cache to train on.")
-@click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/<cache>-<model>]")
+@features_option
+@output_option("Run folder to write.  [default: runs/CACHE-MODEL]")
 @setting_options(TrainSettings, leave_out=DIFFERING)
 @options_by_kind
 @setting_options(RunOptions)
 @click.option("--time-limit", type=click.FloatRange(min=0), help="Save and stop after this many minutes.")
-@click.option("--overwrite", is_flag=True, help="Delete the run in the output folder and start a new one.")
-@click.option("--allow-partial", is_flag=True, help="Accept a cache in which some images are still pending.")
+@overwrite_option
+@allow_partial_option
 def main(
     features: Path, output: Path | None, allow_partial: bool, time_limit: float | None, overwrite: bool, **values: Any
 ) -> None:
@@ -73,12 +74,9 @@ def main(
     from mrnn.data.stopping import stop_on_signals
     from mrnn.train.loop import train
 
-    try:
-        names = [name for name, _, _ in declared_settings(RunOptions)]
-        options = RunOptions(**{name: values.pop(name) for name in names}, overwrite=overwrite)
-        settings = TrainSettings.of(**{name: value for name, value in values.items() if value is not None})
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    names = [name for name, _, _ in declared_settings(RunOptions)]
+    options = RunOptions(**{name: values.pop(name) for name in names}, overwrite=overwrite)
+    settings = TrainSettings.of(**{name: value for name, value in values.items() if value is not None})
     cache = open_cache(features, allow_partial=allow_partial)
     folder = output or Path("runs") / f"{features.stem}-{settings.model}"
     with stop_on_signals(time_limit=None if time_limit is None else time_limit * 60) as stop:

@@ -1,4 +1,4 @@
-"""Feature vectors by image number, in memory or memory-mapped."""
+"""Feature vectors by image number, held in memory or memory-mapped."""
 
 import numpy as np
 import torch
@@ -8,20 +8,20 @@ from mrnn.data.cache import FeatureCache
 
 
 class Features:
-    """Feature vectors by image number: in memory where they fit the budget, else memory-mapped; equal either way.
+    """Feature vectors by image number: held in memory if they fit the budget, else memory-mapped; equal either way.
 
-    In memory means in that of the device, so that on a GPU nothing but numbers of images travels. Where an image has
-    several rows in the cache (regions), the first is the whole image, which indexing gives; `regions` gives them all.
+    They are held in the memory of the device, so that only image numbers are sent to a GPU. If an image has several
+    rows (regions), indexing gives the first, which is the whole image, and `regions` all of them.
     """
 
     def __init__(
         self, cache: FeatureCache, *, budget: float = 4.0, device: torch.device | str = "cpu", rows: int = 1
     ) -> None:
-        """Open the features of a cache.
-
-        budget : GB (1e9 bytes) that the features may take in memory.
-        device : where they are held.
-        rows : how many of an image's rows are needed, the first ones; at most the cache's rows_per_image.
+        """
+        cache : the opened feature cache.
+        budget : largest size in GB (1e9 bytes) that the features may take in memory.
+        device : device that holds them if they fit.
+        rows : how many rows of each image are needed, the first ones; at most the cache's rows_per_image.
         """
         per_image = cache.features.reshape(len(cache.images), cache.rows_per_image, -1)
         self._mapped = per_image[:, :rows]
@@ -31,7 +31,7 @@ class Features:
         self._valid = valid_rows(cache)[:, :rows]
 
     def __getitem__(self, images: np.ndarray) -> Tensor:
-        """(n, D) float32 of the whole images for n image numbers, on the device if held there."""
+        """(n, D) float32 of the whole images of n image numbers, on the device if the features are held there."""
         if self._held is not None:
             return self._held[torch.from_numpy(images).to(self._held.device), 0].float()
         return torch.from_numpy(self._mapped[images, 0].astype(np.float32))
@@ -52,7 +52,8 @@ class Features:
         return found, valid
 
     def moments(self, images: np.ndarray) -> tuple[np.ndarray, float]:
-        """Mean over all regions of some images, (D,) float64, and the root of the mean square of the rest."""
+        """Mean over the regions of some images, (D,) float64, and the root mean square of their features minus it."""
+        # In parts of 256 images, so that memory-mapped features are not read into memory at once.
         total, squares, count = np.zeros(self.size), 0.0, 0
         for start in range(0, len(images), 256):
             regions, valid = self.regions(images[start : start + 256])

@@ -1,4 +1,4 @@
-"""Weights before training. The papers give none of this; settings choose, dev perplexity decides."""
+"""Initial weights. The papers do not describe theirs; these were chosen by dev perplexity (docs/experiments.md)."""
 
 import numpy as np
 import torch
@@ -12,9 +12,12 @@ from mrnn.train.sentences import Sentences
 def initialise_captioner(
     model: nn.Module, config: RecurrentConfig, generator: torch.Generator, *, embedding: str, recurrence: str
 ) -> None:
-    """Draw all weights of a model with a layer `output` on the CPU from one generator; see `draw_weights`.
+    """Draw all weights of a captioner on the CPU from one generator; see `draw_weights` and `draw_recurrence`.
 
-    The output layer's are multiplied by output_scale. embedding, recurrence : names of those two layers in the model.
+    model : the model, whose output layer is called `output`; its weights are multiplied by output_scale.
+    config : scales and kind of recurrence.
+    generator : source of all random numbers.
+    embedding, recurrence : names of the embedding and of the recurrent layer in the model.
     """
     draw_weights(model, generator, embedding=embedding, embedding_scale=config.embedding_scale)
     with torch.no_grad():
@@ -24,10 +27,15 @@ def initialise_captioner(
 
 @torch.no_grad()
 def draw_weights(model: nn.Module, generator: torch.Generator, *, embedding: str, embedding_scale: float) -> None:
-    """Draw all weights in the order of their names.
+    """Draw all weights of a model from one generator, in the order of their names.
 
-    Word vectors are uniform in [-embedding_scale, embedding_scale]; every matrix uniform in +-sqrt(3 / inputs), which
-    keeps the variance; biases 0. embedding : name of the layer of word vectors.
+    Word vectors are uniform in [-embedding_scale, embedding_scale]. Matrices are uniform in +-sqrt(3 / inputs), which
+    keeps the variance. Biases are 0.
+
+    model : the model.
+    generator : source of all random numbers.
+    embedding : name of the embedding layer in the model.
+    embedding_scale : bound of the word vectors.
     """
     for name, parameter in sorted(model.named_parameters()):
         if name == f"{embedding}.weight":
@@ -56,9 +64,9 @@ def draw_recurrence(
 
 
 def word_log_frequencies(sentences: Sentences, vocabulary_size: int) -> torch.Tensor:
-    """log of each word's share among the targets, END counted: (V,) float32, for the output bias as in DVSA section 6.
+    """Log relative frequency of each word among the targets, END counted, for the output bias as in DVSA section 6.
 
-    A word that never occurs (`<unk>` may not) counts as seen half a time.
+    Returns (V,) float32. A word that does not occur, as `<unk>` may not, has a count of one half.
     """
     counts = np.bincount(sentences.tokens, minlength=vocabulary_size).astype(np.float64)
     counts[BOUNDARY_ID] += len(sentences)

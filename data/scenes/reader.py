@@ -21,7 +21,7 @@ GENERATION = 1  # part of the file names: raise it whenever the same number woul
 FOLDER = "images"
 
 
-def read_scenes(root: Path, *, count: int = PICTURES, seed: int = 0) -> Corpus:
+def read_scenes(root: str | Path, *, count: int = PICTURES, seed: int = 0) -> Corpus:
     """The scenes set; pictures missing in root are drawn.
 
     Of 1,200 pictures 1,000 are train, 100 val and 100 test. Each picture has five sentences, and each phrase
@@ -30,6 +30,7 @@ def read_scenes(root: Path, *, count: int = PICTURES, seed: int = 0) -> Corpus:
     """
     if count < 1:
         raise CorpusError(f"scenes: a set has at least 1 picture, not {count}")
+    root = Path(root)
     corpus = Corpus(
         "scenes",
         root,

@@ -1,7 +1,7 @@
 """Backbones of timm, any of its models: the pooled features before the class scores. Needs the extra `timm`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mrnn.data.errors import SettingError, WeightsError
+from mrnn.data.progress import silent
 from mrnn.extract.backbones.backbone import Backbone
 from mrnn.extract.backbones.weights import (
     PRETRAINED,
@@ -42,14 +43,14 @@ def check_name(name: str) -> None:
         raise SettingError(f"timm has no weights called {model!r}; there are {', '.join(tags) or 'none'}") from error
 
 
-def build(name: str, *, weights: str, preprocessing: Preprocessing) -> Backbone:
+def build(name: str, *, weights: str, preprocessing: Preprocessing, report: Callable[[str], None] = silent) -> Backbone:
     """timm:NAME. Raises WeightsError if the weights cannot be obtained or do not match."""
-    network, digest = build_classifier(name, weights=weights)
+    network, digest = build_classifier(name, weights=weights, report=report)
     network.reset_classifier(0)
     return Backbone(name, PENULTIMATE, "none", preprocessing, weights, digest, network)
 
 
-def build_classifier(name: str, *, weights: str) -> tuple[Any, str]:
+def build_classifier(name: str, *, weights: str, report: Callable[[str], None] = silent) -> tuple[Any, str]:
     """The whole network with its class scores, and the SHA-256 of its weights."""
     timm, model = _timm(), name.removeprefix(PREFIX)
 
@@ -63,7 +64,7 @@ def build_classifier(name: str, *, weights: str) -> tuple[Any, str]:
         state, digest = read_weights(_download(name, timm.get_pretrained_cfg(model).to_dict()))
         overlay = {"state_dict": state}  # timm renames what its own file needs renamed
         return timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay).eval(), digest
-    state, digest = read_weights(Path(weights))
+    state, digest = read_weights(weights, report=report)
     network = construct()
     load_strictly(network, state, where=weights)
     return network, digest

@@ -4,7 +4,7 @@ torchvision's AlexNet is the one-tower variant of 2014 ("one weird trick"), not 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, SqueezeNet, get_model, get_model_weights, list_models
 from torchvision.transforms._presets import ImageClassification
 
+from mrnn.data.progress import silent
 from mrnn.extract.backbones.backbone import Backbone
 from mrnn.extract.backbones.weights import PRETRAINED, build_random, download, load_strictly, random_seed, read_weights
 from mrnn.extract.images import Preprocessing
@@ -36,9 +37,16 @@ def layers(name: str) -> tuple[str, ...]:
     return ("fc7", "fc6") if name in CLASSIFIER_CUTS else (PENULTIMATE,)
 
 
-def build(name: str, *, weights: str, layer: str, preprocessing: Preprocessing) -> Backbone:
+def build(
+    name: str,
+    *,
+    weights: str,
+    layer: str,
+    preprocessing: Preprocessing,
+    report: Callable[[str], None] = silent,
+) -> Backbone:
     """alexnet, vgg16 or torchvision:NAME. Raises WeightsError if the weights cannot be obtained or do not match."""
-    network, digest = build_classifier(name, weights=weights)
+    network, digest = build_classifier(name, weights=weights, report=report)
     if name in CLASSIFIER_CUTS:
         assert isinstance(network, AlexNet | VGG)
         network.classifier = network.classifier[: CLASSIFIER_CUTS[name][layer]]
@@ -49,7 +57,7 @@ def build(name: str, *, weights: str, layer: str, preprocessing: Preprocessing) 
     return Backbone(name, layer, relu, preprocessing, weights, digest, network)
 
 
-def build_classifier(name: str, *, weights: str) -> tuple[nn.Module, str]:
+def build_classifier(name: str, *, weights: str, report: Callable[[str], None] = silent) -> tuple[nn.Module, str]:
     """The whole network with its class scores, and the SHA-256 of its weights."""
     model = name.removeprefix("torchvision:")
 
@@ -59,7 +67,7 @@ def build_classifier(name: str, *, weights: str) -> tuple[nn.Module, str]:
     if (seed := random_seed(weights)) is not None:
         return build_random(construct, seed=seed)
     path = download(get_model_weights(model).DEFAULT.url, name=name) if weights == PRETRAINED else Path(weights)
-    state, digest = read_weights(path)
+    state, digest = read_weights(path, report=report)
     network = construct()
     load_strictly(network, _renamed(state, network), where=str(path))
     return network, digest

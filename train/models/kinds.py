@@ -1,7 +1,7 @@
-"""The kinds of model by the name that `train-mrnn --model` and checkpoints use: settings, code, and what they learn.
+"""The kinds of model, by the name used in `train-mrnn --model` and in checkpoints: their settings, code and task.
 
-Free of torch, so that a command can show every setting before anything heavy is loaded. A new model is one file beside
-this one, its settings here, and a line in KINDS.
+This module does not import torch, so that a command can show every setting without loading it. To add a model, add a
+file next to this one, its settings here, and a line in KINDS.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ MATCHING = "mrnn.train.tasks.matching:Matching"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What every model's config has; a checkpoint holds the config and rebuilds its model from it.
+    """The part of the config that all models share. A checkpoint holds the config and rebuilds its model from it.
 
-    vocabulary : V, with the boundary and unknown signs. features : D, length of an image feature.
+    vocabulary : V, number of words, including the boundary and unknown signs.
+    features : D, length of an image feature.
     """
 
     vocabulary: int
@@ -35,11 +37,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("vocabulary", "features"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
         check_settings(self)
 
     def own_settings(self) -> dict[str, Any]:
-        """The settings of the model itself, without the sizes that the data decide."""
+        """The settings of the model, without the sizes that depend on the data."""
         return {name: value for name, value in asdict(self).items() if name not in ("vocabulary", "features")}
 
     def rows(self, available: int) -> int:
@@ -83,7 +85,7 @@ class RecurrentConfig(CaptionerConfig):
 
 @dataclass(frozen=True)
 class MRNNConfig(RecurrentConfig):
-    """Sizes and switches of m-RNN and RNN-Base. embedding2 must equal recurrent, since w(t) is added to U r(t-1)."""
+    """Settings of m-RNN and RNN-Base. embedding2 must equal recurrent, since w(t) is added to U r(t-1)."""
 
     embedding1: int = setting(128, "Width of the first word embedding.", at_least=1)
     embedding2: int = setting(256, "Width of the second word embedding; must equal --recurrent.", at_least=1)
@@ -95,7 +97,7 @@ class MRNNConfig(RecurrentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.embedding2 != self.recurrent:
-            raise ValueError(
+            raise SettingError(
                 f"the second embedding ({self.embedding2}) must be as wide as the recurrent layer ({self.recurrent}): "
                 "r(t) = ReLU(U r(t-1) + w(t)) adds the two"
             )
@@ -103,9 +105,9 @@ class MRNNConfig(RecurrentConfig):
 
 @dataclass(frozen=True)
 class GeneratorConfig(RecurrentConfig):
-    """Sizes and switches of the DVSA generator.
+    """Settings of the DVSA generator.
 
-    The paper gives the hidden layer only. `embedding` is the width of the word vectors of its other model.
+    The paper specifies the hidden layer only. `embedding` is the width of the word vectors in its alignment model.
     """
 
     embedding: int = setting(300, "Width of the word vectors.", at_least=1)
@@ -151,9 +153,9 @@ class AlignmentConfig(MatchingConfig):
     recurrence_scale: float = setting(0.5, "Factor on the initial recurrent weights.", at_least=0)
 
     def rows(self, available: int) -> int:
-        """See `ModelConfig`. Raises ValueError if there are fewer than asked for."""
+        """See `ModelConfig`. Raises SettingError if there are fewer than asked for."""
         if self.regions > available:
-            raise ValueError(f"regions is {self.regions}, and the images of this cache have {available} rows each")
+            raise SettingError(f"regions is {self.regions}, and the images of this cache have {available} rows each")
         return self.regions or available
 
 
@@ -162,8 +164,9 @@ class Kind:
     """A kind of model.
 
     config : dataclass of its settings.
-    model, task : where its class and its task are, as 'module:class'.
-    defaults : of general settings (TrainSettings), where this kind has its own.
+    model : its class, as 'module:class'.
+    task : the class of its task, as 'module:class'.
+    defaults : of the general settings (TrainSettings) for which this kind has its own default.
     """
 
     config: type[ModelConfig]
@@ -172,12 +175,12 @@ class Kind:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, config: ModelConfig) -> Model:
-        """A model of this kind, untrained."""
+        """An untrained model of this kind."""
         built: Model = resolve_name(self.model)(config)
         return built
 
     def make_task(self) -> Any:
-        """Its task, mrnn.train.tasks.task.Task."""
+        """The task of this kind, a mrnn.train.tasks.task.Task."""
         return resolve_name(self.task)()
 
     def settings(self) -> frozenset[str]:
@@ -198,7 +201,7 @@ CAPTIONERS = tuple(name for name, kind in KINDS.items() if kind.task == CAPTIONI
 
 
 def kind_of(name: Any) -> Kind:
-    """The kind of this name. Raises ValueError, naming those there are, for another."""
+    """The kind of this name. Raises SettingError for an unknown name; its message lists the known ones."""
     if name not in KINDS:
-        raise ValueError(f"model must be one of {', '.join(KINDS)}, not {name!r}")
+        raise SettingError(f"model must be one of {', '.join(KINDS)}, not {name!r}")
     return KINDS[name]

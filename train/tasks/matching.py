@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from mrnn.train.features import Features
+from mrnn.train.measures import Cost, Criterion
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pair_scores import pair_scores, region_vectors, word_vectors
 from mrnn.train.pairs import MatchingBatch, batch_count, epoch_batches
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
-from mrnn.train.tasks.task import Cost, Criterion, TrainingData
+from mrnn.train.tasks.task import TrainingData
 from mrnn.train.word_vectors import read_word_vectors
 
 RANKED = 512  # images ranked at a time in validation
