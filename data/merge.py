@@ -10,16 +10,17 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError
 from mrnn.data.progress import Progress
+from mrnn.data.regions import rows_of
 from mrnn.data.stopping import stop_on_signals
 from mrnn.data.verify import is_intact
 
-ROWS_AT_ONCE = 512
+BYTES_AT_ONCE = 4 << 20
 
 
 def merge_caches(output: Path, shards: Sequence[Path], *, lock: bool = True) -> FeatureCache:
     """Copy the rows of all shards, checked against their checksums, into `output`; killed, the same call goes on.
 
-    Images that failed in a shard are failed in the result. Memory is bounded by ROWS_AT_ONCE rows.
+    Images that failed in a shard are failed in the result. Rows are copied BYTES_AT_ONCE at a time.
     Raises CacheError if shards are incomplete, damaged, of different provenance, overlap or leave a gap, or if
     `output` is something else than an unfinished merge of the same shards. Raises Stopped on a signal, all copied
     rows saved.
@@ -43,8 +44,9 @@ def merge_caches(output: Path, shards: Sequence[Path], *, lock: bool = True) -> 
             raise CacheError(f"{output} exists and is not a merge of these shards; choose another name or remove it")
         with Progress("merge", len(images), unit="images", done=len(images) - len(writer.pending())) as progress:
             for cache in caches:
-                for begin in range(0, len(cache.images), ROWS_AT_ONCE):
-                    progress.add(_copy(cache, writer, begin, min(begin + ROWS_AT_ONCE, len(cache.images))))
+                step = max(1, BYTES_AT_ONCE * len(cache.images) // cache.features.nbytes)
+                for begin in range(0, len(cache.images), step):
+                    progress.add(_copy(cache, writer, begin, min(begin + step, len(cache.images))))
                     if stop.reason:
                         raise stop.stopped(f"{len(images) - len(writer.pending())} of {len(images)} images are merged")
     return open_cache(output)
@@ -60,14 +62,16 @@ def _copy(cache: FeatureCache, writer: CacheWriter, begin: int, end: int) -> int
             f"{cache.path}: the rows of {damaged[0]!r} ({len(damaged)} images) are damaged; "
             "verify-features lists them, extract that shard again with --overwrite"
         )
-    rows_per_image = cache.rows_per_image
-    done = [n for n in pending if cache.states[n] == STATE_DONE]
-    if done:
-        rows = [row for n in done for row in range(n * rows_per_image, (n + 1) * rows_per_image)]
-        writer.write(np.array(done) + cache.first, cache.features[rows])
-    failed = [n for n in pending if cache.states[n] == STATE_FAILED]
-    if failed:
-        writer.fail(np.array(failed) + cache.first, [cache.reasons[cache.images[n].id] for n in failed])
+    done = np.array([n for n in pending if cache.states[n] == STATE_DONE], dtype=np.int64)
+    if len(done):
+        rows = rows_of(done, cache.rows_per_image)
+        writer.write(
+            done + cache.first, cache.features[rows], regions=cache.regions[rows], hashes=cache.picture_hashes[done]
+        )
+    failed = np.array([n for n in pending if cache.states[n] == STATE_FAILED], dtype=np.int64)
+    if len(failed):
+        reasons = [cache.reasons[cache.images[n].id] for n in failed]
+        writer.fail(failed + cache.first, reasons, hashes=cache.picture_hashes[failed])
     return len(pending)
 
 
