@@ -20,7 +20,8 @@ from torch import Tensor
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.evaluate.evaluation import DECODE_IMAGES
 from mrnn.evaluate.generation.decode import Decoder, DecodingConfig
-from mrnn.train.models.mrnn import MRNN, MRNNConfig
+from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.mrnn import MRNN
 
 VOCABULARY, FEATURES, MAX_STEPS, END_BIAS = 2538, 4096, 30, 4.6
 Words = list[tuple[int, ...]]
@@ -40,7 +41,7 @@ def plain_loop(model: MRNN, feature: Tensor, beam: int) -> tuple[int, ...]:
                 continue
             word = model.words(torch.tensor(words[-1] if words else BOUNDARY_ID))
             state = model.recur(word, before)
-            log_probs = model.output(model.multimodal(model.language(word, state), image)).log_softmax(-1)
+            log_probs = model.output(model.fuse(model.combine(word, state), image)).log_softmax(-1)
             log_probs[UNKNOWN_ID] = -torch.inf
             best = log_probs.topk(beam)
             for value, number in zip(best.values.tolist(), best.indices.tolist(), strict=True):

@@ -31,13 +31,14 @@ from mrnn.data.cache import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.config import ExtractionConfig
+from mrnn.extract.config import ExtractionConfig, available_cpus
 from mrnn.extract.images import Preprocessing, load_image
 from mrnn.extract.network import BatchNetwork, repeatable
 from mrnn.extract.runner import extract
 
 BACKBONES = ("alexnet", "timm:tf_efficientnet_lite0")
 LOOP_PICTURES = 32
+THREADS = available_cpus()
 CPU = torch.device("cpu")
 
 
@@ -103,7 +104,7 @@ def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, roun
     batch = torch.randint(0, 256, network.empty_batch().shape, dtype=torch.uint8)
 
     def network_only() -> None:
-        with repeatable(threads=config.threads):
+        with repeatable(threads=THREADS):
             for _ in range(passes):
                 network(batch)
 
@@ -128,9 +129,9 @@ def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, roun
                 backbone,
                 folder,
                 batch_size=config.batch_size,
-                threads=config.threads,
+                threads=THREADS,
                 device="cpu",
-                workers=config.workers,
+                workers=THREADS,
             )
 
     def loop() -> None:
@@ -152,7 +153,7 @@ def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, roun
     def ours_to(name: str) -> float:
         return statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True))
 
-    limit = 1 / (1 + median["network"] / (config.threads * median["decode"]))
+    limit = 1 / (1 + median["network"] / (THREADS * median["decode"]))
     return (
         "".join(f"{name} {median[name]:.0f}/s, " for name in ("eager", "network", "ours", "loop"))
         + f"decode {1000 / median['decode']:.2f} ms; ours = {ours_to('eager'):.2f} of eager, "
@@ -166,8 +167,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     config = ExtractionConfig()
-    torch.set_num_threads(config.threads)
-    print(f"extraction: {config.threads} threads, batches of {config.batch_size}; {machine_rates()}")
+    torch.set_num_threads(THREADS)
+    print(f"extraction: {THREADS} threads, batches of {config.batch_size}; {machine_rates()}")
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         sets = list(picture_sets(scratch, count=arguments.pictures))

@@ -38,12 +38,14 @@ from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, build_vocabulary
 from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import Parts
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles, score_images
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
+from mrnn.evaluate.retrieval.pair_scorer import in_order
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.models.mrnn import MRNN, MRNNConfig
+from mrnn.train.features import Features
+from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.mrnn import MRNN
 from mrnn.train.products import product
 
 VOCABULARY, FEATURES, SENTENCES = 2538, 4096, 5000
@@ -84,7 +86,7 @@ def whole_model(model: MRNN, feature: Tensor, sentences: list[list[int]]) -> Ten
         state = model.recur(step, state)
         states.append(state)
     image = model.image(feature)
-    logits = model.output(model.multimodal(model.language(words, torch.stack(states, 1)), image))
+    logits = model.output(model.fuse(model.combine(words, torch.stack(states, 1)), image))
     losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none")
     return -losses.view(targets.shape).sum(1)
 
@@ -96,7 +98,7 @@ def word_by_word(model: MRNN, feature: Tensor, sentence: list[int]) -> float:
     for word, target in zip([BOUNDARY_ID, *sentence], [*sentence, BOUNDARY_ID], strict=True):
         words = model.words(torch.tensor([word]))
         state = model.recur(words, state)
-        multimodal = model.multimodal(model.language(words, state), model.image(feature))
+        multimodal = model.fuse(model.combine(words, state), model.image(feature))
         total += model.output(multimodal).log_softmax(-1)[0, target].item()
     return total
 
@@ -199,9 +201,12 @@ def main(
     pair = seconds(lambda: [whole_model(model, pictures[0], [s]) for s in one_by_one], repeats=3) / len(one_by_one)
     batches = [batched[i : i + 100] for i in range(0, len(batched), 100)]
     image = seconds(lambda: [whole_model(model, pictures[0], b) for b in batches], repeats=3) / len(batched)
-    scorer = RetrievalScorer(model, tree, tiles=tiles)
+    scorer = LateFusionScorer(model, tree, tiles=tiles)
     pairs = len(pictures) * len(sentences)
-    tree_time = seconds(lambda: list(score_images(scorer, pictures, threads=threads)), repeats=3) / pairs
+    tree_time = (
+        seconds(lambda: list(in_order(scorer.score, pictures, device=scorer.device, threads=threads)), repeats=3)
+        / pairs
+    )
     product = seconds(lambda: products_only(model, nodes, tiles), repeats=3) / len(sentences)
 
     expected = whole_model(model, pictures[0], one_by_one).numpy()

@@ -26,16 +26,21 @@ import torch
 from torch import Tensor
 
 from mrnn.data.cache import open_cache
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, log_normaliser
+from mrnn.evaluate.fit import searchable_model
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import score_sentence
+from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.gallery import CANDIDATES, IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
 from mrnn.evaluate.search.index import nearly_exact_priors
 from mrnn.evaluate.search.shortlist import ImageVectors, best, choose_anchors, expand, first_order_of_sentences
-from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.models.mrnn import MRNN, MRNNConfig
+from mrnn.train.features import Features
+from mrnn.train.models.captioner import LateFusion
+from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.mrnn import MRNN
+from mrnn.train.sentences import sentences_of
 
 PERCENTS = (0.5, 1, 2, 5, 10, 20)
 TOP = 10
@@ -48,14 +53,14 @@ class World:
         if checkpoint is None or features is None:
             torch.manual_seed(0)
             generator = np.random.default_rng(0)
-            self.model = MRNN(MRNNConfig(2538, 1280)).eval()
+            self.model: LateFusion = MRNN(MRNNConfig(2538, 1280)).eval()
             self.features = torch.randn(400, 1280)
             self.sentences = [generator.integers(2, 2538, n) for n in generator.integers(5, 18, 400)]
             self.pictures, self.priors = torch.arange(200), torch.arange(200, 200 + min(priors, 200))
             self.source = "untrained model, random features"
         else:
             trained, cache = load_trained(checkpoint), open_cache(features)
-            self.model = trained.model
+            self.model = searchable_model(trained)
             self.features = Features(cache)[np.arange(len(cache.images))]
             found = sentences_of(cache, split, trained.vocabulary)
             self.sentences = np.split(found.tokens, found.starts[1:-1])
@@ -106,7 +111,7 @@ def sentences_by_image(world: World, pictures: int, count: int, *, anchors: Sequ
     chosen = evenly(len(world.pictures), pictures)
     asked = world.pictures[chosen]
     start = time.perf_counter()
-    scorer = RetrievalScorer(model, build_prefix_tree(distinct))
+    scorer = LateFusionScorer(model, build_prefix_tree(distinct))
     rows = np.stack([scorer.score(feature) for feature in world.features[torch.cat([asked, world.priors])]])
     scores, prior_scores = rows[: len(asked)], rows[len(asked) :]
     seconds = time.perf_counter() - start
@@ -141,7 +146,7 @@ def top_of(scores: np.ndarray, shortlist: np.ndarray, count: int) -> np.ndarray:
 
 
 def first_orders(
-    model: MRNN, sentences: Sequence[np.ndarray], anchors: Tensor, galleries: Sequence[Tensor]
+    model: LateFusion, sentences: Sequence[np.ndarray], anchors: Tensor, galleries: Sequence[Tensor]
 ) -> list[np.ndarray]:
     """First-order scores of sentences under the images of each gallery: (n, S), a few sentences at a time."""
     parts: list[list[np.ndarray]] = [[] for _ in galleries]

@@ -37,14 +37,14 @@ def ending(function):
 what, *arguments = sys.argv[1:]
 if what == "extract":
     import torch, torchvision
-    from mrnn.extract import backbones, cli, runner
+    from mrnn.extract import backbones, cli, extraction, runner
     runner.BatchNetwork.__call__ = ending(runner.BatchNetwork.__call__)
 elif what == "train":
     import torch._dynamo, torch.utils.tensorboard  # the one torch itself imports with the first optimiser
     from mrnn.train import cli, loop
     loop.train_step = ending(loop.train_step)
 else:
-    from mrnn.data import cli
+    from mrnn.data import cli, verify
 imported = time.perf_counter()
 command = cli.main if what in ("extract", "train") else getattr(cli, what)
 command.main(arguments, standalone_mode=False)

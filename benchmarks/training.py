@@ -32,17 +32,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from mrnn.data.command import suit_process
 from mrnn.data.datasets import read_dataset
+from mrnn.data.memory import suit_process
 from mrnn.data.tokenize import tokenize
-from mrnn.train.batches import Batch, Sentences, epoch_order, pack
-from mrnn.train.initialise import initialise
-from mrnn.train.losses import batch_bits
-from mrnn.train.models import MRNN, MRNNConfig
-from mrnn.train.models.layers import recur_packed
-from mrnn.train.models.mrnn import scaled_tanh
+from mrnn.train.batches import CaptionBatch, epoch_order, pack
+from mrnn.train.models import MRNNConfig
+from mrnn.train.models.layers import ScaledTanh, recur_packed
+from mrnn.train.models.mrnn import MRNN
 from mrnn.train.optim import build_optimiser, gradient_norm
 from mrnn.train.products import product, weight_gradient
+from mrnn.train.sentences import Sentences
+from mrnn.train.tasks.captioning import batch_bits
 
 BATCH, FEATURES, IMAGES = 128, 4096, 2000
 
@@ -75,7 +75,7 @@ class Naive(nn.Module):
         for step in range(tokens.shape[1]):
             word = self.dropout(self.embedding2(self.embedding1(tokens[:, step])))
             state = torch.relu(self.recurrence(state) + word)
-            multimodal = scaled_tanh(self.word(word) + self.recurrent(self.dropout(state)) + self.image(features))
+            multimodal = ScaledTanh()(self.word(word) + self.recurrent(self.dropout(state)) + self.image(features))
             logits.append(self.output(self.dropout(multimodal)))
         return torch.stack(logits, dim=1)
 
@@ -127,7 +127,7 @@ def our_step(
 ) -> None:
     batch = pack(sentences, numbers, noise)  # type: ignore[arg-type]
     optimiser.zero_grad(set_to_none=True)
-    (batch_bits(model, batch) / batch.words).backward()
+    (batch_bits(model, batch) / batch.count).backward()
     norm = gradient_norm(model)
     if norm > 5.0:
         nn.utils.clip_grads_with_norm_(model.parameters(), 5.0, norm)
@@ -150,9 +150,9 @@ def torch_triple(inputs: Tensor, weight: Tensor, outputs: Tensor) -> None:
     torch.mm(outputs.t(), inputs)
 
 
-def other_products(model: MRNN, batch: Batch) -> None:
+def other_products(model: MRNN, batch: CaptionBatch) -> None:
     """The products of all layers but the output, and the steps of the recurrence."""
-    tokens, narrow = batch.words, torch.ones(batch.words, 128)
+    tokens, narrow = batch.count, torch.ones(batch.count, 128)
     words, multimodal = torch.ones(tokens, 256), torch.ones(tokens, 512)
     triple(narrow, model.embedding2.weight, words)
     triple(words, model.word_to_multimodal.weight, multimodal)
@@ -168,8 +168,8 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     noise = Noise(torch.rand(IMAGES, FEATURES))
-    naive, ours = Naive(vocabulary), MRNN(MRNNConfig(vocabulary, FEATURES, image_dropout=0.0))
-    initialise(ours, generator=torch.Generator().manual_seed(0))
+    naive, ours = Naive(vocabulary), MRNN(MRNNConfig(vocabulary, FEATURES, dropout=0.5, image_dropout=0.0))
+    ours.initialise(torch.Generator().manual_seed(0))
     naive_adam = torch.optim.Adam(naive.parameters(), lr=1e-3, foreach=False)
     our_adam = build_optimiser("adam", ours.parameters(), lr=1e-3, l2=0.0)
     shuffled = np.random.default_rng(2).permutation(len(sentences))
@@ -178,13 +178,13 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
     for repeat in range(repeats + 2):
         random, alike = shuffled[repeat * BATCH :][:BATCH], order[repeat]
         batch = pack(sentences, alike, noise)  # type: ignore[arg-type]
-        operands = torch.rand(batch.words, 512), ours.output.weight.detach(), torch.rand(batch.words, vocabulary)
+        operands = torch.rand(batch.count, 512), ours.output.weight.detach(), torch.rand(batch.count, vocabulary)
         words = int(sentences.lengths[random].sum()) + len(random)
         measured = {
-            "ours": milliseconds(our_step, ours, our_adam, sentences, alike, noise) / batch.words,
-            "products": milliseconds(triple, *operands) / batch.words,
-            "torch": milliseconds(torch_triple, *operands) / batch.words,
-            "all": milliseconds(other_products, ours, batch) / batch.words,
+            "ours": milliseconds(our_step, ours, our_adam, sentences, alike, noise) / batch.count,
+            "products": milliseconds(triple, *operands) / batch.count,
+            "torch": milliseconds(torch_triple, *operands) / batch.count,
+            "all": milliseconds(other_products, ours, batch) / batch.count,
             "naive": milliseconds(naive_step, naive, naive_adam, sentences, random, noise) / words,
         }
         measured["all"] += measured["products"]
@@ -201,7 +201,7 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
 
 def compare_adam(vocabulary: int) -> None:
     """Print how much faster the fused optimiser is than one parameter after the other."""
-    model = MRNN(MRNNConfig(vocabulary, FEATURES))
+    model = MRNN(MRNNConfig(vocabulary, FEATURES, dropout=0.5, image_dropout=0.0))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     loop = torch.optim.Adam(model.parameters(), lr=1e-3, foreach=False)

@@ -177,12 +177,13 @@ def create_cache(
             stream.write(user_block(size, ranges, static_digest(draft, ranges, size)))
 
 
-def open_cache(path: Path, *, allow_partial: bool = False) -> FeatureCache:
+def open_cache(path: str | Path, *, allow_partial: bool = False) -> FeatureCache:
     """Open a cache for reading, everything but the features checked.
 
     allow_partial : accept images that are still pending. Raises CacheError if there is no such file, it is not a
     cache of ours, it is cut off or changed, or (without allow_partial) some images are pending.
     """
+    path = Path(path)
     version, ranges = check_bytes(path)
     try:
         with h5py.File(path, "r", locking=False) as file:

@@ -1,61 +1,99 @@
-"""merge-, import-, verify- and inspect-features: for a login node, so without torch and instant."""
+"""merge-, import-, verify- and inspect-features: for a login node, so without torch and instant.
+
+Each function imports what it calls, so that --help waits for neither h5py nor NumPy.
+"""
 
 import hashlib
 import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mrnn.data.cache import DTYPES, STATE_DONE, STATE_FAILED, STATE_PENDING, FeatureCache, open_cache
 from mrnn.data.captions import SPLITS
-from mrnn.data.command import EXIT_FAILED, EXIT_IMAGES_FAILED, debug_option, one_line_errors
-from mrnn.data.datasets import read_dataset
-from mrnn.data.foreign import ORIENTATIONS, import_features, read_foreign
-from mrnn.data.merge import merge_caches
-from mrnn.data.verify import verify_cache
+from mrnn.data.command import EXIT_FAILED, EXIT_IMAGES_FAILED, command
+from mrnn.data.options import dataset_option, json_option, no_lock_option, output_option, path_type, root_option
+from mrnn.data.settings import FEATURE_DTYPES
+from mrnn.data.stopping import stop_on_signals
+
+if TYPE_CHECKING:
+    from mrnn.data.cache import FeatureCache
 
 LISTED = 20
-file_argument = click.argument("file", type=click.Path(path_type=Path))
+ORIENTATIONS = ("auto", "rows", "columns")  # those of mrnn.data.foreign, which imports h5py; a test compares them
+cache_argument = click.argument("file", type=path_type)
+
+MERGE_EPILOG = """\b
+Example:
+  merge-features feats.h5 feats-0.h5 feats-1.h5 feats-2.h5"""
+IMPORT_EPILOG = """\b
+Example (features of neuraltalk):
+  import-features vgg_feats.mat --dataset karpathy --root data/flickr8k"""
+VERIFY_EPILOG = """\b
+Example:
+  verify-features feats.h5"""
+INSPECT_EPILOG = """\b
+Example:
+  inspect-features feats.h5 --json"""
 
 
-@click.command("merge-features")
-@click.argument("output", type=click.Path(path_type=Path))
-@click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--no-lock", is_flag=True, help="Do not lock OUTPUT (for file systems without locks).")
-@debug_option
-@one_line_errors
+@command("merge-features", epilog=MERGE_EPILOG)
+@click.argument("output", type=path_type)
+@click.argument("shards", nargs=-1, required=True, type=path_type)
+@no_lock_option
 def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
-    """Join SHARDS, the files of one extraction with --shard, into OUTPUT.
+    """Join the shards of an extraction into one feature cache.
 
-    Every row is checked on its way. The result equals the extraction in one piece. Killed, the same command goes on.
-
-    \b
-    Example:
-      merge-features feats.h5 feats-0.h5 feats-1.h5 feats-2.h5
+    SHARDS are the files that extract-features wrote with --shard. Every row is checked while it is copied to OUTPUT,
+    which then equals the cache of an extraction in one piece. Run the same command again to resume after a stop.
+    Exit code 3: merged, but some images could not be decoded.
     """
-    cache = merge_caches(output, shards, lock=not no_lock)
+    from mrnn.data.merge import merge_caches
+
+    with stop_on_signals() as stop:
+        cache = merge_caches(output, shards, lock=not no_lock, stop=stop)
     click.echo(f"{output}: {_counts(cache)}")
     if cache.reasons:
         _list_failed(cache)
         sys.exit(EXIT_IMAGES_FAILED)
 
 
-@click.command("import-features")
+@command("import-features", epilog=IMPORT_EPILOG)
 @click.argument("features", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--dataset", required=True, help="The data set whose pictures the features are of.")
-@click.option("--root", type=click.Path(path_type=Path), help="Its folder.  [default: $MRNN_DATA/DATASET]")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("feats.h5"), show_default=True)
-@click.option("--ids", "ids_file", type=click.Path(path_type=Path, exists=True), help="Image ids, one a line.")
-@click.option("--features-name", default="feats", show_default=True, help="Variable, array or HDF5 data set.")
-@click.option("--ids-name", default="ids", show_default=True, help="Where the file itself has ids.")
-@click.option("--orientation", type=click.Choice(ORIENTATIONS), default="auto", show_default=True)
-@click.option("--layer", default="fc7", show_default=True, help="What the features are, for the records.")
-@click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True)
-@debug_option
-@one_line_errors
+@dataset_option("Data set whose images the features describe.")
+@root_option
+@output_option("Feature cache to write.", metavar="FILE", default=Path("feats.h5"))
+@click.option(
+    "--ids",
+    "ids_file",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="FILE",
+    help="Text file with one image id per line, in the order of the features.",
+)
+@click.option(
+    "--features-name",
+    default="feats",
+    show_default=True,
+    help="Name of the variable, array or HDF5 data set that holds the features.",
+)
+@click.option("--ids-name", default="ids", show_default=True, help="Name of the one that holds the image ids, if any.")
+@click.option(
+    "--orientation",
+    type=click.Choice(ORIENTATIONS),
+    default="auto",
+    show_default=True,
+    help="Whether each row or each column is an image; auto decides by the number of images.",
+)
+@click.option("--layer", default="fc7", show_default=True, help="Name of the network layer, recorded in the cache.")
+@click.option(
+    "--dtype",
+    type=click.Choice(FEATURE_DTYPES),
+    default="float16",
+    show_default=True,
+    help="Number format in which the features are stored.",
+)
 def import_(
     features: Path,
     dataset: str,
@@ -68,14 +106,15 @@ def import_(
     layer: str,
     dtype: str,
 ) -> None:
-    """Make a feature cache of FEATURES that you already have (.mat, .npy, .npz, HDF5) and a data set's captions.
+    """Make a feature cache from existing features and the captions of a data set.
 
-    Without ids, the rows are taken to be in the order of the data set's own file.
-
-    \b
-    Example (neuraltalk's features):
-      import-features vgg_feats.mat --dataset karpathy --root data/flickr8k
+    FEATURES is a MATLAB (.mat), NumPy (.npy, .npz) or HDF5 file. Without ids, its rows are taken to be in the order of
+    the data set's own file. Exit code 3: imported, but some images of the data set have no features.
     """
+    from mrnn.data.cache import open_cache
+    from mrnn.data.datasets import read_dataset
+    from mrnn.data.foreign import import_features, read_foreign
+
     corpus = read_dataset(dataset, root)
     foreign = read_foreign(
         features,
@@ -95,17 +134,15 @@ def import_(
         sys.exit(EXIT_IMAGES_FAILED)
 
 
-@click.command("verify-features")
-@file_argument
-@debug_option
-@one_line_errors
+@command("verify-features", epilog=VERIFY_EPILOG)
+@cache_argument
 def verify(file: Path) -> None:
-    """Check every row of a feature cache against its checksum; exit code 1 names the damaged images.
+    """Check every row of a feature cache against its checksum.
 
-    \b
-    Example:
-      verify-features feats.h5
+    Exit code 1: some images are damaged; they are listed.
     """
+    from mrnn.data.verify import verify_cache
+
     found = verify_cache(file)
     for image_id in found.damaged:
         click.echo(f"damaged: {image_id}")
@@ -117,18 +154,13 @@ def verify(file: Path) -> None:
         sys.exit(EXIT_FAILED)
 
 
-@click.command("inspect-features")
-@file_argument
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@debug_option
-@one_line_errors
+@command("inspect-features", epilog=INSPECT_EPILOG)
+@cache_argument
+@json_option
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what a feature cache holds and where it came from.
+    """Show what a feature cache contains and where it came from."""
+    from mrnn.data.cache import open_cache
 
-    \b
-    Example:
-      inspect-features feats.h5 --json
-    """
     cache = open_cache(file, allow_partial=True)
     if as_json:
         click.echo(json.dumps(summary(cache), indent=2))
@@ -147,7 +179,7 @@ def inspect(file: Path, as_json: bool) -> None:
     _list_failed(cache)
 
 
-def summary(cache: FeatureCache) -> dict[str, Any]:
+def summary(cache: "FeatureCache") -> dict[str, Any]:
     """What `inspect-features --json` prints."""
     return {
         "file": str(cache.path),
@@ -161,22 +193,27 @@ def summary(cache: FeatureCache) -> dict[str, Any]:
         "images": {split or "none": cache.corpus().count(split) for split in (*SPLITS, "")},
         "sentences": sum(len(image.sentences) for image in cache.images),
         "boxes": sum(len(image.boxes) for image in cache.images),
-        "states": {
-            name: int((cache.states == state).sum())
-            for name, state in (("done", STATE_DONE), ("failed", STATE_FAILED), ("pending", STATE_PENDING))
-        },
+        "states": _states(cache),
         "failed": cache.reasons,
         "problems": [[problem.kind, problem.subject, problem.detail] for problem in cache.problems],
         "provenance": cache.provenance,
     }
 
 
-def _counts(cache: FeatureCache) -> str:
-    done, failed, pending = (int((cache.states == state).sum()) for state in (STATE_DONE, STATE_FAILED, STATE_PENDING))
-    return f"{done} images done, {failed} failed, {pending} pending"
+def _states(cache: "FeatureCache") -> dict[str, int]:
+    """The number of images in each state."""
+    from mrnn.data.cache import STATE_DONE, STATE_FAILED, STATE_PENDING
+
+    named = (("done", STATE_DONE), ("failed", STATE_FAILED), ("pending", STATE_PENDING))
+    return {name: int((cache.states == state).sum()) for name, state in named}
 
 
-def _list_failed(cache: FeatureCache) -> None:
+def _counts(cache: "FeatureCache") -> str:
+    states = _states(cache)
+    return f"{states['done']} images done, {states['failed']} failed, {states['pending']} pending"
+
+
+def _list_failed(cache: "FeatureCache") -> None:
     for image_id, reason in list(cache.reasons.items())[:LISTED]:
         click.echo(f"  failed: {image_id}: {reason}")
     if len(cache.reasons) > LISTED:

@@ -1,4 +1,4 @@
-"""The data sets by name. A new one is a reader and a line here."""
+"""The data sets by name. A new data set is a reader and a line here."""
 
 import os
 from collections.abc import Callable
@@ -25,12 +25,12 @@ READERS: dict[str, Callable[[Path], Corpus]] = {
 
 
 def default_root(name: str) -> Path:
-    """$MRNN_DATA/<name> where the variable is set, else datasets/<name> below the working directory."""
+    """$MRNN_DATA/<name> if the variable is set, else datasets/<name> in the working directory."""
     return Path(os.environ.get("MRNN_DATA") or "datasets") / name
 
 
-def read_dataset(name: str, root: Path | None) -> Corpus:
-    """Read a data set from its folder, None standing for default_root. Raises CorpusError for an unknown name."""
+def read_dataset(name: str, root: str | Path | None = None) -> Corpus:
+    """Read a data set from a folder, `default_root` unless given. Raises CorpusError for an unknown name."""
     if name not in READERS:
         raise CorpusError(f"there is no data set {name!r}; known are {', '.join(READERS)}")
-    return READERS[name](default_root(name) if root is None else root)
+    return READERS[name](default_root(name) if root is None else Path(root))

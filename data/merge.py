@@ -11,20 +11,23 @@ from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError
 from mrnn.data.progress import Progress
 from mrnn.data.regions import rows_of
-from mrnn.data.stopping import stop_on_signals
+from mrnn.data.stopping import StopRequest
 from mrnn.data.verify import is_intact
 
 BYTES_AT_ONCE = 4 << 20
 
 
-def merge_caches(output: Path, shards: Sequence[Path], *, lock: bool = True) -> FeatureCache:
-    """Copy the rows of all shards, checked against their checksums, into `output`; killed, the same call goes on.
+def merge_caches(
+    output: str | Path, shards: Sequence[str | Path], *, lock: bool = True, stop: StopRequest | None = None
+) -> FeatureCache:
+    """Copy the rows of all shards into `output`, checking each against its checksum; the same call resumes it.
 
     Images that failed in a shard are failed in the result. Rows are copied BYTES_AT_ONCE at a time.
     Raises CacheError if shards are incomplete, damaged, of different provenance, overlap or leave a gap, or if
-    `output` is something else than an unfinished merge of the same shards. Raises Stopped on a signal, all copied
-    rows saved.
+    `output` is something else than an unfinished merge of the same shards. Raises Stopped, with all copied rows saved,
+    if `stop` asks for it.
     """
+    output, stop = Path(output), stop or StopRequest()
     caches = sorted((open_cache(path) for path in shards), key=lambda cache: cache.first)
     _check_fit(caches)
     first = caches[0]
@@ -39,7 +42,7 @@ def merge_caches(output: Path, shards: Sequence[Path], *, lock: bool = True) -> 
             dtype=first.features.dtype.name,
             rows_per_image=first.rows_per_image,
         )
-    with CacheWriter(output, lock=lock) as writer, stop_on_signals() as stop:
+    with CacheWriter(output, lock=lock) as writer:
         if writer.cache.images != images or writer.cache.provenance != first.provenance:
             raise CacheError(f"{output} exists and is not a merge of these shards; choose another name or remove it")
         with Progress("merge", len(images), unit="images", done=len(images) - len(writer.pending())) as progress:

@@ -1,30 +1,56 @@
-"""Progress with rate and time left: a bar on a terminal, else a line every so often."""
+"""Progress with rate and time left: a bar on a terminal, else a line every half minute; shown by commands only."""
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import click
-from tqdm import tqdm
 
 LINE_SECONDS = 30.0
 
+# A context variable rather than an argument of every function on the way from a command to the loop that it runs.
+_shown = ContextVar("progress is shown", default=False)
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Show progress on stderr in a with block, in this thread. Commands do; whoever calls the library need not."""
+    token = _shown.set(True)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
+
+def silent(text: str) -> None:
+    """Ignore a line of text: the default of every `report` argument in the library."""
+
 
 class Progress:
-    """Counts `total` units of work, `done` of them before this run. Use as a context manager, call `add`.
+    """A count of units of work. Use it as a context manager and call `add`.
 
-    On a terminal a tqdm bar on stderr; elsewhere a line at most every LINE_SECONDS and one at the end, so that logs of
-    batch jobs stay short. `note` is a few words shown behind the numbers.
+    On a terminal it is a tqdm bar on stderr, elsewhere a line at most every LINE_SECONDS and one at the end, so that
+    the logs of batch jobs stay short. Outside of `progress_shown` it prints nothing.
+
+    label : what is being done.
+    total : number of units in all.
+    unit : their name, in the plural.
+    done : number of units that were finished before this run.
     """
 
     def __init__(self, label: str, total: int, *, unit: str, done: int = 0) -> None:
         self._label, self._total, self._unit, self._done, self._start_done = label, total, unit, done, done
         self._start = self._last = time.monotonic()
         self._note = ""
-        self._bar = (
-            tqdm(desc=label, total=total, unit=f" {unit}", initial=done, dynamic_ncols=True)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._shown = _shown.get()
+        self._bar: Any = None
+        if self._shown and sys.stderr.isatty():
+            from tqdm import tqdm  # here, so that --help does not wait for it
+
+            self._bar = tqdm(desc=label, total=total, unit=f" {unit}", initial=done, dynamic_ncols=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -32,18 +58,18 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._done > self._start_done:
+        elif self._shown and self._done > self._start_done:
             click.echo(self._line(time.monotonic()), err=True)
 
     def add(self, count: int, *, note: str = "") -> None:
-        """Count more units as done."""
+        """Count more units as done. note : a few words to show after the numbers."""
         self._done += count
         self._note = note
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-        elif (now := time.monotonic()) - self._last >= LINE_SECONDS and self._done < self._total:
+        elif self._shown and (now := time.monotonic()) - self._last >= LINE_SECONDS and self._done < self._total:
             self._last = now
             click.echo(self._line(now), err=True)
 

@@ -1,20 +1,26 @@
-"""Settings declared once: a dataclass field with its default, its help text and its bounds beside it.
+"""Settings declared once: a dataclass field together with its default, its help text and its bounds.
 
-The dataclass checks itself by them (`check_settings`), and a command makes its options of them
-(`mrnn.data.command.setting_options`), so no default and no text exists twice.
+The dataclass checks its values against the declarations (`check_settings`), and a command derives its options from
+them (`mrnn.data.command.setting_options`), so that no default and no text exists twice.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from mrnn.data.errors import SettingError
+
+FEATURE_DTYPES = ("float16", "float32")  # in which features can be stored; mrnn.data.cache has their bytes
+
 
 @dataclass(frozen=True)
 class Declared:
-    """What `setting` says of a field beside its default.
+    """What `setting` declares about a field, apart from its default.
 
-    help : one sentence for --help. kind : its type on the command line. choices : all that it may be, () for anything
-    within bounds. at_least, above, below : bounds of a number, None for none.
+    help : a sentence for --help, with the unit.
+    kind : the type of a value.
+    choices : the possible values; () for any value within the bounds.
+    at_least, above, below : inclusive lower, exclusive lower and exclusive upper bound of a number; None for none.
     """
 
     help: str
@@ -25,7 +31,7 @@ class Declared:
     below: float | None = None
 
     def requirement(self) -> str:
-        """What a value must be, in words."""
+        """The condition on a value, in words."""
         if self.choices:
             return f"must be one of {', '.join(self.choices)}"
         if self.below is not None:
@@ -34,12 +40,12 @@ class Declared:
 
     @property
     def lowest(self) -> float:
-        """The lower bound, whether or not it belongs to the range."""
+        """The lower bound, inclusive or not."""
         bound = self.above if self.at_least is None else self.at_least
         return float("-inf") if bound is None else bound
 
     def allows(self, value: Any) -> bool:
-        """Whether a value is one of the choices and within the bounds; not-a-number never is."""
+        """Whether a value is one of the choices and within the bounds; NaN is within none."""
         if self.choices:
             return value in self.choices
         return (
@@ -59,21 +65,21 @@ def setting(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A dataclass field of a setting; see `Declared`. kind : needed only where the default is None."""
+    """A dataclass field that is a setting, with the arguments of `Declared`; kind is needed for the default None."""
     declared = Declared(help, kind or type(default), tuple(choices), at_least, above, below)
     return field(default=default, metadata={"declared": declared})
 
 
 def declared_settings(config: type) -> Iterator[tuple[str, Any, Declared]]:
-    """Name, default and declaration of every setting of a dataclass, in its order; other fields are left out."""
+    """Name, default and declaration of every setting of a dataclass, in order; other fields are skipped."""
     for each in fields(config):
         if "declared" in each.metadata:
             yield each.name, each.default, each.metadata["declared"]
 
 
 def check_settings(config: Any) -> None:
-    """Raise ValueError for the first setting of a dataclass instance that is not what it must be; None is not set."""
+    """Raise SettingError for the first setting of a dataclass instance that is out of bounds; None means not set."""
     for name, _, declared in declared_settings(type(config)):
         value = getattr(config, name)
         if value is not None and not declared.allows(value):
-            raise ValueError(f"{name} {declared.requirement()}, not {value!r}")
+            raise SettingError(f"{name} {declared.requirement()}, not {value!r}")

@@ -17,7 +17,7 @@ class Verification:
     damaged: tuple[str, ...]
 
 
-def verify_cache(path: Path) -> Verification:
+def verify_cache(path: str | Path) -> Verification:
     """Read all rows and compare their checksums, one image in memory at a time.
 
     Raises CacheError where `open_cache` would; damage to rows is returned, not raised.

@@ -16,9 +16,10 @@ from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.generation.decode import Caption, Decoder, DecodingConfig
 from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
 from mrnn.evaluate.parts import MARK_SECONDS, Parts
-from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.validation import sentence_bits
+from mrnn.train.features import Features
+from mrnn.train.sentences import sentences_of
+from mrnn.train.tasks.captioning import sentence_bits
 
 DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to be what takes the time
 

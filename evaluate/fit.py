@@ -10,6 +10,7 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
 from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.models.captioner import LateFusion
 
 
 def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
@@ -68,6 +69,20 @@ def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
             f"{len(trained.vocabulary)} words"
         )
     return words
+
+
+def searchable_model(trained: TrainedModel) -> LateFusion:
+    """The model of a checkpoint as search needs it. Raises EvaluationError if it is of another kind."""
+    if not isinstance(trained.model, LateFusion):
+        raise EvaluationError(
+            f"{trained.file} is a {trained.name}: it reads every sentence anew for every picture, which is too slow to "
+            "search with; search with an mrnn, or rank a test set with evaluate-mrnn --pool"
+        )
+    if not trained.model.sees_images:
+        raise EvaluationError(
+            f"{trained.file} is an {trained.name}, which does not look at pictures; search with an mrnn"
+        )
+    return trained.model
 
 
 def searchable_images(cache: FeatureCache, split: str | None) -> np.ndarray:

@@ -17,7 +17,7 @@ from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
-from mrnn.train.batches import tokenized_sentences
+from mrnn.train.sentences import tokenized_sentences
 
 OTHER_DEFINITIONS = {
     "ptb": f"the same scores, tokens {TOKEN_DEFINITIONS['ptb']}",

@@ -1,11 +1,13 @@
 """How an extraction is run; the command takes its defaults from here. Free of torch, so that `--help` is quick."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-DTYPE_NAMES = ("float16", "float32")
-PRECISIONS = ("float32", "bfloat16")
-ON_ERROR = ("skip", "fail")
+from mrnn.data.errors import SettingError
+from mrnn.data.settings import FEATURE_DTYPES, check_settings, setting
+
+Colour = tuple[float, float, float]
 
 
 def available_cpus() -> int:
@@ -15,49 +17,91 @@ def available_cpus() -> int:
 
 @dataclass(frozen=True)
 class ExtractionConfig:
-    """
-    batch_size : rows of every forward pass; recorded, as the last bits of features depend on it. More gains nothing.
-    dtype : how features are stored.
-    precision : arithmetic of the network; bfloat16 (CUDA only) is faster and rougher.
-    device : 'auto' (the GPU where there is one), 'cpu', 'cuda', 'cuda:1'.
-    workers : threads that decode pictures. threads : of the network on the CPU; recorded.
-    on_error : 'skip' lists pictures that cannot be decoded and goes on, 'fail' stops at the first.
+    """The network, its preprocessing and the way of computing. Raises SettingError for what cannot be.
+
+    mean, std : per channel R, G, B, on a scale where white is 1; None for the library's values.
+    device : 'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'.
+    Batch size and the number of network threads are recorded in the cache, since the last bits of features depend on
+    them; a cache is resumed with the recorded number unless `threads` says otherwise.
     """
 
-    batch_size: int = 64
-    dtype: str = "float16"
-    precision: str = "float32"
+    backbone: str = setting("alexnet", "Network: alexnet, vgg16, torchvision:NAME or timm:NAME (needs the extra timm).")
+    weights: str = setting(
+        "pretrained", "Weights: pretrained (downloaded once), a .safetensors, .pt or .pth file, or random:SEED."
+    )
+    layer: str | None = setting(
+        None,
+        "Layer whose values are the features: fc7 or fc6 of alexnet and vgg16.  [default: fc7; for other networks the "
+        "penultimate layer]",
+        kind=str,
+    )
+    resize: int | None = setting(
+        None, "Length in pixels to which the short side is resized.  [default: the library's]", kind=int, at_least=1
+    )
+    crop: int | None = setting(
+        None, "Side in pixels of the square cut from the centre.  [default: the library's]", kind=int, at_least=1
+    )
+    interpolation: str | None = setting(
+        None, "Interpolation for resizing.  [default: the library's]", kind=str, choices=("bilinear", "bicubic")
+    )
+    warp: bool = setting(
+        False, "Resize both sides to the same length, losing the aspect ratio, as Caffe and neuraltalk did."
+    )
+    mean: Colour | None = None
+    std: Colour | None = None
+    dtype: str = setting("float16", "Number format in which the features are stored.", choices=FEATURE_DTYPES)
+    batch_size: int = setting(64, "Number of images per forward pass; recorded. Larger is not faster.", at_least=1)
+    workers: int | None = setting(
+        None, "Number of threads that decode images.  [default: one per available CPU]", kind=int, at_least=1
+    )
+    threads: int | None = setting(
+        None,
+        "Number of CPU threads for the network.  [default: as recorded when resuming, else one per available CPU]",
+        kind=int,
+        at_least=1,
+    )
     device: str = "auto"
-    workers: int = field(default_factory=available_cpus)
-    threads: int = field(default_factory=available_cpus)
-    on_error: str = "skip"
+    precision: str = setting(
+        "float32",
+        "Arithmetic of the network; bfloat16 (CUDA only) is faster and less accurate.",
+        choices=("float32", "bfloat16"),
+    )
+    on_error: str = setting(
+        "skip",
+        "What to do with an image that cannot be decoded: skip lists it and continues, fail stops.",
+        choices=("skip", "fail"),
+    )
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "workers", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name, known in (("dtype", DTYPE_NAMES), ("precision", PRECISIONS), ("on_error", ON_ERROR)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        check_settings(self)
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The fields of mrnn.extract.images.Preprocessing that differ from the library's."""
+        names = ("resize", "crop", "interpolation", "mean", "std")
+        chosen = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return chosen | ({"mode": "warp"} if self.warp else {})
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """'I/N' as (I, N). Raises ValueError unless 0 <= I < N."""
+    """'I/N' as (I, N). Raises SettingError unless 0 <= I < N."""
     index, slash, count = text.partition("/")
     digits = all(part.isascii() and part.isdigit() for part in (index, count))
     if not (slash and digits) or int(index) >= int(count):
-        raise ValueError(f"a shard is written I/N with I from 0 to N-1, not {text!r}")
+        raise SettingError(f"a shard is written I/N with I from 0 to N-1, not {text!r}")
     return int(index), int(count)
 
 
 def shard_range(total: int, *, batch_size: int, index: int, count: int) -> tuple[int, int]:
-    """Begin and end of a contiguous part of `total` images, cut where batches are cut; the parts tile the whole.
+    """Begin and end of one of several contiguous parts that together make up a data set.
 
-    Raises ValueError if there are more parts than batches.
+    total : number of images.
+    batch_size : parts are cut only between batches, so that a shard has the same batches as the whole.
+    index, count : the number of this part, from 0, and of all parts.
+    Raises SettingError if there are more parts than batches.
     """
     batches = -(-total // batch_size)
     if count > batches:
-        raise ValueError(
+        raise SettingError(
             f"{total} images in batches of {batch_size} make at most {batches} shards, not {count}; "
             "use fewer shards or a smaller --batch-size"
         )

@@ -23,7 +23,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mrnn.data.errors import ImageError
+from mrnn.data.errors import ImageError, SettingError
 
 # Pillow's own limit for a decompression bomb, twice its MAX_IMAGE_PIXELS; checked here too, since callers may lift it.
 MAX_PIXELS = 178_956_970
@@ -68,15 +68,15 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.resize:
-            raise ValueError(f"the crop of {self.crop} pixels must lie in 1 to the resized side, {self.resize}")
+            raise SettingError(f"the crop of {self.crop} pixels must lie in 1 to the resized side, {self.resize}")
         if self.interpolation not in RESAMPLING:
-            raise ValueError(f"interpolation must be one of {', '.join(RESAMPLING)}, not {self.interpolation!r}")
+            raise SettingError(f"interpolation must be one of {', '.join(RESAMPLING)}, not {self.interpolation!r}")
         if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+            raise SettingError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or not np.isfinite([*self.mean, *self.std]).all():
-            raise ValueError("mean and std must be three finite numbers each")
+            raise SettingError("mean and std must be three finite numbers each")
         if min(self.std) <= 0:
-            raise ValueError(f"every std must be greater than 0, not {self.std}")
+            raise SettingError(f"every std must be greater than 0, not {self.std}")
 
     def to_json(self) -> str:
         """Canonical text: equal preprocessing, equal text."""

@@ -1,6 +1,5 @@
 """One forward pass over a full batch of bytes, on the CPU or the GPU, equal bits for equal batches."""
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,28 +7,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrnn.data.errors import MrnnError
+from mrnn.data.errors import MrnnError, SettingError
+from mrnn.data.memory import kept_activations
 from mrnn.extract.backbones import Backbone
 from mrnn.extract.images import normalise
 
-# Parameters of mallopt and what they are without us; malloc.h.
-M_MMAP_MAX, DEFAULT_MMAP_MAX = -4, 65536
-M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD = -1, 128 * 1024
-
 
 def choose_device(name: str) -> torch.device:
-    """The device of 'auto', 'cpu', 'cuda' or 'cuda:N'. Raises ValueError if it is not there."""
+    """The device of 'auto', 'cpu', 'cuda' or 'cuda:N'. Raises SettingError if it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"there is no kind of device {name!r}; give auto, cpu, cuda or cuda:N") from None
+        raise SettingError(f"there is no kind of device {name!r}; give auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"features are computed on cpu or cuda, not on {name!r}")
+        raise SettingError(f"features are computed on cpu or cuda, not on {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"{name} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+        raise SettingError(f"{name} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise SettingError unless the device computes in this precision."""
+    if precision != "float32" and device.type != "cuda":
+        raise SettingError(f"precision {precision} is for CUDA devices; on the {device.type} use float32")
 
 
 class BatchNetwork:
@@ -40,8 +42,7 @@ class BatchNetwork:
     """
 
     def __init__(self, backbone: Backbone, *, batch_size: int, device: torch.device, precision: str) -> None:
-        if precision != "float32" and device.type != "cuda":
-            raise ValueError(f"precision {precision} is for CUDA devices; on the {device.type} it is float32")
+        check_precision(precision, device)
         self.batch_size, self.device = batch_size, device
         self._side, self._preprocessing = backbone.preprocessing.crop, backbone.preprocessing
         self._mixed = precision == "bfloat16"
@@ -70,25 +71,10 @@ class BatchNetwork:
 def repeatable(*, threads: int | None = None) -> Iterator[None]:
     """Fix what the last bits depend on: the number of threads (None: as it is), cuDNN's algorithms, no TF32."""
     before = torch.get_num_threads()
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    with exact, kept_activations():
         try:
             torch.set_num_threads(threads or before)
-            _keep_memory(True)
             yield
         finally:
-            _keep_memory(False)
             torch.set_num_threads(before)
-
-
-def _keep_memory(keep: bool) -> None:
-    """Let freed memory stay with the process, where the C library is glibc.
-
-    By default every array of more than 32 MB is fetched from the system and returned, and zeroed each time: activations
-    of a whole batch are such arrays. Measured, tf_efficientnet_lite0 ran 1.4 times as fast without (2 cores).
-    """
-    try:
-        allocator = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    allocator(M_MMAP_MAX, 0 if keep else DEFAULT_MMAP_MAX)
-    allocator(M_TRIM_THRESHOLD, 2**31 - 1 if keep else DEFAULT_TRIM_THRESHOLD)

@@ -1,19 +1,18 @@
-"""Going on with a cache that an earlier run began: only with the settings it was begun with."""
+"""Resuming a cache that an earlier run started: only with the settings it was started with."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import click
 
 from mrnn.data.cache import FeatureCache, create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError
+from mrnn.data.progress import silent
 
-# Recorded settings that must be the same when a run goes on.
+# Recorded settings that must be the same for a cache to be resumed.
 FIXED_SETTINGS = (
     "dataset",
     "annotation_sha256",
@@ -27,14 +26,18 @@ FIXED_SETTINGS = (
     "batch_size",
     "precision",
 )
-# Recorded settings that may change, at the price of bits that differ between the images before and after.
+# Recorded settings that may change; the last bits of features then differ between the images before and after.
 NOTED_SETTINGS = ("device", "torch", "torchvision", "pillow")
 
 
 class AskedCache:
-    """The file that this command should make, to compare with the one that is there.
+    """The cache that a run was asked for, to compare with the one that exists.
 
-    threads : as given, None if left open; a file goes on with the number it was begun with.
+    path : the file.
+    part : the images of this file and their captions.
+    provenance : settings and versions of this run.
+    first, total : the place of the first image in the whole data set, and the size of that.
+    threads : number of network threads if the user gave one; None to keep the recorded one.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class AskedCache:
         self._first, self._total, self._threads = first, total, threads
 
     def create(self, *, feature_size: int) -> None:
+        """Create the file with all images pending. feature_size : numbers per image, D."""
         create_cache(
             self._path,
             self._part,
@@ -61,20 +65,23 @@ class AskedCache:
             total=self._total,
         )
 
-    def check(self, cache: FeatureCache) -> None:
-        """Raises CacheError, naming every setting that differs, if the file was begun with other ones."""
+    def check(self, cache: FeatureCache, *, report: Callable[[str], None] = silent) -> None:
+        """Raise CacheError, naming every setting that differs, if the file was started with other ones.
+
+        report : called with a line for each setting that may change and did.
+        """
         if differing := self._differing(cache):
             raise CacheError(
-                f"{self._path} was begun with other settings: {'; '.join(differing)}. Give the same settings, another "
-                "--output, or --overwrite to start afresh"
+                f"{self._path} was started with different settings: {'; '.join(differing)}. Give the same settings, "
+                "another --output, or --overwrite to compute everything again"
             )
         for name in NOTED_SETTINGS:
             was, now = cache.provenance.get(name), self._provenance[name]
             if was != now:
-                click.echo(f"note: begun with {name} {was}, going on with {now}: last bits may differ", err=True)
+                report(f"note: started with {name} {was}, now {now}: the last bits of features may differ")
 
     def remove_unless_it_fits(self, *, lock: bool) -> None:
-        """Make way for a new file, unless an interrupted run with the same settings left this one."""
+        """Remove the file, unless an interrupted run with the same settings left it."""
         try:
             open_cache(self._path, allow_partial=True)
         except CacheError:  # damaged
@@ -104,7 +111,7 @@ class AskedCache:
 
 
 def _fields(preprocessing: object) -> dict[str, Any]:
-    """The fields of recorded preprocessing, to name the one that differs."""
+    """The fields of the recorded preprocessing, so that the one that differs can be named."""
     try:
         fields = json.loads(preprocessing) if isinstance(preprocessing, str) else None
     except ValueError:

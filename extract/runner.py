@@ -29,7 +29,7 @@ UNSAVED_BATCHES = 2
 
 
 @dataclass
-class Batch:
+class DecodedBatch:
     """Pictures on their way. numbers : index of each picture; rows : its place in `pixels`, other rows being zero."""
 
     numbers: list[int]
@@ -134,14 +134,14 @@ def decoded_batches(
     network: BatchNetwork,
     *,
     workers: int,
-) -> Generator[Batch, None, None]:
+) -> Generator[DecodedBatch, None, None]:
     """Decode the pictures of each part, whose numbers lie in one batch, while the caller works on the part before."""
 
     def decode(number: int, row: np.ndarray) -> None:
         row[:] = load_image(paths[number], preprocessing)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[Batch, list[Future[None]]]] = deque()
+        waiting: deque[tuple[DecodedBatch, list[Future[None]]]] = deque()
         try:
             remaining = iter(parts)
             while True:
@@ -150,7 +150,7 @@ def decoded_batches(
                     pixels = network.empty_batch()
                     array = pixels.numpy()
                     jobs = [pool.submit(decode, n, array[row]) for n, row in zip(numbers, rows, strict=True)]
-                    waiting.append((Batch(numbers, rows, pixels), jobs))
+                    waiting.append((DecodedBatch(numbers, rows, pixels), jobs))
                 if not waiting:
                     return
                 batch, jobs = waiting.popleft()
@@ -218,7 +218,7 @@ class _Witness:
         self._root, self._paths = root, paths
         self._path: Path | None = paths[done[0]] if len(done) else None
 
-    def check(self, batch: Batch) -> None:
+    def check(self, batch: DecodedBatch) -> None:
         """Raises CorpusError if pictures of the batch are missing because all are."""
         there = [n for n in batch.numbers if not isinstance(batch.errors.get(n), MissingImageError)]
         if len(there) < len(batch.numbers):

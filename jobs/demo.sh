@@ -1,16 +1,16 @@
 #!/bin/sh
-# The whole pipeline on real input: extract, train, evaluate. `make demo` runs it inside the virtual environment.
-#   DATASET  scenes (default: pictures that the program draws itself) or any name that extract-features knows
+# Run the whole pipeline: extract, train, evaluate. `make demo` runs this script inside the virtual environment.
+#   DATASET  scenes (default: images that the program draws itself) or any name that extract-features knows
 #   ROOT     folder of that data set
-#   LIMIT    images of a named data set to use (default 1000)
-#   WEIGHTS  weights of the network (default: pretrained ones if they can be had, else seeded random ones, with a notice)
-#   OUT      where everything goes (default: runs/demo-<data set>)
+#   LIMIT    number of images to use of a named data set (default 1000)
+#   WEIGHTS  weights of the network (default: pretrained if they can be downloaded, else seeded random, with a notice)
+#   OUT      output folder (default: runs/demo-<data set>)
 set -eu
 DATASET=${DATASET:-scenes}
 OUT=${OUT:-runs/demo-$DATASET}
 mkdir -p "$OUT"
 
-extract() { # exit code 3: finished, but for pictures that are listed
+extract() { # exit code 3: finished, but some images could not be read
     code=0
     extract-features "$@" || code=$?
     [ "$code" -eq 3 ] || return "$code"
@@ -25,8 +25,8 @@ fi
 if [ -n "${WEIGHTS:-}" ]; then
     extract "$@" --weights "$WEIGHTS"
 elif ! extract "$@" --weights pretrained; then
-    echo "NOTICE: pretrained AlexNet weights cannot be had here. The demo goes on with RANDOM weights (seed 0):"
-    echo "NOTICE: the pipeline is the real one, but its features know nothing of photographs."
+    echo "NOTICE: pretrained AlexNet weights are not available here. The demo continues with RANDOM weights (seed 0):"
+    echo "NOTICE: the pipeline is the real one, but its features carry no knowledge of photographs."
     extract "$@" --weights random:0
 fi
 train-mrnn --features "$OUT/feats.h5" --output "$OUT/run" --epochs "${EPOCHS:-12}" --cutoff "${CUTOFF:-3}"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# A whole experiment: extraction in shards, merging, training, evaluation, each waiting for the one before.
+# Submit a whole experiment: extraction in shards, merging, training, evaluation. Each job waits for the one before.
 #   sh jobs/submit.sh OUT SHARDS [options of extract-features]
-# Run it with the virtual environment active. Prints the jobs. What is finished already stays as it is, so the same line
-# again goes on after a failure. Options, in variables, split at blanks:
-#   TRAIN, EVALUATE              of train-mrnn and evaluate-mrnn
-#   SBATCH_EXTRACT, SBATCH_TRAIN, SBATCH_EVALUATE   of sbatch for these jobs: "--gpus-per-task=1 --time=1:00:00"
+# Activate the virtual environment first. The script prints the job numbers. It keeps what is finished, so after a failure
+# run the same line again. These variables hold options, separated by spaces:
+#   TRAIN, EVALUATE              for train-mrnn and evaluate-mrnn
+#   SBATCH_EXTRACT, SBATCH_TRAIN, SBATCH_EVALUATE   for sbatch: "--gpus-per-task=1 --time=1:00:00"
 set -eu
 jobs=$(cd "$(dirname "$0")" && pwd)
 out=$1 shards=$2

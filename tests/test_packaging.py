@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("data", "extract", "train", "evaluate")
+PACKAGES = ("data", "extract", "train", "evaluate")
 MAY_IMPORT = {"data": {"data"}, "extract": {"data", "extract"}, "train": {"data", "train"}}
 MAY_IMPORT["evaluate"] = {"data", "train", "evaluate"}
-MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -35,8 +35,8 @@ def imported(path: Path) -> set[str]:
 
 
 def is_command(parts: Sequence[str]) -> bool:
-    """Whether a module, by the parts of its name, is a command: those alone see several packages."""
-    return parts[-1].startswith("cli") or "commands" in parts[:-1]
+    """Whether a module, given the parts of its name, holds commands: only these may import from several packages."""
+    return parts[-1].startswith("cli") or ("commands" in parts and parts[-1] != "options")
 
 
 def test_the_package_list_is_the_tree() -> None:
@@ -44,6 +44,25 @@ def test_the_package_list_is_the_tree() -> None:
     found = {"mrnn." + ".".join(path.parent.relative_to(ROOT).parts) for path in MODULES}
     assert listed == found
     assert all((ROOT / Path(*name.split(".")[1:]) / "__init__.py").exists() for name in listed)
+
+
+def test_every_package_is_marked_as_typed() -> None:
+    data = setup_cfg()["options.package_data"]
+    for package in PACKAGES:
+        assert (ROOT / package / "py.typed").exists()
+        assert "py.typed" in data[f"mrnn.{package}"].split()
+
+
+def test_the_metadata_names_every_python_that_is_supported() -> None:
+    metadata = setup_cfg()["metadata"]
+    minors = [line.rpartition(".")[2] for line in metadata["classifiers"].split("\n") if "Python :: 3." in line]
+    assert minors == ["11", "12", "13"]
+    assert setup_cfg()["options"]["python_requires"] == ">=3.11"
+    assert metadata["author"]
+    assert all(
+        url.startswith("https://")
+        for _, _, url in (line.partition(" = ") for line in metadata["project_urls"].strip().splitlines())
+    )
 
 
 def test_every_console_script_exists() -> None:
@@ -56,22 +75,22 @@ def test_every_console_script_exists() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
-    room = path.relative_to(ROOT).parts[0]
-    ours = {name for name in imported(path) if name.split(".")[0] in ("mrnn", *ROOMS)}
-    assert all(name.startswith("mrnn.") for name in ours), f"{path} imports a room by its bare name"
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name for name in imported(path) if name.split(".")[0] in ("mrnn", *PACKAGES)}
+    assert all(name.startswith("mrnn.") for name in ours), f"{path} imports a package by its bare name"
     assert not any(is_command(name.split(".")) for name in ours), "nobody imports a command"
     if not is_command(path.relative_to(ROOT).with_suffix("").parts):
-        rooms = {name.split(".")[1] for name in ours}
-        assert rooms <= MAY_IMPORT[room], f"{room} may not import {rooms - MAY_IMPORT[room]}"
+        packages = {name.split(".")[1] for name in ours}
+        assert packages <= MAY_IMPORT[package], f"{package} may not import {packages - MAY_IMPORT[package]}"
 
 
 def test_each_heavy_library_has_its_place() -> None:
     for path in MODULES:
         top = {name.split(".")[0] for name in imported(path)}
-        room = path.relative_to(ROOT).parts[0]
+        package = path.relative_to(ROOT).parts[0]
         assert "h5py" not in top or path.relative_to(ROOT) in (Path("data/cache.py"), Path("data/foreign.py"))
-        assert "torch" not in top or room != "data"
-        assert "torchvision" not in top or room == "extract"
+        assert "torch" not in top or package != "data"
+        assert "torchvision" not in top or package == "extract"
         several = {name for name in imported(path) if name.startswith(("torch.distributed", "torch.nn.parallel"))}
         assert not several or path.relative_to(ROOT) == Path("train/distributed.py")
 

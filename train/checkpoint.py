@@ -4,9 +4,11 @@ checkpoint_best.pt is the model to use. checkpoint_last.pt also holds all that t
 sampler position, generator states); checkpoint_previous.pt is the one before it, in case the last is damaged. A
 checkpoint is a dict:
 
-    format "mrnn-checkpoint", version 1, model (a name of MODELS), config (fields of MRNNConfig), vocabulary (words),
-    weights (state dict), features (provenance of the feature cache), settings (fields of TrainSettings),
+    format "mrnn-checkpoint", version 2, model (a name of KINDS), config (fields of its config), vocabulary (words),
+    weights (state dict), features (provenance of the feature cache), settings (TrainSettings.flat),
     progress (fields of mrnn.train.run_folder.Progress), and in checkpoint_last.pt training (Training.state)
+
+Version 1 knew captioners only: its progress names bits, tokens and best_perplexity what is now cost, count and best.
 
 Files come from anywhere, so they are read with weights_only=True: nothing in them is executed.
 """
@@ -22,9 +24,11 @@ import torch
 from mrnn.data.errors import CheckpointError
 from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
-from mrnn.train.models import MODELS, MRNN, MRNNConfig
+from mrnn.train.models import KINDS
+from mrnn.train.models.captioner import Captioner
 
-FORMAT, VERSION = "mrnn-checkpoint", 1
+FORMAT, VERSION = "mrnn-checkpoint", 2
+FORMER_PROGRESS = {"bits": "cost", "tokens": "count", "best_perplexity": "best"}  # of version 1
 LAST, PREVIOUS, BEST = "checkpoint_last.pt", "checkpoint_previous.pt", "checkpoint_best.pt"
 UNREADABLE = (
     OSError,
@@ -44,10 +48,10 @@ class TrainedModel:
     """A model read from a checkpoint, in evaluation mode, with what it depends on.
 
     features : provenance of the cache it was trained on. settings : of the training run. run : its folder.
-    file : the checkpoint read. progress : epoch, step, best_perplexity and so on at the time it was written.
+    file : the checkpoint read. progress : epoch, step, best and so on at the time it was written.
     """
 
-    model: MRNN
+    model: Captioner
     name: str
     vocabulary: Vocabulary
     features: dict[str, Any]
@@ -78,7 +82,7 @@ def load_trained(run: Path, *, device: torch.device | str = "cpu", which: str = 
     )
 
 
-def model_content(name: str, model: MRNN, vocabulary: Vocabulary) -> dict[str, Any]:
+def model_content(name: str, model: Captioner, vocabulary: Vocabulary) -> dict[str, Any]:
     """The part of a checkpoint that rebuilds the model; tensors are references, not copies."""
     return {
         "model": name,
@@ -88,16 +92,17 @@ def model_content(name: str, model: MRNN, vocabulary: Vocabulary) -> dict[str, A
     }
 
 
-def rebuild(content: dict[str, Any], file: Path) -> tuple[MRNN, Vocabulary]:
+def rebuild(content: dict[str, Any], file: Path) -> tuple[Captioner, Vocabulary]:
     """The model and vocabulary of a checkpoint's content; `file` is for messages."""
-    if content["model"] not in MODELS:
-        raise CheckpointError(f"{file}: its model {content['model']!r} is not one of {', '.join(MODELS)}")
+    if content["model"] not in KINDS:
+        raise CheckpointError(f"{file}: its model {content['model']!r} is not one of {', '.join(KINDS)}")
     try:
         vocabulary = Vocabulary(tuple(content["vocabulary"]))
-        config = MRNNConfig(**content["config"])
+        kind = KINDS[content["model"]]
+        config = kind.config(**content["config"])
         if config.vocabulary != len(vocabulary):
             raise ValueError(f"{len(vocabulary)} words for a network of {config.vocabulary}")
-        model = MODELS[content["model"]](config)
+        model = kind.build(config)
         model.load_state_dict(content["weights"])
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f"{file}: it does not describe a model of this version ({error})") from error
@@ -120,14 +125,22 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: damaged, or not a checkpoint ({str(error).splitlines()[0][:120]})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint of mrnn")
-    if content.get("version") != VERSION:
+    if content.get("version") not in (1, VERSION):
         raise CheckpointError(
-            f"{file}: checkpoint version {content.get('version')!r}; this mrnn reads version {VERSION}"
+            f"{file}: checkpoint version {content.get('version')!r}; this mrnn reads versions 1 and {VERSION}"
         )
     missing = {"model", "config", "vocabulary", "weights", "features", "settings", "progress"} - content.keys()
     if missing:
         raise CheckpointError(f"{file}: the checkpoint lacks {', '.join(sorted(missing))}")
-    return content
+    return of_today(content) if content["version"] == 1 else content
+
+
+def of_today(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a version 1 checkpoint under the names of version 2."""
+    progress = {FORMER_PROGRESS.get(name, name): value for name, value in content["progress"].items()}
+    if progress.get("best") == float("inf"):  # no validation yet
+        progress["best"] = None
+    return {**content, "version": VERSION, "progress": progress}
 
 
 def write_checkpoint(file: Path, content: dict[str, Any], *, previous: Path | None = None) -> None:

@@ -1,26 +1,25 @@
-"""Forward and backward passes as CUDA graphs, for a GPU by itself.
+"""Forward and backward passes as CUDA graphs, for training on a single GPU.
 
-The kernels of this network are so short that a GPU waits for Python to launch them, some hundreds a step. A graph is
-launched at once. It repeats the very same work on the same addresses, and so serves batches of one shape only: they are
-made rectangular (mrnn.train.batches.pack), which leaves a shape for every length of sentence, two dozen on Flickr8k.
+The kernels of these networks are so short that a GPU waits for Python to launch them, some hundreds per step. A graph
+is launched at once. It repeats the very same work on the same addresses, so it serves batches of one shape only: they
+are made rectangular (mrnn.train.batches.pack), which leaves one shape per length of sentence, two dozen on Flickr8k.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mrnn.data.errors import TrainingError
 from mrnn.train.batches import Batch
-from mrnn.train.models import MRNN
 
-Cost = Callable[[MRNN, Batch], Tensor]
+CostFunction = Callable[[Any, Any], Tensor]
 Work = Callable[[], tuple[Tensor, ...]]
 Capture = Callable[[Work], tuple[Callable[[], None], tuple[Tensor, ...]]]
-Shape = tuple[MRNN, int, int]  # model, steps, sentences
+Shape = tuple[nn.Module, Hashable]  # the model and Batch.shape
 NO_MORE = "no more CUDA graphs are recorded"
 WARM_UPS = 3  # runs before a capture, in which libraries set themselves up
 
@@ -35,21 +34,21 @@ class Graphs:
     Raises TrainingError if a graph cannot be recorded: what that leaves behind in CUDA is past mending.
     """
 
-    def __init__(self, cost: Cost, capture: Capture, *, report: Callable[[str], None]) -> None:
+    def __init__(self, cost: CostFunction, capture: Capture, *, report: Callable[[str], None]) -> None:
         self._cost, self._capture, self._report = cost, capture, report
         self._seen: set[Shape] = set()
         self._recorded: dict[Shape, _Recorded] = {}
         self._full = False
 
-    def __call__(self, model: MRNN, batch: Batch) -> Tensor:
-        shape = model, len(batch.sizes), len(batch.sentences)
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        shape = model, batch.shape()
         if shape in self._seen and shape not in self._recorded and not self._full:
             self._record(shape, batch)
         self._seen.add(shape)
         if shape not in self._recorded:
             return self._cost(model, batch)
-        bits: Tensor = _Replay.apply(self._recorded[shape], batch, *model.parameters())
-        return bits
+        total: Tensor = _Replay.apply(self._recorded[shape], batch, *model.parameters())
+        return total
 
     def _record(self, shape: Shape, batch: Batch) -> None:
         try:
@@ -67,22 +66,22 @@ class Graphs:
 class _Recorded:
     """The cost and the gradients of what lies in memory of its own."""
 
-    def __init__(self, cost: Cost, model: MRNN, batch: Batch, capture: Capture) -> None:
-        inputs, targets, image_of_token, features = self._memory = tuple(tensor.clone() for tensor in _tensors(batch))
-        own = replace(batch, inputs=inputs, targets=targets, image_of_token=image_of_token, features=features)
+    def __init__(self, cost: CostFunction, model: nn.Module, batch: Batch, capture: Capture) -> None:
+        self._memory = {name: tensor.clone() for name, tensor in batch.tensors().items()}
+        own = replace(batch, **self._memory)  # type: ignore[arg-type]
         parameters = tuple(model.parameters())
 
         def work() -> tuple[Tensor, ...]:
-            bits = cost(model, own)
-            return bits.detach(), *torch.autograd.grad(bits, parameters)
+            total = cost(model, own)
+            return total.detach(), *torch.autograd.grad(total, parameters)
 
         self._replay, self._results = capture(work)
         self.replays = 0
 
     def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Bits, and gradients of all parameters, of another batch; they hold until the next call."""
-        for own, given in zip(self._memory, _tensors(batch), strict=True):
-            own.copy_(given)
+        """The cost, and gradients of all parameters, of another batch; they hold until the next call."""
+        for name, tensor in batch.tensors().items():
+            self._memory[name].copy_(tensor)
         self._replay()
         self.replays += 1
         return self._results
@@ -91,21 +90,16 @@ class _Recorded:
 class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recorded: _Recorded, batch: Batch, *parameters: Tensor) -> Tensor:
-        bits, *ctx.gradients = recorded(batch)
+        total, *ctx.gradients = recorded(batch)
         ctx.recorded, ctx.replay = recorded, recorded.replays
-        return bits.clone()
+        return total.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *of_bits: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *of_total: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.replay != ctx.recorded.replays:
             raise RuntimeError("a later batch has taken the place of the gradients of this one")
-        return None, None, *(gradient * of_bits[0] for gradient in ctx.gradients)
-
-
-def _tensors(batch: Batch) -> tuple[Tensor, ...]:
-    """All of a batch that is not in its shape."""
-    return batch.inputs, batch.targets, batch.image_of_token, batch.features
+        return None, None, *(gradient * of_total[0] for gradient in ctx.gradients)
 
 
 def cuda_capture(device: torch.device) -> Capture:

@@ -2,44 +2,48 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import TrainingError
-from mrnn.data.stopping import stop_on_signals
-from mrnn.train.batches import Batch, epoch_batches
+from mrnn.data.stopping import StopRequest
+from mrnn.train.batches import Batch
 from mrnn.train.checkpoint import LAST
 from mrnn.train.distributed import joined
-from mrnn.train.losses import batch_bits
 from mrnn.train.optim import gradient_norm, learning_rate, squared_norm
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.run_folder import RunFolder, SaveTimer, WatchedFolder
 from mrnn.train.settings import RunOptions, TrainSettings
-from mrnn.train.validation import Perplexity, perplexity
-
-EXPLODED = 10  # times log2 V, the bits of a model that knows nothing
 
 
 def train(
     cache: FeatureCache,
-    folder: Path,
+    folder: str | Path,
     settings: TrainSettings,
     *,
     options: RunOptions | None = None,
-    report: Callable[[str], None] = click.echo,
+    stop: StopRequest | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train a model on a cache into a run folder, or go on with the run that is there.
+    """Train a model on a cache into a run folder, or resume the run that is there.
 
-    A run that was stopped or killed goes on where its last checkpoint stands and ends, on a CPU, with the same weights
-    bit for bit. Several processes that call this share the work (distributed.py). Raises Stopped after saving, if asked
-    to stop, and TrainingError if training cannot start or go on.
+    A run that was stopped or killed resumes from its last checkpoint and ends, on a CPU, with the same weights bit for
+    bit. Several processes that call this share the work (distributed.py).
+
+    cache : the opened feature cache.
+    folder : the run folder; it is made if it is not there.
+    settings : what the result depends on; a run resumes only with the same.
+    options : what may change from one call to the next.
+    stop : looked at after every step, so that another thread or a signal handler can ask for an end; see
+        mrnn.data.stopping.
+    report : called with each line of text for people.
+
+    Raises Stopped after saving, if asked to stop, and TrainingError if training cannot start or resume.
     """
-    options = options or RunOptions()
+    folder, options, stop = Path(folder), options or RunOptions(), stop or StopRequest()
     with (
         joined() as ranks,
         RunFolder(folder, overwrite=options.overwrite, report=report) if ranks.first else WatchedFolder(folder) as run,
@@ -49,7 +53,7 @@ def train(
         last = run.read_last()
         training = prepare(cache, settings, options, last=last, report=report, ranks=ranks)
         progress = training.progress
-        ranks.check_same({"step": progress.step, "cache": training.fingerprint, **asdict(settings)})
+        ranks.check_same({"step": progress.step, "cache": training.fingerprint, **settings.flat()})
         if training.finished:
             report(f"{folder}: nothing to do, training is finished ({training.finished})")
             return
@@ -60,47 +64,44 @@ def train(
             tensorboard=options.tensorboard,
         )
         if last:
-            report(f"{folder}: going on after epoch {progress.epoch}, step {progress.step}")
-        with stop_on_signals(time_limit=options.time_limit) as stop:
-            due = SaveTimer(options)
-            while not training.finished:
-                for batch in epoch_batches(
-                    training.train,
-                    training.features,
-                    settings.batch_size,
-                    seed=settings.seed,
-                    epoch=progress.epoch,
-                    skip=progress.batch,
-                    device=training.device,
-                    part=(ranks.rank, ranks.count),
-                    rectangular=training.graphs is not None,
-                ):
-                    try:
-                        record = train_step(training, batch)
-                    except TrainingError as error:
-                        raise TrainingError(f"{error}; {run.describe_last()}") from None
-                    if progress.step % options.log_every == 0:
-                        record["cost"] = record["bits"] + settings.l2 * squared_norm(training.model)
-                        run.log(record)
-                    stopping = ranks.asked_to_stop(stop)
-                    if stopping or due.after(progress.step):
-                        run.save_last(training.content(training.model), progress, training.state())
-                    if stopping:
-                        raise stop.stopped(f"{folder / LAST} holds step {progress.step}")
-                validate_and_save(training, run, report)
-        best = f"epoch {progress.best_epoch}, dev perplexity {progress.best_perplexity:.3f}"
+            report(f"{folder}: resuming after epoch {progress.epoch}, step {progress.step}")
+        due = SaveTimer(options)
+        while not training.finished:
+            for batch in training.task.batches(
+                training.data,
+                settings,
+                epoch=progress.epoch,
+                skip=progress.batch,
+                part=(ranks.rank, ranks.count),
+                rectangular=training.graphs is not None,
+            ):
+                try:
+                    record = train_step(training, batch)
+                except TrainingError as error:
+                    raise TrainingError(f"{error}; {run.describe_last()}") from None
+                if progress.step % options.log_every == 0:
+                    record["cost"] = record[training.task.measure.key] + settings.l2 * squared_norm(training.model)
+                    run.log(record)
+                stopping = ranks.asked_to_stop(stop)
+                if stopping or due.after(progress.step):
+                    run.save_last(training.content(training.model), progress, training.state())
+                if stopping:
+                    raise stop.stopped(f"{folder / LAST} holds step {progress.step}")
+            validate_and_save(training, run, report)
+        best = f"epoch {progress.best_epoch}, {training.task.criterion.label} {progress.best or math.nan:.3f}"
         report(f"{folder}: training is finished ({training.finished}); best: {best}")
 
 
 def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     """One step of optimisation on a batch; returns its line for metrics.jsonl."""
-    settings, progress, model, ranks = training.settings, training.progress, training.model, training.ranks
+    settings, progress, task = training.settings, training.progress, training.task
+    model, ranks = training.model, training.ranks
     lr = learning_rate(
         progress.step,
         schedule=settings.schedule,
         peak=settings.lr,
         warmup=settings.warmup,
-        total=settings.epochs * training.batches,
+        total=settings.epochs * task.batch_count(training.data, settings),
     )
     for group in training.optimiser.param_groups:
         group["lr"] = lr
@@ -110,21 +111,21 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     # Without the cache, which graphs do not allow: no weight is used twice in a step.
     bf16 = settings.precision == "bf16"
     with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-        bits = ranks.cost(training.graphs or batch_bits, model, batch, seed=[settings.seed, progress.step])
-    # The processes' gradients are averaged: count times each one's share of the words makes that the mean of all words.
-    (bits / batch.words * (batch.share * ranks.count)).backward()
+        cost = ranks.cost(training.graphs or task.cost, model, batch, seed=[settings.seed, progress.step])
+    # The processes' gradients are averaged: their number times each one's share makes that the mean over all units.
+    (cost / batch.count * (batch.share * ranks.count)).backward()
     norm = gradient_norm(model)
-    own, grad_norm = torch.stack([bits.detach(), norm]).tolist()
-    total, words = ranks.sums(own, batch.words) if batch.share else ranks.sums(0.0, 0)
-    check_finite(training, batch, total / words, grad_norm)
+    own, grad_norm = torch.stack([cost.detach(), norm]).tolist()
+    total, count = ranks.sums(own, batch.count) if batch.share else ranks.sums(0.0, 0)
+    check_finite(training, batch, total / count, grad_norm)
     if 0 < settings.clip < grad_norm:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), settings.clip, norm)
     training.optimiser.step()
 
     progress.step += 1
     progress.batch += 1
-    progress.bits += total
-    progress.tokens += int(words)
+    progress.cost += total
+    progress.count += int(count)
     if training.average:
         training.average.update(model, progress.step)
     seconds = training.clock.lap()
@@ -133,32 +134,32 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
         "kind": "step",
         "step": progress.step,
         "epoch": progress.epoch + 1,
-        "bits": total / words,
+        task.measure.key: total / count,
         "lr": lr,
-        "tokens_per_s": words / seconds,
+        f"{task.measure.unit}_per_s": count / seconds,
         "grad_norm": grad_norm,
     }
 
 
 def validate_and_save(training: Training, run: RunFolder, report: Callable[[str], None]) -> None:
-    """End an epoch: dev perplexity, the best checkpoint, the lines for people and machines, the last checkpoint."""
-    progress = training.progress
-    dev: Perplexity = training.ranks.by_first(lambda: perplexity(training.evaluated, training.val, training.features))
-    train_bits, tokens, seconds = progress.bits / progress.tokens, progress.tokens, progress.seconds
+    """End an epoch: validation, the best checkpoint, the lines for people and machines, the last checkpoint."""
+    progress, task = training.progress, training.task
+    criterion, measure = task.criterion, task.measure
+    found: dict[str, float] = training.ranks.by_first(lambda: task.validate(training.evaluated, training.data))
+    cost, count, seconds = progress.cost / progress.count, progress.count, progress.seconds
     progress.finish_epoch()
-    is_best = dev.perplexity < progress.best_perplexity
+    value = found[criterion.key]
+    is_best = criterion.better(value, criterion.worst() if progress.best is None else progress.best)
     if is_best:
-        progress.best_perplexity, progress.best_epoch = dev.perplexity, progress.epoch
+        progress.best, progress.best_epoch = value, progress.epoch
         run.save_best(training.content(training.evaluated), progress)
     run.log(
         {
             "kind": "epoch",
             "epoch": progress.epoch,
             "step": progress.step,
-            "train_bits": train_bits,
-            "val_bits": dev.bits,
-            "val_perplexity": dev.perplexity,
-            "val_perplexity_known": dev.perplexity_known,
+            f"train_{measure.key}": cost,
+            **found,
             "seconds": seconds,
             "best": is_best,
         }
@@ -166,18 +167,18 @@ def validate_and_save(training: Training, run: RunFolder, report: Callable[[str]
     run.save_last(training.content(training.model), progress, training.state())
     left = (training.settings.epochs - progress.epoch) * (seconds + training.clock.lap())
     report(
-        f"epoch {progress.epoch} of {training.settings.epochs}: train {train_bits:.3f} bits a word, dev perplexity "
-        f"{dev.perplexity:.3f}{' (best)' if is_best else ''}, {tokens / seconds:.0f} words/s, {left / 60:.1f} min left"
+        f"epoch {progress.epoch} of {training.settings.epochs}: train {cost:.3f} {measure.label}, {criterion.label} "
+        f"{value:.3f}{' (best)' if is_best else ''}, {count / seconds:.0f} {measure.units}/s, {left / 60:.1f} min left"
     )
 
 
-def check_finite(training: Training, batch: Batch, bits: float, grad_norm: float) -> None:
-    """Raise TrainingError, before the weights are touched, if the cost or its gradient is of no use."""
-    if math.isfinite(grad_norm) and bits < EXPLODED * math.log2(len(training.vocabulary)):
+def check_finite(training: Training, batch: Batch, cost: float, grad_norm: float) -> None:
+    """Raise TrainingError, before the weights are touched, if the cost per unit or its gradient is of no use."""
+    if math.isfinite(grad_norm) and cost < training.task.limit(training.data):
         return
-    images = sorted({training.image_ids[i] for i in training.train.image[batch.sentences]})
+    images = sorted({training.image_ids[i] for i in training.data.train.image[batch.sentences]})
     shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
     raise TrainingError(
-        f"training diverged at step {training.progress.step + 1}: {bits:g} bits a word, gradient norm {grad_norm:g}. "
-        f"The batch holds the images {shown}. Lower --lr or --clip and start anew with --overwrite"
+        f"training diverged at step {training.progress.step + 1}: {cost:g} {training.task.measure.label}, gradient "
+        f"norm {grad_norm:g}. The batch holds the images {shown}. Lower --lr or --clip and start anew with --overwrite"
     )

@@ -1,9 +1,7 @@
-"""The cost of the m-RNN paper, in bits (A3 of its re-implementation notes; Eq. 6 of arXiv 1410.1090).
+"""Cross-entropy in bits: output layer, softmax and loss in one.
 
-    C = -(1/N) sum_n log2 P(w_n | w_1..w_{n-1}, I) + lambda ||theta||^2        N words, END counted
-
-The sum over words is `linear_cross_entropy`: output layer, softmax and cross-entropy in one, since the logits (words of
-the batch x vocabulary) are by far the largest thing in training. lambda ||theta||^2 is the optimiser's (optim.py).
+The logits (words of a batch x vocabulary) are by far the largest thing in training, so no more than a chunk of them
+exists at any time.
 """
 
 from collections.abc import Iterator
@@ -13,19 +11,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mrnn.train.batches import Batch
-from mrnn.train.models import MRNN
 from mrnn.train.products import product, weight_gradient
 
 LN2 = log(2)
 CHUNK = {"cpu": 2**22, "cuda": 2**26}  # logits held at a time: 16 MB on a CPU, which stays in its last cache
-ROUND = 64  # chunks of more rows hold a multiple of this many, see mrnn.train.batches.Batch
-
-
-def batch_bits(model: MRNN, batch: Batch) -> Tensor:
-    """Sum over the words of a batch of -log2 P(word | words before, image)."""
-    hidden = model(batch.inputs, batch.sizes, batch.features, batch.image_of_token)
-    return linear_cross_entropy(hidden, model.output.weight, model.output.bias, batch.targets)
+ROUND = 64  # chunks of more rows hold a multiple of this many, see mrnn.train.batches.CaptionBatch
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:

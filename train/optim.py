@@ -11,10 +11,7 @@ from math import cos, pi
 import torch
 from torch import nn
 
-from mrnn.train.models import MRNN
-
-OPTIMISERS = ("adam", "sgd", "rmsprop")
-SCHEDULES = ("cosine", "constant")
+from mrnn.train.settings import OPTIMISERS
 
 
 def build_optimiser(
@@ -58,12 +55,12 @@ class WeightAverage:
     decay : at most this much of the old average is kept a step (0.999 averages over about 1,000 steps).
     """
 
-    def __init__(self, model: MRNN, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = deepcopy(model).requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: MRNN, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after step number `step` (from 1)."""
         kept = min(self.decay, step / (step + 9))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - kept)

@@ -7,22 +7,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mrnn.data.cache import STATE_FAILED, FeatureCache, matching_settings, read_checksums
 from mrnn.data.errors import CheckpointError, TrainingError
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
-from mrnn.train.batches import Features, Sentences, encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.checkpoint import load_trained, model_content
+from mrnn.train.device import pick_device
 from mrnn.train.distributed import Ranks
+from mrnn.train.features import Features
 from mrnn.train.graphs import Graphs, cuda_capture
-from mrnn.train.initialise import initialise, word_log_frequencies
-from mrnn.train.losses import batch_bits
-from mrnn.train.models import MODELS, MRNN
+from mrnn.train.models import kind_of
+from mrnn.train.models.captioner import Captioner
 from mrnn.train.optim import WeightAverage, build_optimiser
 from mrnn.train.run_folder import Progress
+from mrnn.train.sentences import Sentences, encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.settings import RunOptions, TrainSettings
+from mrnn.train.tasks.task import Task, TrainingData
 
 Report = Callable[[str], None]
 
@@ -41,20 +42,20 @@ class Clock:
 
 @dataclass
 class Training:
-    """The state of a run. `average` is the moving average of the weights, if asked for. `graphs` computes the cost on
-    a GPU by itself. `ranks` are the run's processes."""
+    """The state of a run.
+
+    average : the moving average of the weights, if asked for. provenance, fingerprint : of the cache. graphs : computes
+    the cost on a single GPU. ranks : the run's processes.
+    """
 
     settings: TrainSettings
-    vocabulary: Vocabulary
-    train: Sentences
-    val: Sentences
-    features: Features
+    task: Task
+    data: TrainingData
     image_ids: list[str]
-    model: MRNN
+    model: Captioner
     optimiser: torch.optim.Optimizer
     average: WeightAverage | None
     progress: Progress
-    device: torch.device
     provenance: dict[str, Any]
     fingerprint: str
     graphs: Graphs | None = None
@@ -62,14 +63,12 @@ class Training:
     clock: Clock = field(default_factory=Clock)
 
     @property
-    def batches(self) -> int:
-        """Batches of an epoch."""
-        size = self.settings.batch_size
-        window = 20 * size  # every window but the last is whole
-        return len(self.train) // window * 20 + -(-(len(self.train) % window) // size)
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.data.device
 
     @property
-    def evaluated(self) -> MRNN:
+    def evaluated(self) -> Any:
         """The model that is validated and kept: the average, where there is one."""
         return self.average.model if self.average else self.model
 
@@ -78,23 +77,24 @@ class Training:
         """Why there is nothing left to do, or ''."""
         progress, settings = self.progress, self.settings
         if settings.patience and progress.epoch - progress.best_epoch >= settings.patience:
-            return f"no better dev perplexity for {settings.patience} epochs"
+            return f"no better {self.task.criterion.label} for {settings.patience} epochs"
         return f"{progress.epoch} epochs" if progress.epoch >= settings.epochs else ""
 
-    def content(self, model: MRNN) -> dict[str, Any]:
+    def content(self, model: Captioner) -> dict[str, Any]:
         """The part of a checkpoint that says what the model is and where it comes from."""
-        origin = {"features": self.provenance, "settings": asdict(self.settings)}
-        return model_content(self.settings.model, model, self.vocabulary) | origin
+        origin = {"features": self.provenance, "settings": self.settings.flat()}
+        return model_content(self.settings.model, model, self.data.vocabulary) | origin
 
     def describe(self) -> dict[str, Any]:
         """For config.json: what stands in the checkpoints, and what it was applied to."""
         return {
-            "settings": asdict(self.settings),
+            "settings": self.settings.flat(),
             "config": asdict(self.model.config),
+            "task": {"name": self.task.name, **asdict(self.task.criterion), "cost": asdict(self.task.measure)},
             "features": self.provenance,
-            "vocabulary_size": len(self.vocabulary),
-            "train_sentences": len(self.train),
-            "val_sentences": len(self.val),
+            "vocabulary_size": len(self.data.vocabulary),
+            "train_sentences": len(self.data.train),
+            "val_sentences": len(self.data.val),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "torch": torch.__version__,
             "processes": self.ranks.count,
@@ -156,25 +156,17 @@ def prepare(
     report_data(cache, vocabulary, train, val, report)
 
     features = Features(cache, budget=options.memory_budget, device=device)
-    model = MODELS[settings.model](settings.network(vocabulary=len(vocabulary), features=cache.feature_size))
+    kind = kind_of(settings.model)
+    task: Task = kind.make_task()
+    data = TrainingData(train, val, features, vocabulary, device)
+    model = kind.build(settings.config(vocabulary=len(vocabulary), features=cache.feature_size))
     if last is not None:
         model.load_state_dict(last["weights"])
     elif start_from is not None:
         take_weights(model, start_from.model, cache, start_from.features, settings.init_from)
     else:
-        initialise(
-            model,
-            generator=torch.Generator().manual_seed(settings.seed),
-            recurrence=settings.recurrence_init,
-            recurrence_scale=settings.recurrence_scale,
-            embedding_scale=settings.embedding_scale,
-            output_scale=settings.output_scale,
-        )
-        if settings.frequency_bias:
-            model.output.bias.data.copy_(word_log_frequencies(train, len(vocabulary)))
-        mean, rms = features.moments(np.unique(train.image))
-        model.feature_mean.copy_(torch.from_numpy(mean))
-        model.feature_scale.fill_(settings.image_scale / max(rms, 1e-12))
+        model.initialise(torch.Generator().manual_seed(settings.seed))
+        task.begin(model, data, settings)
     model.to(device)
     optimiser = build_optimiser(
         settings.optimiser,
@@ -187,19 +179,16 @@ def prepare(
     on_one_gpu = device.type == "cuda" and ranks.count == 1
     training = Training(
         settings=settings,
-        vocabulary=vocabulary,
-        train=train,
-        val=val,
-        features=features,
+        task=task,
+        data=data,
         image_ids=[image.id for image in cache.images],
         model=model,
         optimiser=optimiser,
         average=WeightAverage(model, settings.ema) if settings.ema else None,
         progress=Progress(),
-        device=device,
         provenance=dict(cache.provenance),
         fingerprint=fingerprint,
-        graphs=Graphs(batch_bits, cuda_capture(device), report=report) if options.graphs and on_one_gpu else None,
+        graphs=Graphs(task.cost, cuda_capture(device), report=report) if options.graphs and on_one_gpu else None,
         ranks=ranks,
     )
     if last is not None:
@@ -238,12 +227,12 @@ def refuse_changes(last: dict[str, Any], cache: FeatureCache, settings: TrainSet
         changed.append(f"images, sentences or features of the cache {was}, now {new}")
     if changed:
         raise TrainingError(
-            f"this run was begun otherwise: {'; '.join(changed)}. Go on with the former, choose another --output, or "
-            "start anew with --overwrite"
+            f"this run was started with different settings: {'; '.join(changed)}. Use the former, choose another "
+            "--output, or start anew with --overwrite"
         )
 
 
-def take_weights(model: MRNN, other: MRNN, cache: FeatureCache, features: dict[str, Any], run: str) -> None:
+def take_weights(model: Captioner, other: Captioner, cache: FeatureCache, features: dict[str, Any], run: str) -> None:
     """Start from the weights of another run; its feature scale comes along."""
     differing = matching_settings(features, cache.provenance)
     if differing:
@@ -266,25 +255,6 @@ def cache_fingerprint(cache: FeatureCache) -> str:
         for i in cache.done(split):
             digest.update(repr((split, cache.images[i].id, cache.images[i].sentences, int(checksums[i]))).encode())
     return digest.hexdigest()
-
-
-def pick_device(name: str, precision: str, *, local: int = 0) -> torch.device:
-    """The device of a name; 'auto' is the GPU where there is one.
-
-    local : number of this process on its machine. 'cuda' is then the GPU of that number, or the only one it may see.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and torch.cuda.device_count() > 1:
-        name = f"cuda:{local}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise TrainingError(f"the device {name!r} cannot be used ({str(error).splitlines()[0]})") from error
-    if precision == "bf16" and device.type != "cuda":
-        raise TrainingError(f"--precision bf16 is for GPUs; on {device.type} use fp32")
-    return device
 
 
 def report_data(cache: FeatureCache, vocabulary: Vocabulary, train: Sentences, val: Sentences, report: Report) -> None:

@@ -22,30 +22,31 @@ CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
 class Progress:
     """How far a run has come.
 
-    epoch : epochs finished. batch, bits, tokens, seconds : of the epoch under way, its batches done, the bits and words
-    summed over them, and the time they took. step : batches done in all. best_* : by dev perplexity.
+    epoch : epochs finished. batch, cost, count, seconds : of the epoch under way, its batches done, the cost and the
+    units summed over them, and the time they took. step : batches done in all. best : the task's criterion of the best
+    epoch, best_epoch; None before the first validation.
     """
 
     epoch: int = 0
     batch: int = 0
-    bits: float = 0.0
-    tokens: int = 0
+    cost: float = 0.0
+    count: int = 0
     seconds: float = 0.0
     step: int = 0
-    best_perplexity: float = float("inf")
+    best: float | None = None
     best_epoch: int = 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":
         """What `asdict` gave; CheckpointError if it lacks something."""
         try:
-            return cls(**{field.name: type(getattr(cls, field.name))(values[field.name]) for field in fields(cls)})
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(**{field.name: values[field.name] for field in fields(cls)})
+        except KeyError as error:
             raise CheckpointError(f"the checkpoint's progress is not complete ({error})") from error
 
     def finish_epoch(self) -> None:
         """Count the epoch under way as finished."""
-        self.epoch, self.batch, self.bits, self.tokens, self.seconds = self.epoch + 1, 0, 0.0, 0, 0.0
+        self.epoch, self.batch, self.cost, self.count, self.seconds = self.epoch + 1, 0, 0.0, 0, 0.0
 
 
 class RunFolder:
@@ -54,7 +55,9 @@ class RunFolder:
     report : called with each notice, a line of text. Raises TrainingError if another process trains into the folder.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False, report: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool = False, report: Callable[[str], None] = lambda line: None
+    ) -> None:
         self.path, self.report = path, report
         path.mkdir(parents=True, exist_ok=True)
         self._lock = open(path / LOCK, "a")  # noqa: SIM115 (held until __exit__)

@@ -1,127 +1,127 @@
-"""What a training run depends on (TrainSettings), and what it does not (RunOptions)."""
+"""What a training run depends on (TrainSettings), and what it does not (RunOptions). Free of torch."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mrnn.train.initialise import RECURRENCES
-from mrnn.train.models import MODELS, MRNNConfig
-from mrnn.train.optim import OPTIMISERS, SCHEDULES
+from mrnn.data.settings import check_settings, setting
+from mrnn.train.models.kinds import KINDS, CaptionerConfig, kind_of
 
 PRECISIONS = ("fp32", "bf16")
+OPTIMISERS = ("adam", "sgd", "rmsprop")
+SCHEDULES = ("cosine", "constant")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything that alters the result; it stands in the checkpoint, and a run goes on only with the same.
+    """Everything that alters the result; the checkpoint holds it, and a run resumes only with the same.
 
-    cutoff : a word is listed if it occurs so often in the training sentences. l2 : lambda of the cost. clip : largest
-    global norm of the gradient of the bits, 0 for none. momentum : sgd's, and adam's beta1; beta2 : adam's, rmsprop's.
-    warmup : steps of rising learning rate. patience : epochs without a better dev perplexity before stopping, 0 for
-    never. frequency_bias : start the output bias at the log frequencies of the words. ema : decay of the average of the
-    weights that is validated and kept as the best, 0 for none. image_scale : root mean square that the image features
-    are brought to once their mean is taken off; smaller ones learn more slowly beside the words. init_from : run whose
-    weights and words to begin with. docs/results.md says how the defaults were chosen.
+    network : the model's own settings by name, where they are not the defaults of its config (mrnn.train.models.kinds).
+    docs/experiments.md says how the defaults were chosen.
     """
 
-    model: str = "mrnn"
-    epochs: int = 8
-    batch_size: int = 100
-    lr: float = 2e-3
-    seed: int = 0
-    cutoff: int = 5
-    embedding1: int = 128
-    embedding2: int = 256
-    recurrent: int = 256
-    multimodal: int = 512
-    dropout: float = 0.2
-    image_dropout: float = 0.7
-    l2: float = 0.0
-    clip: float = 5.0
-    optimiser: str = "adam"
-    momentum: float = 0.9
-    beta2: float = 0.999
-    schedule: str = "cosine"
-    warmup: int = 100
-    patience: int = 5
-    recurrence_init: str = "identity"
-    recurrence_scale: float = 0.5
-    embedding_scale: float = 0.1
-    output_scale: float = 0.1
-    image_scale: float = 0.12
-    frequency_bias: bool = True
-    ema: float = 0.0
-    precision: str = "fp32"
-    init_from: str = ""
+    model: str = setting("mrnn", "Kind of model to train; rnn-base is mrnn without the image.", choices=tuple(KINDS))
+    epochs: int = setting(8, "Number of passes over the training sentences.", at_least=1)
+    batch_size: int = setting(100, "Sentences per batch.", at_least=1)
+    lr: float = setting(2e-3, "Highest learning rate.", above=0)
+    seed: int = setting(0, "Seed of the weights, the order of sentences and dropout.", at_least=0)
+    cutoff: int = setting(5, "Minimum count for a word to enter the vocabulary; rarer words become <unk>.", at_least=1)
+    l2: float = setting(0.0, "Weight of the L2 penalty: cost = bits per word + l2 * ||weights||^2.", at_least=0)
+    clip: float = setting(5.0, "Largest global norm of the gradient; 0 disables clipping.", at_least=0)
+    optimiser: str = setting("adam", "Optimisation method.", choices=OPTIMISERS)
+    momentum: float = setting(0.9, "Momentum of sgd, and beta1 of adam.", at_least=0, below=1)
+    beta2: float = setting(0.999, "Decay of squared gradients in adam and rmsprop.", at_least=0, below=1)
+    schedule: str = setting(
+        "cosine", "Learning rate after the warm-up: falling to 0 over --epochs, or constant.", choices=SCHEDULES
+    )
+    warmup: int = setting(100, "Steps over which the learning rate rises from 0.", at_least=0)
+    patience: int = setting(
+        5, "Stop after this many epochs without an improvement on the dev split; 0 never stops early.", at_least=0
+    )
+    image_scale: float = setting(
+        0.12, "Root mean square to which image features are scaled, after their mean is subtracted.", above=0
+    )
+    frequency_bias: bool = setting(True, "Start the output bias at the log frequencies of the words.")
+    ema: float = setting(
+        0.0,
+        "Decay of a moving average of the weights, which is then validated and kept as the best; 0 for none.",
+        at_least=0,
+        below=1,
+    )
+    precision: str = setting("fp32", "Arithmetic; bf16 is for GPUs.", choices=PRECISIONS)
+    init_from: str = setting("", "Run folder whose best weights and vocabulary a new run starts from.")
+    network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("model", tuple(MODELS)),
-            ("optimiser", OPTIMISERS),
-            ("schedule", SCHEDULES),
-            ("recurrence_init", RECURRENCES),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "cutoff"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("seed", "l2", "clip", "warmup", "patience", "recurrence_scale", "embedding_scale", "output_scale"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, and is {getattr(self, name)}")
-        for name in ("momentum", "beta2", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        for name in ("lr", "image_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        self.network(vocabulary=2, features=1)  # checks the sizes
+        check_settings(self)
+        self.config(vocabulary=2, features=1)  # checks the model's own
 
-    def network(self, *, vocabulary: int, features: int) -> MRNNConfig:
-        """The configuration of the network for a vocabulary and a feature size."""
-        shared = {field.name for field in fields(MRNNConfig)} & {field.name for field in fields(self)}
-        return MRNNConfig(vocabulary, features, **{name: getattr(self, name) for name in shared})
+    @classmethod
+    def of(cls, **values: Any) -> "TrainSettings":
+        """From general settings and the model's own side by side. Raises ValueError for one that the model lacks."""
+        general = {each.name for each in fields(cls)} - {"network"}
+        own = {name: value for name, value in values.items() if name not in general}
+        return cls(**{name: value for name, value in values.items() if name in general}, network=own)
+
+    def but(self, **values: Any) -> "TrainSettings":
+        """These settings with some changed, general ones or the model's own. Raises ValueError as `of`."""
+        general = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
+        return TrainSettings.of(**{**general, **self.network, **values})
+
+    def config(self, *, vocabulary: int, features: int) -> CaptionerConfig:
+        """The configuration of the model for V words and D features. Raises ValueError if a setting is not its own."""
+        kind = kind_of(self.model)
+        foreign = [name for name in self.network if name not in kind.settings()]
+        if foreign:
+            raise ValueError(
+                f"{foreign[0]} is not a setting of {self.model}; its own are {', '.join(sorted(kind.settings()))}"
+            )
+        return kind.config(vocabulary, features, **self.network)
+
+    def flat(self) -> dict[str, Any]:
+        """General settings and all of the model's own side by side, as checkpoints and config.json hold them."""
+        general = {name: value for name, value in asdict(self).items() if name != "network"}
+        return general | self.config(vocabulary=2, features=1).own_settings()
 
     def changed_from(self, before: Mapping[str, Any]) -> list[str]:
-        """The settings that differ from those of a run under way, as 'lr 0.001, now 0.002'; empty if it may go on.
+        """The settings that differ from those of a run under way (`flat`), as 'lr 0.001, now 0.002'; [] if none does.
 
-        More epochs are no change where the schedule does not depend on their number.
+        A setting that the run does not know, since it is older, had the default. More epochs are no change where the
+        schedule does not depend on their number.
         """
+        if before.get("model") != self.model:
+            return [f"model {before.get('model')}, now {self.model}"]
         changed = []
-        for name, now in asdict(self).items():
-            was = before.get(name)
-            more = name == "epochs" and self.schedule == "constant" and isinstance(was, int) and now > was
-            if was != now and not more:
-                changed.append(f"{name} {was}, now {now}")
+        now = self.flat()
+        before = TrainSettings(model=self.model).flat() | dict(before)
+        for name in before:
+            was, is_ = before[name], now.get(name)
+            more = name == "epochs" and self.schedule == "constant" and isinstance(was, int) and self.epochs > was
+            if was != is_ and not more:
+                changed.append(f"{name} {was}, now {is_}")
         return changed
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What may change each time a run goes on, since it does not alter the result.
+    """What may change each time a run resumes, since it does not alter the result.
 
     (Another device, number of threads or of processes adds in another order: same result up to rounding.)
-    device : 'auto' is the GPU if there is one. threads : of the CPU, 0 for torch's choice. save_every : '5m', '90s',
-    '1h', or a number of steps. time_limit : seconds, or None. memory_budget : GB that the features may take in memory.
-    log_every : steps from line to line in metrics.jsonl. graphs : a GPU by itself runs its passes as CUDA graphs.
     """
 
-    device: str = "auto"
-    threads: int = 0
-    save_every: str = "5m"
-    time_limit: float | None = None
-    memory_budget: float = 4.0
-    log_every: int = 50
-    graphs: bool = True
-    tensorboard: bool = True
+    device: str = setting("auto", "auto (the GPU if there is one), cpu, cuda, cuda:1, ...")
+    threads: int = setting(0, "CPU threads; 0 leaves the number to torch.", at_least=0)
+    save_every: str = setting("5m", "Time (5m, 90s, 1h) or number of steps between saves within an epoch.")
+    memory_budget: float = setting(4.0, "GB of features held in memory; larger ones are memory-mapped.", at_least=0)
+    log_every: int = setting(50, "Steps between two lines of metrics.jsonl.", at_least=1)
+    graphs: bool = setting(True, "Single-GPU training uses CUDA graphs.")
+    tensorboard: bool = setting(True, "Write TensorBoard events if TensorBoard is installed.")
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_settings(self)
         self.saving_interval()
-        if self.threads < 0 or self.log_every < 1:
-            raise ValueError("threads must not be negative, and log_every be at least 1")
 
     def saving_interval(self) -> tuple[float | None, int | None]:
         """Seconds or steps between saves; one of the two is None."""

@@ -16,8 +16,7 @@ from mrnn.data.errors import EvaluationError
 from mrnn.data.progress import Progress
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, log_normaliser, score_images
-from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs, in_order, log_normaliser
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.studies.agreement import (
     Judgements,
@@ -27,9 +26,9 @@ from mrnn.evaluate.studies.agreement import (
     read_judgements,
     require_scipy,
 )
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import TrainedModel, load_trained
-from mrnn.train.prepare import pick_device
+from mrnn.train.device import pick_device
+from mrnn.train.features import Features
 
 DEFINITIONS = {
     "Flickr8k-Expert": "every expert's rating (1 to 4) on its own beside its pair's score; pairs of an image and a "
@@ -146,13 +145,12 @@ def score_with_model(
     words = [trained.vocabulary.encode(tokenize(text)) for text in captions]
     priors = sample_training_images(cache, normaliser_images, seed=seed)
     rows = np.array([*(numbers[image] for image in images), *priors])
-    features = Features(cache)
-    scorer = RetrievalScorer(trained.model, build_prefix_tree(words))
+    pairs = captioner_pairs(trained.model, words, Features(cache))
     scores = np.empty((len(rows), len(captions)))
     label = f"scores of {len(images)} images and {len(priors)} for P(w) x {len(captions)} captions"
     with Progress(label, len(rows), unit="images") as progress:
-        vectors = (features[rows[i : i + 1]][0] for i in range(len(rows)))
-        for row, found in zip(scores, score_images(scorer, vectors, threads=torch.get_num_threads()), strict=True):
+        scored = in_order(pairs.score, rows.tolist(), threads=torch.get_num_threads(), device=pairs.device)
+        for row, found in zip(scores, scored, strict=True):
             row[:] = found
             progress.add(1)
     log_priors = log_normaliser(scores[len(images) :]) if len(priors) else None

@@ -24,7 +24,8 @@ from mrnn.evaluate.studies.baselines import (
     random_captions,
 )
 from mrnn.evaluate.studies.ngram import NGramModel, likeliest_sentence, ngram_perplexity
-from mrnn.train.batches import Features, tokenized_sentences
+from mrnn.train.features import Features
+from mrnn.train.sentences import tokenized_sentences
 from mrnn.train.settings import TrainSettings
 
 ORDERS = (2, 3)

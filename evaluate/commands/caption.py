@@ -18,7 +18,7 @@ from mrnn.evaluate.report.page import render
 from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
 from mrnn.train.checkpoint import TrainedModel, load_trained
-from mrnn.train.prepare import pick_device
+from mrnn.train.device import pick_device
 
 DECODING = DecodingConfig()
 LARGEST_BATCH = 64

@@ -34,9 +34,9 @@ from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.prepare import pick_device
+from mrnn.train.device import pick_device
+from mrnn.train.features import Features
 from mrnn.train.run_folder import METRICS
 
 STAGES = ("perplexity", "generation", "retrieval")

@@ -13,7 +13,7 @@ from mrnn.data.captions import SPLITS, Image
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.errors import EvaluationError, ImageError
 from mrnn.data.files import write_whole
-from mrnn.evaluate.fit import check_features, searchable_images, searchable_words
+from mrnn.evaluate.fit import check_features, searchable_images, searchable_model, searchable_words
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.report.search import Hit, contact_sheet
@@ -28,9 +28,9 @@ from mrnn.evaluate.search.gallery import (
 )
 from mrnn.extract.recorded import as_recorded, rebuild_backbone
 from mrnn.extract.runner import features_of_files
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import TrainedModel, load_trained
-from mrnn.train.prepare import pick_device
+from mrnn.train.device import pick_device
+from mrnn.train.features import Features
 
 EPILOG = """\b
 Example:
@@ -99,8 +99,7 @@ def main(
         torch.set_num_threads(threads)
     place = pick_device(device, "fp32")
     trained = load_trained(checkpoint, device=place)
-    if trained.name == "rnn-base":
-        raise EvaluationError(f"{trained.file} is an rnn-base, which does not look at pictures; search with an mrnn")
+    searchable_model(trained)
     cache = open_cache(features, allow_partial=allow_partial)
     check_features(trained, cache)
     gallery = Gallery(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
-from mrnn.train.models.mrnn import MRNN
+from mrnn.train.models.captioner import Captioner, State, select
 from mrnn.train.products import product
 
 # Of two scores in float32, sums of up to some 30 log-probabilities, the error stays below a tenth of this
@@ -89,7 +89,7 @@ class Decoder:
     Log-probabilities are those of float32 where its choices were clear of MARGIN, else of float64.
     """
 
-    def __init__(self, model: MRNN) -> None:
+    def __init__(self, model: Captioner) -> None:
         self._fast, self._sure = model.float(), deepcopy(model).double()
 
     def __call__(
@@ -106,7 +106,7 @@ class Decoder:
 
 
 def generate(
-    model: MRNN,
+    model: Captioner,
     features: Tensor,
     config: DecodingConfig,
     *,
@@ -125,7 +125,7 @@ def generate(
 
 @torch.inference_mode()
 def _search(
-    model: MRNN, features: Tensor, config: DecodingConfig, *, ids: Sequence[str], prefix: Sequence[int]
+    model: Captioner, features: Tensor, config: DecodingConfig, *, ids: Sequence[str], prefix: Sequence[int]
 ) -> tuple[list[list[Caption]], list[float]]:
     """What `generate` returns, and for each image by how much the closest choice in its search was decided."""
     if model.training:
@@ -141,19 +141,17 @@ def _search(
         return [], []
     weight = model.output.weight
     draws = _draws(ids, config).to(weight.device) if config.sample else None
-    image = model.image(features.to(weight))
     waiting = torch.arange(len(features), device=weight.device)  # numbers of the images that are not done
-    search = _Hypotheses.start(len(features), width, model.config.recurrent, weight)
+    search = _Hypotheses.start(model.start(features.to(weight)), width, weight)
     results: list[list[Caption]] = [[] for _ in range(len(features))]
     margins = [np.inf] * len(features)
     for step in range(config.max_steps):
         active = search.active  # A of the B x K hypotheses
         last = search.tokens[..., -1][active] if step else active.new_full((len(waiting),), BOUNDARY_ID).long()
-        words = model.words(last)
-        state = model.recur(words, search.state[active])
-        search.state[active] = state
-        multimodal = model.multimodal(model.language(words, state), image[waiting[active.nonzero()[:, 0]]])
-        logits = product(multimodal, weight, model.output.bias)  # (A, V)
+        hidden, state = model.step(last, select(search.state, active))
+        for part, new in zip(search.state, state, strict=True):
+            part[active] = new
+        logits = product(hidden, weight, model.output.bias)  # (A, V)
         normaliser = logits.logsumexp(-1)  # over all words
         if step < len(prefix):
             search.force(prefix[step], logits[:, prefix[step]] - normaliser)
@@ -181,11 +179,14 @@ def _search(
 class _Hypotheses:
     """The search of B images with K hypotheses each.
 
-    state (B, K, H); scores (B, K), -inf for a place not yet taken; finished (B, K) bool; tokens, log_probs (B, K, t);
-    margin (B,), the smallest lead so far of the last one taken over the first one left.
+    state : the model's, each part (B, K, ...).
+    scores : (B, K), -inf for a place not yet taken.
+    finished : (B, K) bool.
+    tokens, log_probs : (B, K, t).
+    margin : (B,), the smallest lead so far of the last one taken over the first one left.
     """
 
-    state: Tensor
+    state: State
     scores: Tensor
     finished: Tensor
     tokens: Tensor
@@ -193,13 +194,15 @@ class _Hypotheses:
     margin: Tensor
 
     @classmethod
-    def start(cls, images: int, width: int, recurrent: int, like: Tensor) -> "_Hypotheses":
+    def start(cls, state: State, width: int, like: Tensor) -> "_Hypotheses":
+        images = len(state[0])
         scores = like.new_full((images, width), -torch.inf)
         scores[:, 0] = 0
         nothing = like.new_zeros(images, width, 0)
         finished = torch.zeros_like(scores, dtype=torch.bool)
         margin = like.new_full((images,), torch.inf)
-        return cls(like.new_zeros(images, width, recurrent), scores, finished, nothing.long(), nothing, margin)
+        state = tuple(part[:, None].repeat(1, width, *[1] * (part.ndim - 1)) for part in state)
+        return cls(state, scores, finished, nothing.long(), nothing, margin)
 
     @property
     def active(self) -> Tensor:
@@ -250,13 +253,14 @@ class _Hypotheses:
         self.scores = self.scores[rows, parents] + gained
         # A place never taken (-inf) can only remain where the vocabulary is hardly wider than the beam.
         self.finished = was_finished | (tokens == BOUNDARY_ID) | self.scores.isneginf()
-        self.state = self.state[rows, parents]
+        self.state = tuple(part[rows, parents] for part in self.state)
         self.tokens = torch.cat([self.tokens[rows, parents], tokens[..., None]], -1)
         self.log_probs = torch.cat([self.log_probs[rows, parents], gained[..., None]], -1)
 
     def keep(self, chosen: Tensor) -> None:
         """Go on with the images that `chosen` (B,) bool says."""
-        for name in ("state", "scores", "finished", "tokens", "log_probs", "margin"):
+        self.state = select(self.state, chosen)
+        for name in ("scores", "finished", "tokens", "log_probs", "margin"):
             setattr(self, name, getattr(self, name)[chosen])
 
     def captions(self, chosen: Tensor, config: DecodingConfig) -> Iterator[tuple[list[Caption], float]]:

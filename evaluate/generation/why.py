@@ -9,10 +9,10 @@ The multimodal layer adds what the sentence so far says and what the image says,
         words = log p(w | words, -) - log p(w | -, -)         what the words before it add to that
         image = log p(w | words, I) - log p(w | words, -)     what the image adds to what the words say
 
-The image is left out by V_I I = 0. The model takes the mean of the training images off every feature (MRNN.image), so
-that is the same as showing it the average image. The parts are in nats: exp(image) is the factor by which the image
-made the word more probable. The order matters, since g and softmax are not linear: the image is credited with what it
-adds where the words are known, not the other way round.
+The image is left out by V_I I = 0. The model takes the mean of the training images off every feature
+(Captioner.centred), so that is the same as showing it the average image. The parts are in nats: exp(image) is the
+factor by which the image made the word more probable. The order matters, since g and softmax are not linear: the image
+is credited with what it adds where the words are known, not the other way round.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from torch import Tensor
 
 from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.evaluate.generation.decode import Caption
-from mrnn.train.models.mrnn import MRNN
+from mrnn.train.models.captioner import LateFusion
 
 CAPTIONS = 64  # worked on at a time, which bounds the memory
 
 
 @torch.inference_mode()
-def reasons(model: MRNN, features: Tensor, captions: Sequence[Caption]) -> list[np.ndarray]:
+def reasons(model: LateFusion, features: Tensor, captions: Sequence[Caption]) -> list[np.ndarray]:
     """The three parts of each word's log-probability: (B, D) features and the caption of each -> B arrays (T, 3).
 
     Columns: base, words, image; a row for each word and, where the caption is complete, one for END. A row's sum is
@@ -45,22 +45,20 @@ def reasons(model: MRNN, features: Tensor, captions: Sequence[Caption]) -> list[
     return found
 
 
-def _reasons(model: MRNN, features: Tensor, captions: Sequence[Caption]) -> list[np.ndarray]:
+def _reasons(model: LateFusion, features: Tensor, captions: Sequence[Caption]) -> list[np.ndarray]:
     bias = model.output.bias
     image = model.image(features.to(bias))
-    state = bias.new_zeros(len(captions), model.config.recurrent)
+    memory = bias.new_zeros(len(captions), model.memory_size)
     longest = max(len(caption.log_probs) for caption in captions)
     # Captions that have ended go on as END; what comes of it is cut off below.
     padded = [([BOUNDARY_ID, *caption.words] + [BOUNDARY_ID] * longest)[: longest + 1] for caption in captions]
     tokens = torch.tensor(padded, device=bias.device)
     parts = []
     for step in range(longest):
-        word = model.words(tokens[:, step])
-        state = model.recur(word, state)
-        language = model.language(word, state)
+        language, memory = model.language(tokens[:, step], memory)
         target = tokens[:, step + 1, None]
         nothing, words, both = (
-            model.output(model.multimodal(*halves)).log_softmax(-1).gather(1, target)[:, 0]
+            model.output(model.fuse(*halves)).log_softmax(-1).gather(1, target)[:, 0]
             for halves in (
                 (torch.zeros_like(language), torch.zeros_like(image)),
                 (language, torch.zeros_like(image)),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mrnn.train.validation import SentenceBits
+from mrnn.train.tasks.captioning import SentenceBits
 
 LENGTHS = ((1, 5), (6, 8), (9, 11), (12, 15), (16, None))  # words without END, both ends included
 

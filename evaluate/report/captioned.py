@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mrnn.evaluate.generation.decode import Caption
@@ -14,6 +15,7 @@ from mrnn.evaluate.report.cards import END, Card, Said, Score
 from mrnn.evaluate.report.page import Page
 from mrnn.evaluate.report.pictures import thumbnails
 from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.models.captioner import LateFusion
 
 OTHERS = 4  # further captions of the search that a card shows
 SCORES = (Score("log_prob", "log P a word"), Score("image_part", "the picture's part"))
@@ -26,7 +28,10 @@ SCORE_NOTES = {
 def say(trained: TrainedModel, features: Tensor, beams: Sequence[Sequence[Caption]]) -> list[Said]:
     """Captions with their reasons: features (B, D) and the captions of each image, best first."""
     decode = trained.vocabulary.decode
-    why = reasons(trained.model, features, [best for best, *_ in beams])
+    model = trained.model
+    why: list[np.ndarray | None] = [None] * len(beams)
+    if isinstance(model, LateFusion):
+        why = [*reasons(model, features, [best for best, *_ in beams])]
     return [
         Said(
             words=[*decode(best.words), *([END] if best.complete else [])],

@@ -15,9 +15,9 @@ from mrnn.evaluate.report.loss_curve import loss_curve, read_log
 from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.results import Results
-from mrnn.train.batches import tokenized_sentences
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.run_folder import METRICS
+from mrnn.train.sentences import tokenized_sentences
 
 SCORES = (
     Score("CIDEr", "CIDEr"),

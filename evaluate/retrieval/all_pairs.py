@@ -3,63 +3,70 @@
 By default a pruned pass: every pair gets an upper bound (mrnn.evaluate.retrieval.bounds), and only what can still
 change a rank or a list of first answers is scored exactly (mrnn.evaluate.retrieval.pruning). The full pass scores every
 pair. Both end in the same ranks and lists, since an exact score does not depend on which others are computed
-(RetrievalScorer).
+(LateFusionScorer).
 
 Memory beside that of scorer and bounds: three float32 matrices of (images + those of P(w)) x sentences, two of them
 mapped from files, and about 30 bytes for each pair of ranking.CHUNK queries and their candidates.
 """
 
-from collections.abc import Iterator
 from itertools import count
 from time import perf_counter
 
 import click
 import numpy as np
 import torch
-from torch import Tensor
 
 from mrnn.data.errors import EvaluationError
 from mrnn.data.progress import Progress
 from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, in_order
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
+from mrnn.evaluate.retrieval.pair_scorer import CaptionerPairs, PairScorer, in_order
 from mrnn.evaluate.retrieval.pruning import Scores, wanted
 
 WORTH = 4  # below so many times `words` a vocabulary is scored in full: the bounds would cost too large a part of it
+SAMPLE = 100  # sentences by which the time of all pairs is estimated
 USUAL_SHARE = 0.15  # of the pairs' cost that is scored exactly beside the bounds; for the estimate of time alone
 
 
 class PairScoring:
-    """Scores of some images, `rows` in the cache, under all sentences of `scorer`, as far as they are needed."""
+    """Scores of some images, `rows` in the cache, under all sentences of `pairs`, as far as they are needed."""
 
-    def __init__(self, evaluation: Evaluation, scorer: RetrievalScorer, rows: np.ndarray, exact: ScoreFile) -> None:
+    def __init__(self, evaluation: Evaluation, pairs: PairScorer, rows: np.ndarray, exact: ScoreFile) -> None:
         """exact : (rows, sentences), what is known of the scores."""
-        self._evaluation, self._scorer, self._rows, self._exact = evaluation, scorer, rows, exact
+        self._evaluation, self._pairs, self._rows, self._exact = evaluation, pairs, rows, exact
 
-    def prunes(self, words: int) -> bool:
-        """Whether bounds with so many words pay here, and exact scores are the same alone and among others.
+    def bounded(self, words: int) -> LateFusionScorer | None:
+        """The scorer to bound scores with by this many words; None where bounds do not pay or cannot be had.
 
-        Not on an accelerator: the bounds are many small products, which leave it idle.
+        They need a late-fusion model, a vocabulary large enough, and exact scores that are the same alone and among
+        others. On an accelerator they do not pay: they are many small products, which leave it idle.
         """
-        vocabulary = len(self._scorer.bias)
-        return self._scorer.device.type == "cpu" and vocabulary >= WORTH * words and self._scorer.is_stable()
+        scorer = self._pairs.scorer if isinstance(self._pairs, CaptionerPairs) else None
+        if not isinstance(scorer, LateFusionScorer) or scorer.device.type != "cpu":
+            return None
+        return scorer if len(scorer.bias) >= WORTH * words and scorer.is_stable() else None
 
     def score_all(self, scores: Scores) -> None:
         """The full pass."""
         click.echo(f"scoring every pair: about {duration(self._seconds())}", err=True)
         self._score(scores, ~scores.known, "scores")
 
-    def prune(self, scores: Scores, bounds: ScoreFile, *, words: int) -> None:
-        """The pruned pass. bounds : (sentences, rows). scores.upper is replaced by what has bounds everywhere."""
+    def prune(self, scores: Scores, bounds: ScoreFile, scorer: LateFusionScorer, *, words: int) -> None:
+        """The pruned pass.
+
+        scores : its `upper` is replaced by what has bounds everywhere. bounds : (sentences, rows), filled here.
+        scorer : what `bounded` returned for these words.
+        """
         full = self._seconds()
-        share = min(1.0, words / len(self._scorer.bias) * 1.5 + USUAL_SHARE)
+        share = min(1.0, words / len(scorer.bias) * 1.5 + USUAL_SHARE)
         click.echo(
             f"bounds, then exact scores where they matter: about {duration(share * full)} "
             f"(scoring every pair: {duration(full)})",
             err=True,
         )
-        self._bound(bounds, words=words)
+        self._bound(bounds, scorer, words=words)
         scores.upper = np.where(scores.known, scores.upper, bounds.values.T)
         for number in count(1):
             pairs = wanted(scores)
@@ -68,9 +75,9 @@ class PairScoring:
                 return
             self._score(scores, pairs, f"exact scores, round {number}")
 
-    def _bound(self, bounds: ScoreFile, *, words: int) -> None:
-        evaluation, scorer = self._evaluation, self._scorer
-        images = torch.stack([scorer.image(feature) for feature in self._features(np.arange(len(self._rows)))])
+    def _bound(self, bounds: ScoreFile, scorer: LateFusionScorer, *, words: int) -> None:
+        evaluation = self._evaluation
+        images = torch.stack([scorer.image(evaluation.features[self._rows[[n]]][0]) for n in range(len(self._rows))])
         bounder = BoundScorer(scorer, images, words=words)
         done = ~np.isnan(bounds.values).any(axis=1)
         todo = [block for block in blocks(len(done), len(images)) if not done[block].all()]
@@ -90,18 +97,17 @@ class PairScoring:
 
     def _score(self, scores: Scores, pairs: np.ndarray, label: str) -> None:
         """Score these pairs, (rows, sentences) bool, exactly."""
-        evaluation, scorer = self._evaluation, self._scorer
-        images = np.flatnonzero(pairs.any(axis=1))
+        evaluation, scorer = self._evaluation, self._pairs
+        images = np.flatnonzero(pairs.any(axis=1)).tolist()
 
-        def work(item: tuple[int, Tensor]) -> tuple[int, np.ndarray]:
-            row, feature = item
+        def work(row: int) -> tuple[int, np.ndarray]:
             chosen = None if pairs[row].all() else np.flatnonzero(pairs[row])
-            return row, scorer.score(feature, chosen, check=evaluation.check_stop).astype(np.float32)
+            scored = scorer.score(int(self._rows[row]), chosen, check=evaluation.check_stop)
+            return row, scored.astype(np.float32)
 
         with Progress(f"retrieval, {label}", int(pairs.sum()), unit="pairs") as progress:
             try:
-                items = zip(images.tolist(), self._features(images), strict=True)
-                for row, values in in_order(work, items, threads=evaluation.threads, device=scorer.device):
+                for row, values in in_order(work, images, threads=evaluation.threads, device=scorer.device):
                     chosen = pairs[row]
                     found = refuse_nan(values[chosen])
                     if (found > scores.upper[row, chosen]).any():
@@ -115,21 +121,22 @@ class PairScoring:
             finally:
                 self._exact.mark(now=True)
 
-    def _features(self, numbers: np.ndarray) -> Iterator[Tensor]:
-        return (self._evaluation.features[self._rows[n : n + 1]][0] for n in numbers.tolist())
-
     def _seconds(self) -> float:
-        """What scoring every pair that is missing would take, from a few tiles."""
-        scorer, sentences = self._scorer, np.arange(min(20, self._exact.values.shape[1]))
-        nodes = -(-len(np.unique(scorer.tree.edge_nodes[scorer.tree.paths(sentences)])) // scorer.tiles.rows)
-        feature = next(self._features(np.arange(1)))
-        scorer.score(feature, sentences)
+        """What scoring every pair that is missing would take, from a sample of the sentences."""
+        pairs, image = self._pairs, int(self._rows[0])
+        sample = np.arange(min(SAMPLE, self._exact.values.shape[1]))
+        threads = 1
+        if pairs.device.type == "cpu":  # as `in_order` works: every image by one thread
+            threads, before = self._evaluation.threads, torch.get_num_threads()
+            torch.set_num_threads(1)
+        pairs.score(image, sample)
         start = perf_counter()
-        scorer.score(feature, sentences)
-        tile = (perf_counter() - start) / nodes
+        pairs.score(image, sample)
+        each = (perf_counter() - start) / pairs.work(sample)
+        if pairs.device.type == "cpu":
+            torch.set_num_threads(before)
         missing = float(np.isnan(self._exact.values).mean()) * len(self._rows)
-        threads = self._evaluation.threads if scorer.device.type == "cpu" else 1
-        return tile * len(scorer.language) / scorer.tiles.rows * missing / threads
+        return each * pairs.work() * missing / threads
 
 
 def refuse_nan(values: np.ndarray) -> np.ndarray:

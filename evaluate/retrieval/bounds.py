@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrnn.evaluate.retrieval.late_fusion import SMALLEST_SUM, RetrievalScorer, activate
+from mrnn.evaluate.retrieval.late_fusion import SMALLEST_SUM, LateFusionScorer, activate
 from mrnn.train.products import product
 
 NODES = 128  # whose words are chosen at a time
@@ -37,7 +37,7 @@ class BoundScorer:
     """Upper bounds of what `scorer` computes, for some images. Threads may share it."""
 
     @torch.inference_mode()
-    def __init__(self, scorer: RetrievalScorer, images: Tensor, *, words: int) -> None:
+    def __init__(self, scorer: LateFusionScorer, images: Tensor, *, words: int) -> None:
         """images : (N, M), scorer.image of each. words : K, at most V."""
         self._scorer = scorer
         self._images = images

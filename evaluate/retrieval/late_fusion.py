@@ -19,22 +19,17 @@ Memory: N x M float32 for the tree (82 MB for the Flickr8k test sentences), one 
 Rounding: scores near 100 agree within 1e-3 with float64, whatever the tile; the tests hold it to that.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mrnn.evaluate.retrieval.prefix_tree import PrefixTree
-from mrnn.train.models.mrnn import MRNN
+from mrnn.train.models.captioner import LateFusion
 from mrnn.train.products import product
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 SMALLEST_SUM = 1e-25  # float32 rounds terms below 1e-38 to multiples of 1e-45; here they are 1e-13 of the sum at most
 
 
@@ -59,7 +54,7 @@ class Tiles:
         return cls() if device.type == "cpu" else cls(rows=16384, columns=4096)
 
 
-class RetrievalScorer:
+class LateFusionScorer:
     """Scores of the sentences of a prefix tree under one image at a time. Threads may share it.
 
     Every tile is full (the last one is filled up with node 0), so a product always has the same shape, and a row of it
@@ -68,15 +63,16 @@ class RetrievalScorer:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: MRNN, tree: PrefixTree, *, tiles: Tiles | None = None) -> None:
+    def __init__(self, model: LateFusion, tree: PrefixTree, *, tiles: Tiles | None = None) -> None:
         """model : in eval mode, on the device to compute on. Raises ValueError in training mode."""
         if model.training:
             raise ValueError("retrieval needs the model in eval mode: dropout would change the scores")
         self.tree = tree
         self.device = model.output.weight.device
         self.tiles = tiles or Tiles.for_device(self.device)
-        self.language = language_half(model, tree) * (4 / 3)
-        self.output = 1.7159 * model.output.weight
+        self._factor = 2 * model.fusion.inner
+        self.language = language_half(model, tree) * self._factor
+        self.output = model.fusion.outer * model.output.weight
         self.bias = model.output.bias
         self._model = model
         self._blocks = self.output.split(self.tiles.columns)
@@ -86,7 +82,7 @@ class RetrievalScorer:
     @torch.inference_mode()
     def image(self, feature: Tensor) -> Tensor:
         """V_I I of one image as the scores use it, with the factor of g in it: (D,) -> (M,)."""
-        return self._model.image(feature.to(self.bias)) * (4 / 3)
+        return self._model.image(feature.to(self.bias)) * self._factor
 
     @torch.inference_mode()
     def score(
@@ -124,6 +120,11 @@ class RetrievalScorer:
         values = np.full(len(self.tree.edge_nodes), np.nan)
         values[plan.edges] = edge_log_probs.cpu().numpy()
         return self.tree.sentence_sums(values)
+
+    def work(self, sentences: np.ndarray | None = None) -> int:
+        """How much there is to do for some sentences, all by default, in units that take equally long: tiles."""
+        edges = slice(None) if sentences is None else self.tree.paths(sentences)
+        return -(-len(np.unique(self.tree.edge_nodes[edges])) // self.tiles.rows)
 
     @torch.inference_mode()
     def is_stable(self) -> bool:
@@ -199,56 +200,14 @@ def activate(inputs: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def language_half(model: MRNN, tree: PrefixTree) -> Tensor:
+def language_half(model: LateFusion, tree: PrefixTree) -> Tensor:
     """A = V_w w + V_r r of every node of the tree, level by level: (N, M)."""
     device = model.output.weight.device
     words = torch.from_numpy(tree.node_words).to(device)
     parents = torch.from_numpy(tree.node_parents).to(device)
-    language, before, first_before = [], model.output.weight.new_zeros(1, model.config.recurrent), -1
+    language, memory, first_before = [], model.output.weight.new_zeros(1, model.memory_size), -1
     for start, stop in zip(tree.node_levels[:-1].tolist(), tree.node_levels[1:].tolist(), strict=True):
-        word = model.words(words[start:stop])
-        before = model.recur(word, before[parents[start:stop] - first_before])
-        language.append(model.language(word, before))
+        part, memory = model.language(words[start:stop], memory[parents[start:stop] - first_before])
+        language.append(part)
         first_before = start
     return torch.cat(language)
-
-
-def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], *, device: torch.device, threads: int = 1
-) -> Iterator[Result]:
-    """work(item) of one item after the other, in order.
-
-    On a processor `threads` items are worked on at a time, each by one thread, so results do not depend on their
-    number. torch's own threads are set to one meanwhile. On an accelerator `threads` has no meaning.
-    """
-    if device.type != "cpu":
-        yield from map(work, items)
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-
-
-def score_images(scorer: RetrievalScorer, features: Iterable[Tensor], *, threads: int = 1) -> Iterator[np.ndarray]:
-    """Scores of one image after the other, in order: (D,) features of each -> (S,) float64 of each."""
-    return in_order(scorer.score, features, threads=threads, device=scorer.device)
-
-
-def log_normaliser(scores: np.ndarray) -> np.ndarray:
-    """log P(w) = logsumexp_j log P(w | I'_j) - log J, a uniform prior over J sampled images: (J, S) -> (S,) float64."""
-    largest = scores.max(axis=0).astype(np.float64)
-    total = np.zeros_like(largest)
-    for row in scores:
-        total += np.exp(row - largest)
-    return largest + np.log(total / len(scores))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mrnn.evaluate.retrieval.late_fusion import language_half
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
-from mrnn.train.batches import Features
-from mrnn.train.models.mrnn import MRNN
+from mrnn.train.features import Features
+from mrnn.train.models.captioner import LateFusion
 from mrnn.train.products import product
 
 STATES = 256  # pairs of an image and a state scored at a time: 2.6 MB of logits at V = 2,538
@@ -20,7 +20,7 @@ IMAGES_READ = 4096  # features projected at a time
 
 
 @torch.inference_mode()
-def score_sentence(model: MRNN, sentence: Sequence[int] | np.ndarray, vectors: Tensor) -> np.ndarray:
+def score_sentence(model: LateFusion, sentence: Sequence[int] | np.ndarray, vectors: Tensor) -> np.ndarray:
     """log P(w | I), natural, END counted, under images given by their vectors V_I I: (n, M) -> (n,) float64.
 
     sentence : word numbers without signs.
@@ -30,7 +30,7 @@ def score_sentence(model: MRNN, sentence: Sequence[int] | np.ndarray, vectors: T
     targets = torch.from_numpy(tree.edge_targets).to(language.device)
     scores = []
     for part in vectors.split(max(1, STATES // len(language))):
-        multimodal = model.multimodal(language, part.to(language)[:, None]).flatten(0, 1)
+        multimodal = model.fuse(language, part.to(language)[:, None]).flatten(0, 1)
         logits = product(multimodal, model.output.weight, model.output.bias)
         totals = logits.logsumexp(1).view(len(part), -1)
         chosen = logits.view(len(part), len(targets), -1).gather(2, targets.expand(len(part), -1)[..., None])
@@ -39,7 +39,7 @@ def score_sentence(model: MRNN, sentence: Sequence[int] | np.ndarray, vectors: T
 
 
 @torch.inference_mode()
-def image_vectors(model: MRNN, features: Features, images: np.ndarray) -> Iterator[Tensor]:
+def image_vectors(model: LateFusion, features: Features, images: np.ndarray) -> Iterator[Tensor]:
     """V_I I of the images of these numbers, in parts: (n, M) each, where the model lies."""
     for start in range(0, len(images), IMAGES_READ):
         yield model.image(features[images[start : start + IMAGES_READ]].to(model.output.weight))

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mrnn.evaluate.retrieval.late_fusion import log_normaliser
+from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.ranking import CHUNK
 
 COVERED = 0.9  # share of the bound of P(w) that is scored exactly to begin with

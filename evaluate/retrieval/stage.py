@@ -13,11 +13,11 @@ from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.all_pairs import PairScoring
 from mrnn.evaluate.retrieval.answers import Names, image_answers, sentence_answers
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles
-from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.late_fusion import Tiles
+from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs
 from mrnn.evaluate.retrieval.pruning import Scores, criteria, image_ranks, sentence_ranks
 from mrnn.evaluate.retrieval.ranking import recalls
-from mrnn.train.batches import encode_sentences, tokenized_sentences
+from mrnn.train.sentences import encode_sentences, tokenized_sentences
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,6 @@ def one_pool(
     words = list(map(tuple, np.split(encoded.tokens, encoded.starts[1:-1])))
     different = sorted(set(words))
     number = {sentence: place for place, sentence in enumerate(different)}
-    tree = build_prefix_tree(different)
     rows = np.concatenate([images, priors])
     settings = {"pool": config.pool, "fold": fold, "normaliser_images": len(priors), "seed": config.seed}
     exact = ScoreFile(evaluation.parts, f"scores-{fold}", settings, (len(rows), len(different)))
@@ -110,12 +109,14 @@ def one_pool(
         top=config.top,
         per_word=config.per_word,
     )
-    scoring = PairScoring(evaluation, RetrievalScorer(evaluation.trained.model, tree, tiles=tiles), rows, exact)
+    pairs = captioner_pairs(evaluation.trained.model, different, evaluation.features, tiles=tiles)
+    scoring = PairScoring(evaluation, pairs, rows, exact)
     if not scores.known.all():
-        if not config.full and scoring.prunes(config.words):
+        bounding = None if config.full else scoring.bounded(config.words)
+        if bounding:
             bound_settings = {**settings, "words": config.words}
             bounds = ScoreFile(evaluation.parts, f"bounds-{fold}", bound_settings, (len(different), len(rows)))
-            scoring.prune(scores, bounds, words=config.words)
+            scoring.prune(scores, bounds, bounding, words=config.words)
         else:
             scoring.score_all(scores)
     names = Names(cache, images)
@@ -128,7 +129,7 @@ def one_pool(
         "normaliser_images": len(priors),
         "seed": config.seed,
         "folds": 1,
-        "prefix_states": len(tree.node_words),
+        "prefix_states": len(pairs.scorer.tree.node_words),
         "words_and_ends": encoded.targets,
         "scored_exactly": float(scores.known.mean()),
         "course": scores.course,

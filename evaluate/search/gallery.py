@@ -17,14 +17,16 @@ from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.fit import cache_digest, sha256_of
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, log_normaliser
+from mrnn.evaluate.fit import cache_digest, searchable_model, sha256_of
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
+from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.search.index import SentenceIndex, image_index, sentence_index
 from mrnn.evaluate.search.shortlist import ImageVectors, best, expand
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.features import Features
+from mrnn.train.models.captioner import LateFusion
 
 CHEAP = 3e11  # multiply-adds that take a few seconds on one core; galleries up to here are scored exactly
 CANDIDATES = 2  # sentences whose P(w) is exact at the end, for each one shown
@@ -52,6 +54,11 @@ class Gallery:
     features: Features
     split: str | None
     folder: Path
+
+    @property
+    def model(self) -> LateFusion:
+        """The model. Raises EvaluationError for a kind that cannot be searched with."""
+        return searchable_model(self.trained)
 
     def about(self) -> dict[str, str | None]:
         """What an index file depends on."""
@@ -118,7 +125,7 @@ def search_images(gallery: Gallery, sentence: Sequence[int], *, top: int, percen
         index = image_index(
             gallery.index_file("images"),
             gallery.about(),
-            gallery.trained.model,
+            gallery.model,
             gallery.features,
             gallery.images,
             anchors=IMAGE_ANCHORS,
@@ -138,7 +145,7 @@ def find_images(
 
     index : the gallery's images, of which `percent` are scored exactly; without it all are.
     """
-    model, size = gallery.trained.model, len(gallery.images)
+    model, size = gallery.model, len(gallery.images)
     shortlist = np.arange(size)
     if index is not None:
         first = index.first_order(expand(model, [sentence], index.anchors))[0].numpy()
@@ -170,7 +177,7 @@ def search_sentences(
         index = sentence_index(
             gallery.index_file("sentences"),
             {**gallery.about(), "priors": priors.tolist()},
-            gallery.trained.model,
+            gallery.model,
             gallery.features,
             gallery.images,
             sentences.tokens,
@@ -195,13 +202,13 @@ def find_sentences(
     index : of the sentences, of which `percent` have log P(w | I) scored exactly. By the index's nearly exact log P(w)
     CANDIDATES * top of them are kept, and these get an exact log P(w) too. Without an index both are exact for all.
     """
-    model, size = gallery.trained.model, len(sentences.tokens)
+    model, size = gallery.model, len(sentences.tokens)
     shortlist = np.arange(size)
     if index is not None:
         with torch.inference_mode():
             vector = model.image(feature.to(model.output.weight)[None])[0].cpu()
         shortlist = np.sort(best(index.first_order(vector), shortlist_size(size, percent=percent, top=top)))
-    scorer = RetrievalScorer(model, build_prefix_tree([sentences.tokens[i] for i in shortlist]))
+    scorer = LateFusionScorer(model, build_prefix_tree([sentences.tokens[i] for i in shortlist]))
     scores = scorer.score(feature)
     rescored = len(shortlist)
     if index is not None and len(priors):
@@ -227,5 +234,4 @@ def measured_recall(percent: float, *, images: bool) -> float | None:
 
 def _percent(gallery: Gallery, states: int, default: float) -> float:
     """100 where scoring so many pairs of a state and an image exactly is a matter of seconds."""
-    config = gallery.trained.model.config
-    return 100.0 if float(states) * config.multimodal * config.vocabulary <= CHEAP else default
+    return 100.0 if float(states) * gallery.model.output.weight.numel() <= CHEAP else default

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from mrnn.data.progress import Progress
-from mrnn.evaluate.retrieval.late_fusion import log_normaliser
 from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
+from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.search.index_file import new_index, open_index
 from mrnn.evaluate.search.shortlist import (
     KMEANS_SAMPLE,
@@ -30,8 +30,8 @@ from mrnn.evaluate.search.shortlist import (
     first_order_of_sentences,
     nearest_anchors,
 )
-from mrnn.train.batches import Features
-from mrnn.train.models.mrnn import MRNN
+from mrnn.train.features import Features
+from mrnn.train.models.captioner import LateFusion
 
 PRIOR_EXACT = 16
 SENTENCES = 512  # expanded at a time: 50 MB at 8 anchors
@@ -58,7 +58,7 @@ class SentenceIndex:
 
 
 def image_index(
-    path: Path, about: Mapping[str, Any], model: MRNN, features: Features, images: np.ndarray, *, anchors: int
+    path: Path, about: Mapping[str, Any], model: LateFusion, features: Features, images: np.ndarray, *, anchors: int
 ) -> ImageVectors:
     """The vectors of a gallery's images by their numbers, read from the file if it was made from exactly this.
 
@@ -96,7 +96,7 @@ def image_index(
 def sentence_index(
     path: Path,
     about: Mapping[str, Any],
-    model: MRNN,
+    model: LateFusion,
     features: Features,
     images: np.ndarray,
     sentences: Sequence[np.ndarray],
@@ -145,7 +145,7 @@ def sentence_index(
 
 
 def nearly_exact_priors(
-    model: MRNN, sentences: Sequence[np.ndarray], vectors: Tensor, first: np.ndarray, *, exact: int = PRIOR_EXACT
+    model: LateFusion, sentences: Sequence[np.ndarray], vectors: Tensor, first: np.ndarray, *, exact: int = PRIOR_EXACT
 ) -> np.ndarray:
     """log P(w) of S sentences over J images' vectors (J, M): (S,) float64. first : (J, S), first-order scores."""
     scores = first.T.astype(np.float64)
@@ -157,6 +157,6 @@ def nearly_exact_priors(
     return log_normaliser(scores.T)
 
 
-def _vectors(model: MRNN, features: Features, images: np.ndarray) -> Tensor:
+def _vectors(model: LateFusion, features: Features, images: np.ndarray) -> Tensor:
     """V_I I of the images of these numbers, in memory: (N, M) float32 on the CPU."""
     return torch.cat([part.cpu() for part in image_vectors(model, features, images)])

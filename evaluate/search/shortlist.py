@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mrnn.evaluate.retrieval.late_fusion import language_half
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
-from mrnn.train.models.mrnn import MRNN
+from mrnn.train.models.captioner import LateFusion
 from mrnn.train.products import product
 
 NODES = 512  # states expanded at a time: 5 MB of logits at V = 2,538
@@ -44,14 +44,14 @@ class Expansions:
 
 
 @torch.inference_mode()
-def expand(model: MRNN, sentences: Sequence[Sequence[int] | np.ndarray], anchors: Tensor) -> Expansions:
+def expand(model: LateFusion, sentences: Sequence[Sequence[int] | np.ndarray], anchors: Tensor) -> Expansions:
     """Expand sentences, given as word numbers without signs, at each anchor: (C, M).
 
     In the model's precision; holds about (C + 10) x S x M numbers, so give many sentences in parts.
     """
     tree = build_prefix_tree(sentences)
     language, output, bias = language_half(model, tree), model.output.weight, model.output.bias
-    device = output.device
+    device, fusion = output.device, model.fusion
     nodes, targets = (torch.from_numpy(a).to(device) for a in (tree.edge_nodes, tree.edge_targets))
     starts = range(0, len(language), NODES)
     bounds = np.searchsorted(tree.edge_nodes, [*starts, len(language)])
@@ -59,13 +59,13 @@ def expand(model: MRNN, sentences: Sequence[Sequence[int] | np.ndarray], anchors
     for anchor in anchors.to(output):
         edge_values, edge_gradients = [], []
         for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
-            tanh = torch.tanh((language[start : start + NODES] + anchor) * (2 / 3))
-            logits = product(1.7159 * tanh, output, bias)
+            tanh = torch.tanh((language[start : start + NODES] + anchor) * fusion.inner)
+            logits = product(fusion.outer * tanh, output, bias)
             totals = logits.logsumexp(1, keepdim=True)
             row, target = nodes[first:last] - start, targets[first:last]
             edge_values.append(logits[row, target] - totals[row, 0])
             expected = product(logits.sub_(totals).exp_(), output.t())  # sum_v p_v o_v
-            slope = (1 - tanh.square()).mul_(1.7159 * 2 / 3)
+            slope = (1 - tanh.square()).mul_(fusion.outer * fusion.inner)
             edge_gradients.append(slope[row] * (output[target] - expected[row]))
         values.append(tree.sentence_sums(torch.cat(edge_values).cpu().numpy()))
         gradients.append(tree.sentence_sums(torch.cat(edge_gradients).cpu().numpy()))

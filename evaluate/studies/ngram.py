@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
-from mrnn.train.validation import Perplexity
+from mrnn.train.tasks.captioning import Perplexity
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # KenLM's, for counts too few to estimate from
 Gram = tuple[int, ...]
@@ -109,7 +109,7 @@ def discounts_of(counts: Iterable[int]) -> tuple[float, float, float]:
 
 
 def ngram_perplexity(model: NGramModel, sentences: Iterable[Sequence[int]]) -> Perplexity:
-    """Perplexity of sentences as `mrnn.train.validation` defines it: END and `<unk>` counted, START not.
+    """Perplexity of sentences as `mrnn.train.tasks.captioning` defines it: END and `<unk>` counted, START not.
 
     Raises ValueError if there are no sentences.
     """

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mrnn.data.errors import SettingError
 from mrnn.extract.backbones import timm_models, torchvision_models
 from mrnn.extract.backbones.backbone import Backbone
 from mrnn.extract.backbones.weights import PRETRAINED
@@ -14,7 +15,7 @@ __all__ = ["Backbone", "build_backbone", "check_backbone"]
 
 
 def check_backbone(name: str, *, layer: str | None = None) -> str:
-    """The layer that will be used. Raises ValueError for an unknown backbone or layer."""
+    """The layer that will be used. Raises SettingError for an unknown backbone or layer."""
     known = [*torchvision_models.CLASSIFIER_CUTS, *torchvision_models.names()]
     if name.startswith(timm_models.PREFIX):
         timm_models.check_name(name)
@@ -24,9 +25,9 @@ def check_backbone(name: str, *, layer: str | None = None) -> str:
     else:
         near = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(f"torchvision:{name}", known)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"there is no backbone {name!r}: give alexnet, vgg16, torchvision:NAME or timm:NAME{hint}")
+        raise SettingError(f"there is no backbone {name!r}: give alexnet, vgg16, torchvision:NAME or timm:NAME{hint}")
     if layer is not None and layer not in layers:
-        raise ValueError(f"{name} has no layer {layer!r} to take; there is {' or '.join(layers)}")
+        raise SettingError(f"{name} has no layer {layer!r} to take; there is {' or '.join(layers)}")
     return layer or layers[0]
 
 
@@ -42,7 +43,7 @@ def build_backbone(
 
     weights : 'pretrained', a file, or 'random:SEED'. layer : None for the backbone's usual one.
     preprocessing : None for the library's own; overrides : fields of Preprocessing to change.
-    Raises ValueError for a name, layer, seed or preprocessing that cannot be, WeightsError for weights that cannot be
+    Raises SettingError for a name, layer, seed or preprocessing that cannot be, WeightsError for weights that cannot be
     had or do not fit.
     """
     layer = check_backbone(name, layer=layer)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from mrnn.data.errors import SettingError
 from mrnn.extract.images import Preprocessing
 
 
@@ -31,16 +32,16 @@ class Backbone:
     feature_size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises ValueError if the network takes no pictures of that size or does not return one row a picture."""
+        """Raises SettingError if the network takes no pictures of that size or does not return one row a picture."""
         side = self.preprocessing.crop
         self.network.eval().requires_grad_(False)
         try:
             with torch.inference_mode():
                 row = self.network(torch.zeros(1, 3, side, side))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise ValueError(f"{self.name} does not take pictures of {side} x {side} pixels: {error}") from error
+            raise SettingError(f"{self.name} does not take pictures of {side} x {side} pixels: {error}") from error
         if row.ndim != 2 or row.shape[0] != 1:
-            raise ValueError(f"{self.name} returns an array of shape {tuple(row.shape)}, not one row of features")
+            raise SettingError(f"{self.name} returns an array of shape {tuple(row.shape)}, not one row of features")
         self.feature_size = int(row.shape[1])
 
     def provenance(self) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from mrnn.data.errors import WeightsError
+from mrnn.data.errors import SettingError, WeightsError
 from mrnn.extract.backbones.backbone import Backbone
 from mrnn.extract.backbones.weights import (
     PRETRAINED,
@@ -28,18 +28,18 @@ MODES = {"center": "crop", "squash": "warp"}
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError if timm has no such model, WeightsError if there is no timm."""
+    """Raises SettingError if timm has no such model, WeightsError if there is no timm."""
     model = name.removeprefix(PREFIX)
     timm = _timm()
     if not timm.is_model(model):
         architecture = model.partition(".")[0]
         near = timm.list_models(f"*{architecture}*")[:5] or timm.list_models(f"*{architecture[:6]}*")[:5]
-        raise ValueError(f"timm has no model {model!r}{'; near are ' + ', '.join(near) if near else ''}")
+        raise SettingError(f"timm has no model {model!r}{'; near are ' + ', '.join(near) if near else ''}")
     try:
         timm.get_pretrained_cfg(model, allow_unregistered=False)
     except RuntimeError as error:
         tags = [name for name in timm.list_pretrained() if name.startswith(f"{model.partition('.')[0]}.")]
-        raise ValueError(f"timm has no weights called {model!r}; there are {', '.join(tags) or 'none'}") from error
+        raise SettingError(f"timm has no weights called {model!r}; there are {', '.join(tags) or 'none'}") from error
 
 
 def build(name: str, *, weights: str, preprocessing: Preprocessing) -> Backbone:
@@ -70,7 +70,7 @@ def build_classifier(name: str, *, weights: str) -> tuple[Any, str]:
 
 
 def default_preprocessing(name: str) -> Preprocessing:
-    """timm's own for evaluating the model. Raises ValueError if it is of a kind that we do not have."""
+    """timm's own for evaluating the model. Raises SettingError if it is of a kind that we do not have."""
     from timm.data import resolve_data_config
 
     config: Mapping[str, Any] = resolve_data_config(
@@ -78,9 +78,11 @@ def default_preprocessing(name: str) -> Preprocessing:
     )
     channels, height, width = config["input_size"]
     if channels != 3 or height != width:
-        raise ValueError(f"{name} takes pictures of {channels} x {height} x {width}; only colour squares are supported")
+        raise SettingError(
+            f"{name} takes pictures of {channels} x {height} x {width}; only colour squares are supported"
+        )
     if config["crop_mode"] not in MODES:
-        raise ValueError(f"{name} frames pictures with {config['crop_mode']!r}, which is not supported")
+        raise SettingError(f"{name} frames pictures with {config['crop_mode']!r}, which is not supported")
     return Preprocessing(
         resize=math.floor(width / config["crop_pct"]),
         crop=width,

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mrnn.data.errors import WeightsError
+from mrnn.data.errors import SettingError, WeightsError
 
 PRETRAINED = "pretrained"
 RANDOM_PREFIX = "random:"
@@ -31,12 +31,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def random_seed(weights: str) -> int | None:
-    """The seed in 'random:SEED', None for other weights. Raises ValueError if it is no whole number from 0 on."""
+    """The seed in 'random:SEED', None for other weights. Raises SettingError if it is no whole number from 0 on."""
     if not weights.startswith(RANDOM_PREFIX):
         return None
     seed = weights.removeprefix(RANDOM_PREFIX)
     if not (seed.isascii() and seed.isdigit()) or int(seed) > MAX_SEED:
-        raise ValueError(f"random weights are written random:SEED with a whole number from 0 on, not {weights!r}")
+        raise SettingError(f"random weights are written random:SEED with a whole number from 0 on, not {weights!r}")
     return int(seed)
 
 

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import threading
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from mrnn.data.command import debug_option, one_line_errors
-from mrnn.data.errors import CacheError, Stopped
+from mrnn.data.errors import CacheError, SettingError, Stopped
 from mrnn.data.stopping import stop_on_signals
 
 
@@ -33,6 +34,20 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_outside_the_main_thread_no_handler_is_installed() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def work() -> None:
+        with stop_on_signals(time_limit=0.0) as stop:
+            seen.extend([stop.reason, signal.getsignal(signal.SIGTERM)])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == ["the time limit", before]
+
+
 def test_a_time_limit_asks_for_a_stop_by_itself() -> None:
     with stop_on_signals(time_limit=0.0) as stop:
         assert stop.reason == "the time limit"
@@ -47,6 +62,11 @@ def test_a_time_limit_asks_for_a_stop_by_itself() -> None:
         (CacheError("no\n  cache"), 1, "error: no cache\n"),
         (FileNotFoundError(2, "No such file or directory", "a.h5"), 1, "error: No such file or directory: a.h5\n"),
         (Stopped("stopped", exit_code=75), 75, "stopped\n"),
+        (
+            SettingError("that\ncannot be"),
+            2,
+            "Usage: command [OPTIONS]\nTry 'command --help' for help.\n\nError: that cannot be\n",
+        ),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C\n"),
     ],
 )
@@ -59,7 +79,7 @@ def test_errors_end_as_one_line_and_an_exit_code(error: BaseException, code: int
 
     result = CliRunner().invoke(command)
     assert (result.exit_code, result.stderr) == (code, line)
-    if code == 1:
+    if code in (1, 2):
         assert "Traceback" in CliRunner().invoke(command, ["--debug"]).stderr
 
 

@@ -17,9 +17,10 @@ from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
 from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import Parts
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained, write_checkpoint
-from mrnn.train.models.mrnn import MRNN, MRNNConfig
+from mrnn.train.features import Features
+from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.mrnn import MRNN
 
 Build = Callable[..., MRNN]
 SIZE = 12

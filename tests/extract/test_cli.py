@@ -112,7 +112,7 @@ def test_failed_pictures_are_listed_and_exit_with_3(photos: Path, tmp_path: Path
     assert folder(photos, output).exit_code == 3, "without --retry-failed they stay failed"
     retried = folder(photos, output, "--retry-failed")
     assert retried.exit_code == 3
-    assert "2 failed pictures are tried again" in retried.output
+    assert "2 failed images are tried again" in retried.output
     assert list(open_cache(output).reasons) == ["05.png"]
 
 
@@ -178,7 +178,7 @@ def test_every_kind_of_bad_picture_is_listed_and_taken_up_when_repaired(tmp_path
     assert folder(root, output).exit_code == 3, "without --retry-failed they stay failed"
     repaired = folder(root, output, "--retry-failed")
     assert repaired.exit_code == 0, repaired.output
-    assert "5 failed pictures are tried again" in repaired.output
+    assert "5 failed images are tried again" in repaired.output
     assert folder(root, tmp_path / "whole.h5").exit_code == 0
     assert features(output) == features(tmp_path / "whole.h5")
 
@@ -241,7 +241,7 @@ def test_threads_go_on_as_recorded(photos: Path, tmp_path: Path, monkeypatch: py
     assert folder(photos, tmp_path / "a.h5").exit_code == 0
     with CacheWriter(tmp_path / "a.h5") as writer:
         writer._mark(np.arange(5), 0)
-    used = []
+    used: list[int] = []
     extract = runner.extract
     monkeypatch.setattr(runner, "extract", lambda *a, **k: (used.append(k["threads"]), extract(*a, **k))[1])
     fixed = ("--dataset", "folder", "--root", photos, "--output", tmp_path / "a.h5", "--batch-size", 4)
@@ -354,7 +354,7 @@ def test_weights_from_a_file_are_recorded(photos: Path, tmp_path: Path, monkeypa
         (("--weights", "random:x"), 2, "random:SEED"),
         (("--weights", "nowhere.pt"), 1, "nowhere.pt"),
         (("--shard", "3/2"), 2, "I/N"),
-        (("--batch-size", "0"), 2, "batch_size"),
+        (("--batch-size", "0"), 2, "batch-size"),
         (("--workers", "0"), 2, "workers"),
         (("--device", "abacus"), 2, "abacus"),
         (("--mean", "1,2"), 2, "three"),

@@ -1,6 +1,7 @@
 """A small cache with invented sentences and random features, and settings to match."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from mrnn.data.cache import FeatureCache, create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
+from mrnn.train.models import KINDS
 from mrnn.train.settings import TrainSettings
 
 SUBJECTS = ("a dog", "a small dog", "two dogs", "a girl", "the man in a red coat", "an old man")
@@ -68,7 +70,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
 
 @pytest.fixture(scope="session")
 def tiny() -> TrainSettings:
-    """A network of a few thousand weights that trains in about a second."""
-    return TrainSettings(
+    """An m-RNN of a few thousand weights that trains in about a second."""
+    return TrainSettings.of(
         epochs=3, batch_size=8, lr=0.01, cutoff=2, embedding1=6, embedding2=8, recurrent=8, multimodal=12, warmup=5
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_kinds(tiny: TrainSettings) -> dict[str, TrainSettings]:
+    """The same of every kind of model."""
+    own = {"generator": {"embedding": 6, "hidden": 8}}
+    return {name: replace(tiny, model=name, network=own.get(name, tiny.network)) for name in KINDS}

@@ -5,19 +5,9 @@ import torch
 from mrnn.data.cache import FeatureCache
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary, build_vocabulary
-from mrnn.train.batches import (
-    IMAGE_ROWS,
-    NOTHING,
-    TOKEN_ROWS,
-    Features,
-    Sentences,
-    encode_sentences,
-    epoch_batches,
-    epoch_order,
-    pack,
-    sentences_of,
-    tokenized_sentences,
-)
+from mrnn.train.batches import IMAGE_ROWS, NOTHING, TOKEN_ROWS, epoch_batches, epoch_order, pack
+from mrnn.train.features import Features
+from mrnn.train.sentences import Sentences, encode_sentences, sentences_of, tokenized_sentences
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +47,10 @@ def test_packing_holds_every_sentence_with_its_image(cache: FeatureCache, senten
     batch = pack(sentences, numbers, features)
     assert sorted(batch.sentences) == sorted(numbers)
     assert batch.sizes == sorted(batch.sizes, reverse=True)
-    assert sum(batch.sizes) == batch.words
-    rounded = -(-batch.words // TOKEN_ROWS) * TOKEN_ROWS
+    assert sum(batch.sizes) == batch.count
+    rounded = -(-batch.count // TOKEN_ROWS) * TOKEN_ROWS
     assert len(batch.inputs) == len(batch.targets) == len(batch.image_of_token) == rounded
-    assert (batch.targets[batch.words :] == NOTHING).all()
+    assert (batch.targets[batch.count :] == NOTHING).all()
     images = len(set(sentences.image[numbers].tolist()))
     assert len(batch.features) == -(-images // IMAGE_ROWS) * IMAGE_ROWS
     starts = np.concatenate([[0], np.cumsum(batch.sizes)])

@@ -8,10 +8,12 @@ import torch
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import CheckpointError
 from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, load_trained, read_checkpoint, write_checkpoint
+from mrnn.train.features import Features
 from mrnn.train.loop import train
 from mrnn.train.run_folder import RunFolder
+from mrnn.train.sentences import sentences_of
 from mrnn.train.settings import RunOptions, TrainSettings
-from mrnn.train.validation import perplexity
+from mrnn.train.tasks.captioning import perplexity
 
 CONTENT = {name: {} for name in ("config", "vocabulary", "features", "settings", "progress")} | {"model": "mrnn"}
 
@@ -28,15 +30,13 @@ def content(number: int) -> dict[str, object]:
 
 
 def test_a_checkpoint_rebuilds_its_model(run: Path, cache: FeatureCache, tiny: TrainSettings) -> None:
-    from mrnn.train.batches import Features, sentences_of
-
     trained = load_trained(run)
     assert trained.file == run / BEST
     assert (trained.run, trained.name, trained.features) == (run, "mrnn", cache.provenance)
     assert trained.settings["lr"] == tiny.lr
     assert not trained.model.training
     found = perplexity(trained.model, sentences_of(cache, "val", trained.vocabulary), Features(cache))
-    assert found.perplexity == trained.progress["best_perplexity"]
+    assert found.perplexity == trained.progress["best"]
     by_file = load_trained(run / LAST)
     assert by_file.progress["epoch"] == tiny.epochs == load_trained(run, which="last").progress["epoch"]
 

@@ -1,12 +1,13 @@
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from mrnn.data.cache import FeatureCache
+from mrnn.data.settings import declared_settings
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.cli import OPTIONS_HELP, SETTINGS_HELP, main
+from mrnn.train.cli import main
+from mrnn.train.models import KINDS
 from mrnn.train.settings import RunOptions, TrainSettings
 
 TINY = (
@@ -14,15 +15,22 @@ TINY = (
 )
 
 
-def test_every_setting_has_an_option() -> None:
-    assert set(SETTINGS_HELP) == {field.name for field in fields(TrainSettings)}
-    assert set(OPTIONS_HELP) == {field.name for field in fields(RunOptions)} - {"time_limit", "overwrite"}
+def test_every_setting_has_an_option_with_its_default_and_its_text() -> None:
     parameters = {parameter.name: parameter for parameter in main.params}
-    for field in fields(TrainSettings):
-        assert parameters[field.name].default == field.default
-    for field in fields(RunOptions):
-        if field.name in OPTIONS_HELP:
-            assert parameters[field.name].default == field.default
+    for config in (TrainSettings, RunOptions):
+        for name, default, declared in declared_settings(config):
+            assert parameters[name].default == default
+            assert parameters[name].help == declared.help
+    for kind in KINDS.values():
+        for name, default, declared in declared_settings(kind.config):
+            assert parameters[name].default is None  # it depends on the kind, and the help says how
+            assert parameters[name].help.startswith(declared.help)
+            assert str(default) in parameters[name].help
+
+
+def test_no_setting_of_training_is_a_models_own() -> None:
+    general = {name for name, _, _ in declared_settings(TrainSettings)}
+    assert all(not general & kind.settings() for kind in KINDS.values())
 
 
 def test_help_ends_with_an_example() -> None:
@@ -54,11 +62,14 @@ def test_trains_into_the_default_folder_and_finishes_once(
     ("arguments", "says"),
     [
         ("--embedding2 100", "as wide as the recurrent layer"),
-        ("--dropout 1.5", "dropout must lie in"),
-        ("--model lstm", "mrnn, rnn-base"),
+        ("--dropout 1.5", "--dropout"),
+        ("--model lstm", "'rnn-base'"),
+        ("--optimiser newton", "'rmsprop'"),
+        ("--model generator --multimodal 9", "multimodal is not a setting of generator"),
+        ("--hidden 9", "hidden is not a setting of mrnn"),
         ("--save-every often", "save_every must be like 5m"),
-        ("--lr 0", "lr must be above 0"),
-        ("--epochs 0", "epochs must be at least 1"),
+        ("--lr 0", "0.0 is not in the range x>0"),
+        ("--epochs 0", "0 is not in the range x>=1"),
     ],
 )
 def test_wrong_settings_are_usage_errors(arguments: str, says: str) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ for call in json.loads(sys.argv[2]):
     if call.get("differs") == os.environ.get("RANK"):
         settings["lr"] *= 2
     try:
-        loop.train(open_cache(Path(sys.argv[1])), Path(call["folder"]), TrainSettings(**settings), options=options)
+        loop.train(open_cache(Path(sys.argv[1])), Path(call["folder"]), TrainSettings.of(**settings), options=options)
         print("end: finished", flush=True)
     except Stopped as stop:
         print("end:", stop, flush=True)
@@ -113,7 +113,7 @@ def uneven(make_cache: Callable[..., FeatureCache], tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="module")
 def plain(tiny: TrainSettings) -> TrainSettings:
     """Without dropout, which no number of processes shares with another."""
-    return replace(tiny, dropout=0.0, image_dropout=0.0, ema=0.9, l2=1e-5)
+    return tiny.but(dropout=0.0, image_dropout=0.0, ema=0.9, l2=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -12,20 +12,23 @@ from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import TrainingError
 from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.train import loop, losses
-from mrnn.train.batches import NOTHING, Features, Sentences, epoch_batches, pack
+from mrnn.train.batches import NOTHING, epoch_batches, pack
 from mrnn.train.checkpoint import LAST, read_checkpoint
+from mrnn.train.features import Features
 from mrnn.train.graphs import Graphs, Work
-from mrnn.train.losses import batch_bits
-from mrnn.train.models import MODELS, MRNN
+from mrnn.train.models import KINDS
+from mrnn.train.models.mrnn import MRNN
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.sentences import Sentences
 from mrnn.train.settings import RunOptions, TrainSettings
+from mrnn.train.tasks.captioning import batch_bits
 
 OPTIONS = RunOptions(device="cpu", tensorboard=False, log_every=4)
 
 
 @pytest.fixture(scope="module")
 def training(cache: FeatureCache, tiny: TrainSettings) -> Training:
-    return prepare(cache, replace(tiny, dropout=0.0, image_dropout=0.0), OPTIONS, last=None, report=lambda line: None)
+    return prepare(cache, tiny.but(dropout=0.0, image_dropout=0.0), OPTIONS, last=None, report=lambda line: None)
 
 
 def capture(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
@@ -46,36 +49,42 @@ def gradients(model: MRNN, bits: Tensor) -> tuple[Tensor, ...]:
 
 
 def test_a_rectangular_batch_holds_the_same_sentences(training: Training) -> None:
-    sentences, numbers = training.train, np.array([40, 3, 17, 4, 99, 5])
-    batch = pack(sentences, numbers, training.features, rectangular=True)
+    sentences, numbers = training.data.train, np.array([40, 3, 17, 4, 99, 5])
+    batch = pack(sentences, numbers, training.data.features, rectangular=True)
     steps = int(sentences.lengths[numbers].max()) + 1
     assert batch.sizes == [6] * steps
     assert len(batch.inputs) == len(batch.targets) == len(batch.image_of_token) == 6 * steps
     assert len(batch.features) == 6
-    assert batch.words == sentences.lengths[numbers].sum() + 6
+    assert batch.count == sentences.lengths[numbers].sum() + 6
     for place, number in enumerate(batch.sentences):
         words = sentences.tokens[sentences.starts[number] : sentences.starts[number + 1]].tolist()
         column = slice(place, None, 6)
         assert batch.inputs[column].tolist()[: len(words) + 1] == [BOUNDARY_ID, *words]
         assert batch.targets[column].tolist() == [*words, BOUNDARY_ID] + [NOTHING] * (steps - len(words) - 1)
-        own = training.features[sentences.image[number : number + 1]]
+        own = training.data.features[sentences.image[number : number + 1]]
         assert torch.equal(batch.features[batch.image_of_token[column]], own.expand(steps, -1))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("chunk", [None, 100])
 def test_a_rectangular_batch_costs_and_teaches_the_same(
-    name: str, chunk: int | None, training: Training, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    chunk: int | None,
+    training: Training,
+    tiny_kinds: dict[str, TrainSettings],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if chunk:
         monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
     torch.manual_seed(3)
-    model = MODELS[name](training.model.config).double()
+    data = training.data
+    settings = tiny_kinds[name].but(dropout=0.0, image_dropout=0.0)
+    model = KINDS[name].build(settings.config(vocabulary=len(data.vocabulary), features=data.features.size)).double()
     packed, rectangular = (
-        pack(training.train, np.arange(3, 40), training.features, rectangular=rectangular)
+        pack(training.data.train, np.arange(3, 40), training.data.features, rectangular=rectangular)
         for rectangular in (False, True)
     )
-    assert len(rectangular.targets) > rectangular.words
+    assert len(rectangular.targets) > rectangular.count
     costs = [batch_bits(model, replace(b, features=b.features.double())) for b in (packed, rectangular)]
     torch.testing.assert_close(costs[0], costs[1], rtol=1e-12, atol=0)
     torch.testing.assert_close(*(gradients(model, bits) for bits in costs), rtol=1e-10, atol=1e-12)
@@ -95,7 +104,7 @@ def test_shapes_are_few_and_padding_little() -> None:
             return torch.ones(len(images), 1)
 
     batches = list(epoch_batches(sentences, Ones(), 100, seed=0, epoch=0, rectangular=True))
-    assert sum(len(batch.targets) for batch in batches) < 1.1 * sum(batch.words for batch in batches)
+    assert sum(len(batch.targets) for batch in batches) < 1.1 * sum(batch.count for batch in batches)
     assert len({(len(batch.sizes), len(batch.sentences)) for batch in batches}) < 30
 
 
@@ -110,7 +119,8 @@ def test_recorded_steps_compute_every_batch_afresh(training: Training) -> None:
     graphs = Graphs(batch_bits, counted, report=pytest.fail)
     shapes: list[tuple[int, int]] = []
     for epoch in range(2):
-        for batch in epoch_batches(training.train, training.features, 8, seed=0, epoch=epoch, rectangular=True):
+        data = training.data
+        for batch in epoch_batches(data.train, data.features, 8, seed=0, epoch=epoch, rectangular=True):
             shapes.append((len(batch.sizes), len(batch.sentences)))
             plain, graphed = batch_bits(training.model, batch), graphs(training.model, batch)
             assert torch.equal(plain, graphed)
@@ -132,7 +142,7 @@ def test_once_memory_is_full_other_shapes_go_on_without_graphs(training: Trainin
     lines: list[str] = []
     graphs = Graphs(batch_bits, once, report=lines.append)
     for numbers in (np.arange(8), np.arange(9), np.arange(10)):
-        batch = pack(training.train, numbers, training.features, rectangular=True)
+        batch = pack(training.data.train, numbers, training.data.features, rectangular=True)
         assert {graphs(training.model, batch).item() for _ in range(4)} == {batch_bits(training.model, batch).item()}
     assert lines == ["no more CUDA graphs are recorded after 1: the device's memory is full"]
     assert captures == 2
@@ -143,7 +153,7 @@ def test_where_no_graph_can_be_recorded_the_way_out_is_named(training: Training)
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
     graphs = Graphs(batch_bits, fail, report=pytest.fail)
-    batch = pack(training.train, np.arange(8), training.features, rectangular=True)
+    batch = pack(training.data.train, np.arange(8), training.data.features, rectangular=True)
     graphs(training.model, batch)
     with pytest.raises(TrainingError, match=r"\(operation not permitted\); run the same command with --no-graphs"):
         graphs(training.model, batch)
@@ -151,7 +161,7 @@ def test_where_no_graph_can_be_recorded_the_way_out_is_named(training: Training)
 
 def test_gradients_of_an_earlier_batch_are_refused_not_wrong(training: Training) -> None:
     graphs = Graphs(batch_bits, capture, report=pytest.fail)
-    batch = pack(training.train, np.arange(8), training.features, rectangular=True)
+    batch = pack(training.data.train, np.arange(8), training.data.features, rectangular=True)
     _, earlier, _ = (graphs(training.model, batch) for _ in range(3))
     with pytest.raises(RuntimeError, match="a later batch"):
         earlier.backward()
@@ -160,7 +170,7 @@ def test_gradients_of_an_earlier_batch_are_refused_not_wrong(training: Training)
 def test_a_run_with_graphs_learns_what_a_run_without_does(
     cache: FeatureCache, tiny: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(tiny, dropout=0.0, image_dropout=0.0)
+    settings = tiny.but(dropout=0.0, image_dropout=0.0)
     loop.train(cache, tmp_path / "plain", settings, options=OPTIONS, report=lambda line: None)
 
     def with_graphs(*arguments: Any, **options: Any) -> Training:
@@ -173,7 +183,7 @@ def test_a_run_with_graphs_learns_what_a_run_without_does(
     loop.train(cache, tmp_path / "graphs", settings, options=OPTIONS, report=lambda line: None)
     plain, graphed = (read_checkpoint(tmp_path / name / LAST)["progress"] for name in ("plain", "graphs"))
     assert graphed["step"] == plain["step"]
-    assert graphed["best_perplexity"] == pytest.approx(plain["best_perplexity"], rel=1e-3)
+    assert graphed["best"] == pytest.approx(plain["best"], rel=1e-3)
 
 
 def on_gpu(cache: FeatureCache, settings: TrainSettings) -> Training:
@@ -183,15 +193,13 @@ def on_gpu(cache: FeatureCache, settings: TrainSettings) -> Training:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_graphs_on_a_gpu(cache: FeatureCache, tiny: TrainSettings, name: str, precision: str) -> None:
-    settings = replace(tiny, model=name, dropout=0.0, image_dropout=0.0, precision=precision)
+def test_graphs_on_a_gpu(cache: FeatureCache, tiny_kinds: dict[str, TrainSettings], name: str, precision: str) -> None:
+    settings = tiny_kinds[name].but(dropout=0.0, image_dropout=0.0, precision=precision)
     training = on_gpu(cache, settings)
     for epoch in range(3):
-        for batch in epoch_batches(
-            training.train, training.features, 8, seed=0, epoch=epoch, device=training.device, rectangular=True
-        ):
+        for batch in training.task.batches(training.data, settings, epoch=epoch, skip=0, part=(0, 1), rectangular=True):
             found = []
             for cost in (training.graphs, batch_bits):  # no cost is alive while the other is computed
                 assert cost
@@ -208,10 +216,10 @@ def test_graphs_on_a_gpu(cache: FeatureCache, tiny: TrainSettings, name: str, pr
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_replays_on_a_gpu_draw_dropout_afresh(cache: FeatureCache, tiny: TrainSettings) -> None:
-    training = on_gpu(cache, replace(tiny, dropout=0.5))
+    training = on_gpu(cache, tiny.but(dropout=0.5))
     assert training.graphs
-    numbers = np.tile(np.arange(len(training.train)), 3)  # more than 3,072 rows take another way through the embedding
-    batch = pack(training.train, numbers, training.features, device=training.device, rectangular=True)
+    numbers = np.tile(np.arange(len(training.data.train)), 3)  # above 3,072 rows the embedding works otherwise
+    batch = pack(training.data.train, numbers, training.data.features, device=training.device, rectangular=True)
     assert len(batch.inputs) > 3072
     costs = [training.graphs(training.model, batch).item() for _ in range(4)]
     assert len(set(costs)) == 4

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,25 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import Stopped, TrainingError
+from mrnn.data.stopping import stop_on_signals
 from mrnn.train import loop
 from mrnn.train.batches import pack
 from mrnn.train.checkpoint import BEST, LAST, load_trained, read_checkpoint
 from mrnn.train.loop import train
-from mrnn.train.losses import batch_bits
 from mrnn.train.optim import build_optimiser, learning_rate
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.settings import RunOptions, TrainSettings
+from mrnn.train.tasks.captioning import batch_bits
 
 QUIET = RunOptions(device="cpu", tensorboard=False, log_every=4)
 
 
-def run(cache: FeatureCache, folder: Path, settings: TrainSettings, **options: Any) -> list[str]:
+def run(
+    cache: FeatureCache, folder: Path, settings: TrainSettings, *, time_limit: float | None = None, **options: Any
+) -> list[str]:
     lines: list[str] = []
-    train(cache, folder, settings, options=replace(QUIET, **options), report=lines.append)
+    with stop_on_signals(time_limit=time_limit) as stop:
+        train(cache, folder, settings, options=replace(QUIET, **options), stop=stop, report=lines.append)
     return lines
 
 
@@ -61,7 +65,7 @@ def assert_same(one: Path, two: Path) -> None:
 def whole(cache: FeatureCache, tiny: TrainSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run, with the moving average."""
     folder = tmp_path_factory.mktemp("whole")
-    run(cache, folder, replace(tiny, ema=0.9))
+    run(cache, folder, tiny.but(ema=0.9))
     return folder
 
 
@@ -72,21 +76,21 @@ def test_training_learns_and_logs(whole: Path, tiny: TrainSettings) -> None:
     assert epochs[-1]["val_perplexity"] < 0.8 * epochs[0]["val_perplexity"]
     assert [line["step"] for line in lines if line["kind"] == "step"] == list(range(4, epochs[-1]["step"] + 1, 4))
     config = json.loads((whole / "config.json").read_text())
-    assert config["settings"] == asdict(replace(tiny, ema=0.9))
+    assert config["settings"] == tiny.but(ema=0.9).flat()
     assert config["vocabulary_size"] == len(load_trained(whole).vocabulary)
 
 
 def test_equal_seeds_give_equal_bytes_however_often_saved_and_wherever_the_features_lie(
     cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path
 ) -> None:
-    run(cache, tmp_path, replace(tiny, ema=0.9), save_every="3", memory_budget=1e-9)
+    run(cache, tmp_path, tiny.but(ema=0.9), save_every="3", memory_budget=1e-9)
     assert_same(tmp_path, whole)
 
 
 def test_another_seed_gives_another_model(
     cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path
 ) -> None:
-    run(cache, tmp_path, replace(tiny, ema=0.9, seed=1, epochs=1))
+    run(cache, tmp_path, tiny.but(ema=0.9, seed=1, epochs=1))
     assert not torch.equal(load_trained(tmp_path).model.output.weight, load_trained(whole).model.output.weight)
 
 
@@ -116,7 +120,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = replace(tiny, ema=0.9)
+    settings = tiny.but(ema=0.9)
     for steps in (5, 20, 23):  # in the middle of an epoch, at its end
         stop_after(steps, monkeypatch, number)
         with pytest.raises(Stopped) as stopped:
@@ -131,7 +135,7 @@ def test_stopped_and_resumed_equals_uninterrupted(
 def test_whatever_a_kill_left_in_the_metrics_no_line_is_doubled_or_missing(
     tail: bytes, cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(tiny, ema=0.9)
+    settings = tiny.but(ema=0.9)
     stop_after(7, monkeypatch)
     with pytest.raises(Stopped):
         run(cache, tmp_path, settings)
@@ -145,7 +149,7 @@ def test_whatever_a_kill_left_in_the_metrics_no_line_is_doubled_or_missing(
 def test_metrics_that_somebody_removed_are_missed_and_training_goes_on(
     cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(tiny, ema=0.9)
+    settings = tiny.but(ema=0.9)
     stop_after(7, monkeypatch)
     with pytest.raises(Stopped):
         run(cache, tmp_path, settings)
@@ -159,7 +163,7 @@ def test_metrics_that_somebody_removed_are_missed_and_training_goes_on(
 def test_a_damaged_last_checkpoint_falls_back_and_ends_equal(
     cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(tiny, ema=0.9)
+    settings = tiny.but(ema=0.9)
     stop_after(14, monkeypatch)
     with pytest.raises(Stopped):
         run(cache, tmp_path, settings, save_every="5")
@@ -180,12 +184,12 @@ def test_a_time_limit_stops_saved(cache: FeatureCache, tiny: TrainSettings, tmp_
 def test_a_finished_run_is_left_alone_and_overwrite_starts_anew(
     cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
 ) -> None:
-    short = replace(tiny, epochs=1)
+    short = tiny.but(epochs=1)
     run(cache, tmp_path, short)
     before = (tmp_path / LAST).read_bytes(), (tmp_path / "metrics.jsonl").read_bytes()
     assert "nothing to do" in run(cache, tmp_path, short)[-1]
     assert before == ((tmp_path / LAST).read_bytes(), (tmp_path / "metrics.jsonl").read_bytes())
-    run(cache, tmp_path, replace(short, lr=0.003), overwrite=True)
+    run(cache, tmp_path, short.but(lr=0.003), overwrite=True)
     assert load_trained(tmp_path).settings["lr"] == 0.003
     assert len([line for line in outcome(tmp_path)[1] if line["kind"] == "epoch"]) == 1
 
@@ -193,29 +197,27 @@ def test_a_finished_run_is_left_alone_and_overwrite_starts_anew(
 def test_changed_settings_are_refused_and_named(
     cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, make_cache: Callable[..., FeatureCache]
 ) -> None:
-    settings = replace(tiny, ema=0.9)
+    settings = tiny.but(ema=0.9)
     with pytest.raises(TrainingError, match=r"lr 0\.01, now 0\.02; dropout 0\.2, now 0\.1"):
-        run(cache, whole, replace(settings, lr=0.02, dropout=0.1))
+        run(cache, whole, settings.but(lr=0.02, dropout=0.1))
     with pytest.raises(TrainingError, match="epochs 3, now 4"):
-        run(cache, whole, replace(settings, epochs=4))
+        run(cache, whole, settings.but(epochs=4))
     with pytest.raises(TrainingError, match="of the cache"):
         run(make_cache(tmp_path / "other.h5", seed=5), whole, settings)
 
 
 def test_a_constant_schedule_can_be_prolonged(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
-    settings = replace(tiny, schedule="constant", patience=0)
-    run(cache, tmp_path / "parts", replace(settings, epochs=1))
+    settings = tiny.but(schedule="constant", patience=0)
+    run(cache, tmp_path / "parts", settings.but(epochs=1))
     run(cache, tmp_path / "parts", settings)
     run(cache, tmp_path / "whole", settings)
     assert_same(tmp_path / "parts", tmp_path / "whole")
     with pytest.raises(TrainingError, match="epochs 3, now 2"):
-        run(cache, tmp_path / "parts", replace(settings, epochs=2))
+        run(cache, tmp_path / "parts", settings.but(epochs=2))
 
 
 def test_early_stopping(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
-    lines = run(
-        cache, tmp_path, replace(tiny, epochs=30, lr=0.5, optimiser="sgd", momentum=0.0, clip=100.0, patience=2)
-    )
+    lines = run(cache, tmp_path, tiny.but(epochs=30, lr=0.5, optimiser="sgd", momentum=0.0, clip=100.0, patience=2))
     last = read_checkpoint(tmp_path / LAST)["progress"]
     assert last["epoch"] == last["best_epoch"] + 2 < 30
     assert "no better dev perplexity for 2 epochs" in lines[-1]
@@ -223,7 +225,7 @@ def test_early_stopping(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
 
 
 def test_divergence_names_step_images_and_checkpoint(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
-    wild = replace(tiny, optimiser="sgd", lr=1e6, clip=0.0, warmup=0)
+    wild = tiny.but(optimiser="sgd", lr=1e6, clip=0.0, warmup=0)
     says = r"diverged at step (\d+): .* holds the images picture\d+\.jpg, .*checkpoint_last\.pt holds step (\d+)"
     with pytest.raises(TrainingError, match=says) as error:
         run(cache, tmp_path, wild, save_every="1")
@@ -236,11 +238,11 @@ def test_divergence_names_step_images_and_checkpoint(cache: FeatureCache, tiny: 
 
 
 def test_a_cost_that_is_no_number_stops_before_the_weights_are_touched(training: Training) -> None:
-    batch = pack(training.train, np.arange(8), training.features)
+    batch = pack(training.data.train, np.arange(8), training.data.features)
     before = [parameter.detach().clone() for parameter in training.model.parameters()]
-    with pytest.raises(TrainingError, match=r"diverged at step 1: nan bits a word") as error:
+    with pytest.raises(TrainingError, match=r"diverged at step 1: nan bits per word") as error:
         loop.train_step(training, replace(batch, features=torch.full_like(batch.features, math.nan)))
-    for image in set(training.train.image[:8].tolist()):
+    for image in set(training.data.train.image[:8].tolist()):
         assert training.image_ids[image] in str(error.value)
     assert all(torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True))
 
@@ -253,20 +255,20 @@ def test_two_processes_cannot_train_into_one_folder(cache: FeatureCache, tiny: T
 
 
 def test_a_new_run_from_old_weights(cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path) -> None:
-    start = replace(tiny, epochs=1, lr=1e-12, init_from=str(whole), cutoff=9)
+    start = tiny.but(epochs=1, lr=1e-12, init_from=str(whole), cutoff=9)
     run(cache, tmp_path / "run", start)
     old, new = load_trained(whole), load_trained(tmp_path / "run")
     assert new.vocabulary == old.vocabulary
     torch.testing.assert_close(new.model.output.weight, old.model.output.weight)
     with pytest.raises(TrainingError, match="another shape"):
-        run(cache, tmp_path / "other", replace(start, multimodal=9))
+        run(cache, tmp_path / "other", start.but(multimodal=9))
 
 
 def test_failed_images_are_left_out_and_counted(
     tiny: TrainSettings, tmp_path: Path, make_cache: Callable[..., FeatureCache]
 ) -> None:
     cache = make_cache(tmp_path / "feats.h5", failed=7)
-    lines = run(cache, tmp_path / "run", replace(tiny, epochs=1))
+    lines = run(cache, tmp_path / "run", tiny.but(epochs=1))
     assert "53 training images" in lines[0]
     assert "7 images" in lines[1]
 
@@ -281,37 +283,37 @@ def test_a_split_without_images_is_an_error(
 
 @pytest.fixture
 def training(cache: FeatureCache, tiny: TrainSettings) -> Training:
-    return prepare(cache, replace(tiny, dropout=0.0, image_dropout=0.0), QUIET, last=None, report=lambda line: None)
+    return prepare(cache, tiny.but(dropout=0.0, image_dropout=0.0), QUIET, last=None, report=lambda line: None)
 
 
 def test_features_are_scaled_to_the_size_asked_for(training: Training) -> None:
-    images = sorted(set(training.train.image.tolist()))
+    images = sorted(set(training.data.train.image.tolist()))
     model = training.model
-    scaled = (training.features[np.array(images)] - model.feature_mean) * model.feature_scale
+    scaled = (training.data.features[np.array(images)] - model.feature_mean) * model.feature_scale
     assert scaled.mean(dim=0).abs().max() < 1e-6
     assert scaled.square().mean().sqrt().item() == pytest.approx(training.settings.image_scale, rel=1e-5)
 
 
 def test_the_step_descends_the_cost_of_the_paper(training: Training) -> None:
-    """SGD with l2: theta - lr * d/dtheta (bits a word + lambda ||theta||^2), by autograd on that sum."""
-    batch = pack(training.train, np.arange(8), training.features)
+    """SGD with l2: theta - lr * d/dtheta (bits per word + lambda ||theta||^2), by autograd on that sum."""
+    batch = pack(training.data.train, np.arange(8), training.data.features)
     model, decay, lr = training.model, 0.01, 0.5
-    cost = batch_bits(model, batch) / batch.words
+    cost = batch_bits(model, batch) / batch.count
     cost = cost + decay * sum((parameter**2).sum() for parameter in model.parameters())
     gradients = torch.autograd.grad(cost, list(model.parameters()))
     expected = [parameter.detach() - lr * g for parameter, g in zip(model.parameters(), gradients, strict=True)]
     optimiser = build_optimiser("sgd", model.parameters(), lr=lr, l2=decay, momentum=0.0)
-    (batch_bits(model, batch) / batch.words).backward()
+    (batch_bits(model, batch) / batch.count).backward()
     optimiser.step()
     for parameter, value in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach(), value, rtol=1e-5, atol=1e-7)
 
 
 def test_the_gradient_is_clipped_to_its_global_norm(training: Training) -> None:
-    training.settings = replace(training.settings, clip=1e-3, warmup=0, lr=1.0)
+    training.settings = training.settings.but(clip=1e-3, warmup=0, lr=1.0)
     training.optimiser = build_optimiser("sgd", training.model.parameters(), lr=1.0, l2=0.0, momentum=0.0)
     before = [parameter.detach().clone() for parameter in training.model.parameters()]
-    record = loop.train_step(training, pack(training.train, np.arange(8), training.features))
+    record = loop.train_step(training, pack(training.data.train, np.arange(8), training.data.features))
     moved = sum(
         (p.detach() - b).square().sum().item() for p, b in zip(training.model.parameters(), before, strict=True)
     )
@@ -326,7 +328,7 @@ def test_every_optimiser_lowers_the_cost(
     run(
         cache,
         tmp_path,
-        replace(tiny, optimiser=optimiser, lr={"sgd": 0.2}.get(optimiser, 0.01), l2=1e-5, model="rnn-base"),
+        tiny.but(optimiser=optimiser, lr={"sgd": 0.2}.get(optimiser, 0.01), l2=1e-5, model="rnn-base"),
     )
     epochs = [line for line in outcome(tmp_path)[1] if line["kind"] == "epoch"]
     assert epochs[-1]["train_bits"] < epochs[0]["train_bits"]
@@ -348,7 +350,7 @@ def test_learning_rates() -> None:
 
 def test_tensorboard_events_are_written(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
-    run(cache, tmp_path, replace(tiny, epochs=1), tensorboard=True)
+    run(cache, tmp_path, tiny.but(epochs=1), tensorboard=True)
     events = list(tmp_path.glob("events.out.tfevents.*"))
     assert len(events) == 1
     assert events[0].stat().st_size > 200

@@ -1,8 +1,5 @@
-"""The models by the name that `train-mrnn --model` and checkpoints use."""
+"""The models, a file each; `KINDS` lists them by name. Free of torch: the classes are loaded when they are built."""
 
-from mrnn.train.models.mrnn import MRNN, MRNNConfig
-from mrnn.train.models.rnn_base import RNNBase
+from mrnn.train.models.kinds import KINDS, CaptionerConfig, GeneratorConfig, Kind, MRNNConfig, kind_of
 
-MODELS: dict[str, type[MRNN]] = {"mrnn": MRNN, "rnn-base": RNNBase}
-
-__all__ = ["MODELS", "MRNN", "MRNNConfig", "RNNBase"]
+__all__ = ["KINDS", "CaptionerConfig", "GeneratorConfig", "Kind", "MRNNConfig", "kind_of"]

@@ -15,9 +15,10 @@ from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.commands.agreement import main, score_with_model
 from mrnn.evaluate.studies.agreement import METRICS, agreement, read_judgements
-from mrnn.train.batches import Features, encode_sentences
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.validation import perplexity
+from mrnn.train.features import Features
+from mrnn.train.sentences import encode_sentences
+from mrnn.train.tasks.captioning import perplexity
 
 World = Callable[..., tuple[Path, Path]]
 

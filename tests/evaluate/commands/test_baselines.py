@@ -13,9 +13,10 @@ from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.commands.baselines import BASELINES, METRICS, main
 from mrnn.evaluate.commands.evaluate import main as evaluate
 from mrnn.evaluate.metrics.captions import score_captions
-from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.validation import perplexity
+from mrnn.train.features import Features
+from mrnn.train.sentences import sentences_of
+from mrnn.train.tasks.captioning import perplexity
 
 World = Callable[..., tuple[Path, Path]]
 

@@ -18,9 +18,10 @@ from mrnn.evaluate.commands.evaluate import main
 from mrnn.evaluate.generation.decode import DecodingConfig, generate
 from mrnn.evaluate.metrics.captions import score_captions
 from mrnn.evaluate.metrics.tokenizers import tokenize_all
-from mrnn.train.batches import Features, sentences_of
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.validation import perplexity
+from mrnn.train.features import Features
+from mrnn.train.sentences import sentences_of
+from mrnn.train.tasks.captioning import perplexity
 
 World = Callable[..., tuple[Path, Path]]
 
@@ -93,7 +94,7 @@ def test_finished_measurements_are_kept(make_world: World, monkeypatch: pytest.M
         raise AssertionError("measured again")
 
     monkeypatch.setattr("mrnn.evaluate.evaluation.sentence_bits", forbidden)
-    monkeypatch.setattr("mrnn.evaluate.retrieval.stage.RetrievalScorer", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.retrieval.stage.LateFusionScorer", forbidden)
     assert run(world, "--only", "generation").exit_code == 0
     after = results(world)
     assert {name: after[name] for name in ("perplexity", "retrieval")} == {

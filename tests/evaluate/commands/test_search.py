@@ -13,14 +13,15 @@ from PIL import Image as Picture
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.commands.search import main
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, log_normaliser
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
+from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.index_file import new_index, open_index
 from mrnn.extract.backbones import Backbone, build_backbone
 from mrnn.extract.runner import features_of_files
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
+from mrnn.train.features import Features
 
 NETWORK = "torchvision:shufflenet_v2_x0_5"
 QUERY = "a cat sleeps in snow"
@@ -63,7 +64,7 @@ def answer(world: World, *arguments: str | Path | int) -> dict:
 
 def brute_force_images(world: World, sentence: str, *, split: str | None = None) -> list[tuple[str, float]]:
     trained, cache = load_trained(world[0]), open_cache(world[1])
-    scorer = RetrievalScorer(trained.model, build_prefix_tree([trained.vocabulary.encode(tokenize(sentence))]))
+    scorer = LateFusionScorer(trained.model, build_prefix_tree([trained.vocabulary.encode(tokenize(sentence))]))
     rows = Features(cache)
     scored = [(cache.images[i].id, scorer.score(rows[np.array([i])][0])[0]) for i in cache.done(split)]
     return sorted(scored, key=lambda pair: -pair[1])
@@ -74,7 +75,7 @@ def brute_force_sentences(world: World, feature: torch.Tensor) -> dict[str, floa
     trained, cache = load_trained(world[0]), open_cache(world[1])
     texts = [text for image in cache.images for text in image.sentences if tokenize(text)]
     tree = build_prefix_tree([trained.vocabulary.encode(tokenize(text)) for text in texts])
-    scorer, rows = RetrievalScorer(trained.model, tree), Features(cache)
+    scorer, rows = LateFusionScorer(trained.model, tree), Features(cache)
     priors = rows[sample_training_images(cache, 1000, seed=0)]
     scores = scorer.score(feature) - log_normaliser(np.stack([scorer.score(row) for row in priors]))
     return {" ".join(tokenize(text)): score for text, score in zip(texts, scores, strict=True)}

@@ -33,7 +33,7 @@ def next_log_probs(model: MRNN, feature: Tensor, words: list[int]) -> Tensor:
     for word in [0, *words]:
         embedded = model.words(torch.tensor(word))
         state = model.recur(embedded, state)
-    return model.output(model.multimodal(model.language(embedded, state), model.image(feature))).log_softmax(-1)
+    return model.output(model.fuse(model.combine(embedded, state), model.image(feature))).log_softmax(-1)
 
 
 def slow_beam(model: MRNN, feature: Tensor, config: DecodingConfig, prefix: list[int]) -> list[tuple[list[int], float]]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.evaluate.generation.decode import Caption, DecodingConfig, generate
 from mrnn.evaluate.generation.why import reasons
-from mrnn.train.models.mrnn import MRNN
-from mrnn.train.models.rnn_base import RNNBase
+from mrnn.train.batches import CaptionBatch
+from mrnn.train.models.mrnn import MRNN, RNNBase
 
 Build = Callable[..., MRNN]
 
@@ -21,7 +21,18 @@ def full_run(model: MRNN, feature: Tensor, caption: Caption) -> np.ndarray:
     """Natural log P of each word and END by a whole run of the model, as training does it: (T,)."""
     inputs = torch.tensor([BOUNDARY_ID, *caption.words])[: len(caption.log_probs)]
     targets = torch.tensor([*caption.words, BOUNDARY_ID])[: len(inputs)]
-    hidden = model(inputs, [1] * len(inputs), feature[None], torch.zeros(len(inputs), dtype=torch.int64))
+    rows, images = torch.zeros(len(inputs), dtype=torch.int64), feature[None]
+    hidden = model(
+        CaptionBatch(
+            sentences=np.zeros(1),
+            count=len(inputs),
+            inputs=inputs,
+            targets=targets,
+            sizes=[1] * len(inputs),
+            image_of_token=rows,
+            features=images,
+        )
+    )
     return model.output(hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0].numpy()
 
 

@@ -9,9 +9,10 @@ import pytest
 from mrnn.data.cache import open_cache
 from mrnn.evaluate.metrics import perplexity as module
 from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
-from mrnn.train.batches import Features, Sentences, sentences_of
 from mrnn.train.checkpoint import load_trained
-from mrnn.train.validation import perplexity, sentence_bits
+from mrnn.train.features import Features
+from mrnn.train.sentences import Sentences, sentences_of
+from mrnn.train.tasks.captioning import perplexity, sentence_bits
 
 World = Callable[..., tuple[Path, Path]]
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.train.models.mrnn import MRNN
 
@@ -21,7 +21,7 @@ def scores_and_bounds(
     model: MRNN, features: torch.Tensor, sentences: list[list[int]], *, words: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both (N, S)."""
-    scorer = RetrievalScorer(model, build_prefix_tree(sentences), tiles=Tiles(8, 16))
+    scorer = LateFusionScorer(model, build_prefix_tree(sentences), tiles=Tiles(8, 16))
     bounder = BoundScorer(scorer, torch.stack([scorer.image(feature) for feature in features]), words=words)
     bounds = [bounder.bounds(block) for block in (np.arange(2), np.arange(2, len(sentences)))]
     return np.array([scorer.score(feature) for feature in features]), np.concatenate(bounds).T
@@ -88,7 +88,7 @@ def test_a_check_ends_the_work(build_model: Build) -> None:
         if len(calls) > 3:
             raise Enough
 
-    scorer = RetrievalScorer(build_model(), build_prefix_tree([[a, b] for a in (1, 2, 3) for b in (4, 5)]))
+    scorer = LateFusionScorer(build_model(), build_prefix_tree([[a, b] for a in (1, 2, 3) for b in (4, 5)]))
     bounder = BoundScorer(scorer, torch.zeros(1, 24), words=5)
     with pytest.raises(Enough):
         bounder.bounds(np.arange(6), check=check)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles, log_normaliser, score_images
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
+from mrnn.evaluate.retrieval.pair_scorer import in_order, log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
-from mrnn.train.models.mrnn import MRNN
-from mrnn.train.models.rnn_base import RNNBase
+from mrnn.train.models.mrnn import MRNN, RNNBase
 
 Build = Callable[..., MRNN]
 
@@ -38,14 +38,14 @@ def one_score(model: MRNN, feature: np.ndarray, sentence: list[int]) -> float:
     for word, target in zip([0, *sentence], [*sentence, 0], strict=True):
         words = model.words(torch.tensor([word]))
         state = model.recur(words, state)
-        logits = model.output(model.multimodal(model.language(words, state), image))
+        logits = model.output(model.fuse(model.combine(words, state), image))
         total += logits.log_softmax(-1)[0, target].item()
     return total
 
 
 def fast(model: MRNN, features: np.ndarray, sentences: list[list[int]], **options: object) -> np.ndarray:
-    scorer = RetrievalScorer(model, build_prefix_tree(sentences), tiles=options.pop("tiles", None))
-    return np.array(list(score_images(scorer, map(torch.from_numpy, features), **options)))
+    scorer = LateFusionScorer(model, build_prefix_tree(sentences), tiles=options.pop("tiles", None))
+    return np.array(list(in_order(scorer.score, map(torch.from_numpy, features), device=scorer.device, **options)))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_some_sentences_get_the_bits_that_they_get_among_all(build_model: Build,
     feature = torch.ones(12)
     generator = np.random.default_rng(0)
     for tiles in (Tiles(64, 48), Tiles(8, 13), Tiles()):
-        scorer = RetrievalScorer(model, build_prefix_tree(sentences), tiles=tiles)
+        scorer = LateFusionScorer(model, build_prefix_tree(sentences), tiles=tiles)
         assert scorer.is_stable()
         every = scorer.score(feature)
         for count in (1, 2, 17, 150):
@@ -128,7 +128,7 @@ def test_probabilities_of_all_short_sentences_stay_below_one(build_model: Build)
     model.output.bias[0] = 6.0
     words = range(1, 6)
     sentences = [[], *([a] for a in words), *([a, b] for a in words for b in words)]
-    scores = RetrievalScorer(model, build_prefix_tree(sentences)).score(torch.ones(12))
+    scores = LateFusionScorer(model, build_prefix_tree(sentences)).score(torch.ones(12))
     assert 0.95 < np.exp(scores).sum() < 1
 
 
@@ -142,7 +142,7 @@ def test_rnn_base_gives_every_image_the_same(build_model: Build, features: np.nd
 
 def test_dropping_training_mode_is_not_forgotten(build_model: Build) -> None:
     with pytest.raises(ValueError, match="eval mode"):
-        RetrievalScorer(build_model().train(), build_prefix_tree([[2]]))
+        LateFusionScorer(build_model().train(), build_prefix_tree([[2]]))
 
 
 def test_normaliser_is_the_mean_probability() -> None:

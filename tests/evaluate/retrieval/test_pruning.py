@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrnn.evaluate.retrieval.late_fusion import log_normaliser
+from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.pruning import (
     Scores,
     bracket,

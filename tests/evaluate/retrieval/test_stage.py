@@ -15,7 +15,7 @@ from mrnn.data.stopping import EXIT_STOPPED
 from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.retrieval.bounds import BoundScorer
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer, Tiles
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.pruning import Scores, criteria, image_ranks
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage, sample_training_images, summarise
 
@@ -68,14 +68,14 @@ def test_a_full_pass_takes_up_what_a_pruned_one_scored(
     (tmp_path / "parts/retrieval.json").unlink()
     before = np.load(tmp_path / "parts/scores-0.npy")
     scored = []
-    score = RetrievalScorer.score
+    score = LateFusionScorer.score
 
-    def counted(self: RetrievalScorer, feature: Any, sentences: Any = None, **options: Any) -> np.ndarray:
-        if options:
+    def counted(self: LateFusionScorer, feature: Any, sentences: Any = None, **options: Any) -> np.ndarray:
+        if options.get("check"):
             scored.append(before.shape[1] if sentences is None else len(sentences))
         return score(self, feature, sentences, **options)
 
-    monkeypatch.setattr(RetrievalScorer, "score", counted)
+    monkeypatch.setattr(LateFusionScorer, "score", counted)
     assert comparable(retrieval_stage(evaluation(world, tmp_path), FULL, tiles=SMALL)) == comparable(pruned)
     assert sum(scored) == np.isnan(before).sum()
 
@@ -124,7 +124,7 @@ def test_finished_bounds_and_scores_are_kept(
     retrieval_stage(evaluation(world, tmp_path), PRUNED, tiles=SMALL)
     assert not done[np.concatenate(blocks)].any()
     monkeypatch.setattr(BoundScorer, "bounds", None)
-    monkeypatch.setattr(RetrievalScorer, "__init__", None)
+    monkeypatch.setattr(LateFusionScorer, "__init__", None)
     assert retrieval_stage(evaluation(world, tmp_path), FULL) is not None, "finished: nothing is scored again"
 
 

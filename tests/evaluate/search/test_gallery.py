@@ -23,8 +23,8 @@ from mrnn.evaluate.search.gallery import (
     search_sentences,
     shortlist_size,
 )
-from mrnn.train.batches import Features
 from mrnn.train.checkpoint import load_trained
+from mrnn.train.features import Features
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrnn.evaluate.retrieval.late_fusion import RetrievalScorer
+from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import score_sentence
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.search.index import nearly_exact_priors
@@ -31,7 +31,7 @@ def score(model: MRNN, sentence: list[int], vector: Tensor) -> Tensor:
     for word, target in zip([0, *sentence], [*sentence, 0], strict=True):
         words = model.words(torch.tensor([word]))
         state = model.recur(words, state)
-        logits = model.output(model.multimodal(model.language(words, state), vector))
+        logits = model.output(model.fuse(model.combine(words, state), vector))
         total = total + logits.log_softmax(-1)[0, target]
     return total
 
@@ -104,7 +104,7 @@ def test_more_anchors_are_closer_to_the_exact_scores(build_model: Build, vectors
 def test_one_sentence_under_many_images_equals_many_under_one(build_model: Build) -> None:
     model = build_model()
     features = torch.randn(70, 12, generator=torch.Generator().manual_seed(2))
-    scorer = RetrievalScorer(model, build_prefix_tree(SENTENCES))
+    scorer = LateFusionScorer(model, build_prefix_tree(SENTENCES))
     expected = np.stack([scorer.score(feature) for feature in features])
     with torch.inference_mode():
         vectors = model.image(features)

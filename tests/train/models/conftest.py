@@ -1,0 +1,42 @@
+"""A small model of every kind, and data for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mrnn.data.cache import FeatureCache
+from mrnn.data.vocabulary import build_vocabulary
+from mrnn.train.features import Features
+from mrnn.train.models import KINDS
+from mrnn.train.models.captioner import Captioner
+from mrnn.train.sentences import Sentences, sentences_of, tokenized_sentences
+
+Data = tuple[Sentences, Features, int]
+SMALL: dict[str, dict[str, Any]] = {
+    "mrnn": {"embedding1": 5, "embedding2": 6, "recurrent": 6, "multimodal": 7},
+    "rnn-base": {"embedding1": 5, "embedding2": 6, "recurrent": 6, "multimodal": 7},
+    "generator": {"embedding": 5, "hidden": 8},
+}
+
+
+def small_model(name: str, vocabulary: int, **changes: Any) -> Captioner:
+    kind = KINDS[name]
+    settings = {"dropout": 0.0, "image_dropout": 0.0, "recurrence_init": "orthogonal", "output_scale": 1.0}
+    model = kind.build(kind.config(vocabulary, 16, **{**settings, **SMALL[name], **changes}))
+    model.initialise(torch.Generator().manual_seed(1))
+    return model
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Captioner]:
+    """Make a small model of a kind without dropout: (name, vocabulary, changed settings)."""
+    return small_model
+
+
+@pytest.fixture(scope="session")
+def data(cache: FeatureCache) -> Data:
+    words, _ = tokenized_sentences(cache, cache.done("train"))
+    vocabulary = build_vocabulary(words, cutoff=2)
+    return sentences_of(cache, "train", vocabulary), Features(cache), len(vocabulary)

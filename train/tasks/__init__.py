@@ -1,0 +1,1 @@
+"""What models learn: an objective, its batches and its validation, a file each."""

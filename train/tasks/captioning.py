@@ -1,0 +1,172 @@
+"""Learning to predict the words of a caption: bits, perplexity, and the task that trains on them.
+
+The cost of the m-RNN paper, in bits (A3 of its re-implementation notes; Eq. 6 of arXiv 1410.1090):
+
+    C = -(1/N) sum_n log2 P(w_n | w_1..w_{n-1}, I) + lambda ||theta||^2        N words, END counted
+
+lambda ||theta||^2 is the optimiser's (mrnn.train.optim).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import log2
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrnn.data.vocabulary import UNKNOWN_ID
+from mrnn.train.batches import CaptionBatch, batch_bounds, epoch_batches, pack
+from mrnn.train.features import Features
+from mrnn.train.initialise import word_log_frequencies
+from mrnn.train.losses import linear_cross_entropy, token_bits
+from mrnn.train.models.captioner import Captioner
+from mrnn.train.sentences import Sentences
+from mrnn.train.settings import TrainSettings
+from mrnn.train.tasks.task import Cost, Criterion, TrainingData
+
+EXPLODED = 10  # times log2 V, the bits of a model that knows nothing
+
+
+class Captioning:
+    """The task (mrnn.train.tasks.task.Task) of every captioner: fewest bits per word."""
+
+    name = "captioning"
+    criterion = Criterion("val_perplexity", "dev perplexity", lower_is_better=True)
+    measure = Cost("bits", "bits per word", "tokens", "words")
+
+    def batches(
+        self,
+        data: TrainingData,
+        settings: TrainSettings,
+        *,
+        epoch: int,
+        skip: int,
+        part: tuple[int, int],
+        rectangular: bool,
+    ) -> Iterator[CaptionBatch]:
+        """See `Task`."""
+        return epoch_batches(
+            data.train,
+            data.features,
+            settings.batch_size,
+            seed=settings.seed,
+            epoch=epoch,
+            skip=skip,
+            device=data.device,
+            part=part,
+            rectangular=rectangular,
+        )
+
+    def batch_count(self, data: TrainingData, settings: TrainSettings) -> int:
+        """See `Task`."""
+        return len(batch_bounds(len(data.train), settings.batch_size))
+
+    def cost(self, model: Captioner, batch: CaptionBatch) -> Tensor:
+        """See `Task`: bits, summed over words."""
+        return batch_bits(model, batch)
+
+    def validate(self, model: Captioner, data: TrainingData) -> dict[str, float]:
+        """See `Task`: bits per word and perplexity of the dev split."""
+        found = perplexity(model, data.val, data.features)
+        return {
+            "val_bits": found.bits,
+            "val_perplexity": found.perplexity,
+            "val_perplexity_known": found.perplexity_known,
+        }
+
+    def begin(self, model: Captioner, data: TrainingData, settings: TrainSettings) -> None:
+        """See `Task`: the output bias at the words' log frequencies, and the mean and scale of image features."""
+        if settings.frequency_bias:
+            model.output.bias.data.copy_(word_log_frequencies(data.train, len(data.vocabulary)))
+        mean, rms = data.features.moments(np.unique(data.train.image))
+        model.feature_mean.copy_(torch.from_numpy(mean))
+        model.feature_scale.fill_(settings.image_scale / max(rms, 1e-12))
+
+    def limit(self, data: TrainingData) -> float:
+        """See `Task`."""
+        return EXPLODED * log2(len(data.vocabulary))
+
+
+def batch_bits(model: Captioner, batch: CaptionBatch) -> Tensor:
+    """Sum over the words of a batch of -log2 P(word | words before, image)."""
+    return linear_cross_entropy(model(batch), model.output.weight, model.output.bias, batch.targets)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """How well sentences are predicted. END counts as a word, START does not.
+
+    bits : mean of -log2 P a word. perplexity : 2 ** bits. perplexity_known : the same over the targets that are not
+    `<unk>`. tokens, unknown : targets in all, and those that are `<unk>`.
+    """
+
+    bits: float
+    perplexity: float
+    perplexity_known: float
+    tokens: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class SentenceBits:
+    """What each of S sentences costs under its image, words and END.
+
+    bits, known_bits : (S,) float64, sum of -log2 P of its targets, and of those that are not `<unk>`.
+    targets, unknown : (S,) int64, how many they are, and how many of them are `<unk>`.
+    """
+
+    bits: np.ndarray
+    known_bits: np.ndarray
+    targets: np.ndarray
+    unknown: np.ndarray
+
+    def perplexity(self, chosen: np.ndarray | slice = slice(None)) -> Perplexity:
+        """Of all the sentences, or of some given by number or mask. Raises ValueError if there are none."""
+        tokens, unknown = int(self.targets[chosen].sum()), int(self.unknown[chosen].sum())
+        if not tokens:
+            raise ValueError("there are no sentences to take the perplexity of")
+        bits = float(self.bits[chosen].sum()) / tokens
+        known = float(self.known_bits[chosen].sum()) / (tokens - unknown)
+        return Perplexity(bits, perplexity=2**bits, perplexity_known=2**known, tokens=tokens, unknown=unknown)
+
+
+def perplexity(model: Captioner, sentences: Sentences, features: Features, *, batch_size: int = 256) -> Perplexity:
+    """Perplexity of all the sentences; see `sentence_bits`. Raises ValueError if there are no sentences."""
+    return sentence_bits(model, sentences, features, batch_size=batch_size).perplexity()
+
+
+@torch.no_grad()
+def sentence_bits(
+    model: Captioner,
+    sentences: Sentences,
+    features: Features,
+    *,
+    batch_size: int = 256,
+    after_batch: Callable[[int], None] = lambda sentences: None,
+) -> SentenceBits:
+    """Bits of every sentence, in evaluation mode (no dropout); the model's mode is left as it was.
+
+    Runs where the model's parameters lie. Independent of batch_size up to float32 rounding. after_batch is told how
+    many sentences a batch had.
+    """
+    device = model.output.weight.device
+    was_training = model.training
+    model.eval()
+    found = SentenceBits(
+        np.zeros(len(sentences)), np.zeros(len(sentences)), sentences.lengths + 1, np.zeros(len(sentences), np.int64)
+    )
+    by_length = np.argsort(sentences.lengths, kind="stable")
+    for start in range(0, len(by_length), batch_size):
+        batch = pack(sentences, by_length[start : start + batch_size], features, device=device)
+        hidden = model(batch)
+        bits = token_bits(hidden, model.output.weight, model.output.bias, batch.targets)
+        each = bits[: batch.count].double().cpu().numpy()
+        known = (batch.targets[: batch.count] != UNKNOWN_ID).cpu().numpy()
+        column = np.concatenate([np.arange(size) for size in batch.sizes])  # the sentence of each token
+        found.bits[batch.sentences] = np.bincount(column, each)
+        found.known_bits[batch.sentences] = np.bincount(column, each * known)
+        found.unknown[batch.sentences] = np.bincount(column, ~known)
+        after_batch(len(batch.sentences))
+    model.train(was_training)
+    return found
