@@ -67,7 +67,14 @@ from mrnn.data.regions import REGION_TABLES, Regions
 
 # Settings that decide what a row of features means; of the regions those that decide which rows there are.
 FEATURE_SETTINGS = ("backbone", "layer", "relu", "weights_sha256", "preprocessing")
-REGION_SETTINGS = ("regions", "regions_per_image", "region_features", "region_settings", "region_weights_sha256")
+REGION_SETTINGS = (
+    "regions",
+    "regions_per_image",
+    "region_features",
+    "region_sampling",
+    "region_settings",
+    "region_weights_sha256",
+)
 
 Provenance = dict[str, str | int | float | bool]
 

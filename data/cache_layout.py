@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mrnn.data.errors import CacheError
+from mrnn.data.picture_files import DIGEST_BYTES
 
 FORMAT = "mrnn-features"
 VERSION = 2
 USER_BLOCKS = {1: 512, 2: 1024}  # HDF5 looks for its own beginning at these places and at every further power of two
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-DIGEST_BYTES = 16  # of a picture's BLAKE2b
 REASON_BYTES = 200
 STATE_PENDING, STATE_DONE, STATE_FAILED = 0, 1, 2
 DTYPES = {"float16": "<f2", "float32": "<f4"}

@@ -28,6 +28,12 @@ root_option = click.option(
     metavar="FOLDER",
     help="Folder of the data set.  [default: $MRNN_DATA/NAME, else datasets/NAME]",
 )
+boxes_option = click.option(
+    "--boxes",
+    type=path_type,
+    metavar="FILE",
+    help="Boxes of Flickr30k Entities for the images of flickr8k or flickr30k: its folder, or a file of JSON lines.",
+)
 images_option = click.option(
     "--images", type=path_type, metavar="FOLDER", help="Folder of the images.  [default: as recorded in the cache]"
 )
@@ -54,13 +60,6 @@ no_lock_option = click.option(
     "--no-lock", is_flag=True, help="Do not lock the output file; for file systems without locks."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-normaliser_images_option = click.option(
-    "--normaliser-images",
-    type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
-    help="Number of training images over which P(w), the probability of a sentence, is averaged; 0 to do without.",
-)
 
 
 def dataset_option(help: str, *, required: bool = True) -> Decorator:

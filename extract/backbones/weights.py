@@ -7,7 +7,7 @@ for another.
 import hashlib
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -55,10 +55,10 @@ def build_random(build: Callable[[], Network], *, seed: int) -> tuple[Network, s
     return network, digest.hexdigest()
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+def read_weights(path: Path, *, wrapped_as: Sequence[str] = ("state_dict",)) -> tuple[dict[str, Tensor], str]:
     """The tensors of a .safetensors, .pt, .pth or .bin file by name, and the file's SHA-256.
 
-    No code in the file is run. A checkpoint that holds its tensors under 'state_dict' is unwrapped.
+    No code in the file is run. wrapped_as : a checkpoint that holds its tensors under one of these is unwrapped.
     Raises WeightsError if there is no such file or it holds anything but tensors.
     """
     try:
@@ -81,8 +81,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
             f"{path} cannot be loaded as plain tensors (it is damaged, or holds Python objects, which are not run): "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    if isinstance(state, dict):
+        state = next((state[name] for name in wrapped_as if isinstance(state.get(name), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} does not hold a dictionary of tensors by name")
     return dict(state), digest
