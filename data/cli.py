@@ -46,7 +46,8 @@ Example:
   verify-features feats.h5 --pictures"""
 INSPECT_EPILOG = """\b
 Example:
-  inspect-features feats.h5 --json"""
+  inspect-features feats.h5 --json
+  inspect-features regions.h5 --sheet regions.png"""
 
 
 @command("merge-features", epilog=MERGE_EPILOG)
@@ -199,21 +200,31 @@ def verify(file: Path, pictures: bool, images: Path | None) -> None:
 @command("inspect-features", epilog=INSPECT_EPILOG)
 @cache_argument
 @json_option
-def inspect(file: Path, as_json: bool) -> None:
+@click.option("--sheet", type=path_type, metavar="PNG", help="Draw a contact sheet of images with their regions.")
+@click.option(
+    "--sheet-images", type=click.IntRange(min=1), default=12, show_default=True, help="Number of images on the sheet."
+)
+@images_option
+def inspect(file: Path, as_json: bool, sheet: Path | None, sheet_images: int, images: Path | None) -> None:
     """Show what a feature cache contains and where it came from."""
     from mrnn.data.cache import open_cache
     from mrnn.data.pictures import describe_equal
 
     cache = open_cache(file, allow_partial=True)
+    if sheet is not None:
+        from mrnn.data.contact_sheet import draw_sheet
+
+        draw_sheet(cache, images or cache.root, count=sheet_images).save(sheet)
+        click.echo(f"{sheet}: regions of {min(sheet_images, len(cache.done()))} images", err=True)
     if as_json:
         click.echo(json.dumps(summary(cache), indent=2))
         return
     rows, size = cache.features.shape
     click.echo(f"{file}: {rows} x {size} {cache.features.dtype}, {_counts(cache)}")
     for split in (*SPLITS, ""):
-        images = [image for image in cache.images if image.split == split]
-        sentences = sum(len(image.sentences) for image in images)
-        click.echo(f"  {split or 'no split':9} {len(images):7} images {sentences:8} sentences")
+        members = [image for image in cache.images if image.split == split]
+        sentences = sum(len(image.sentences) for image in members)
+        click.echo(f"  {split or 'no split':9} {len(members):7} images {sentences:8} sentences")
     for kind, count in Counter(problem.kind for problem in cache.problems).items():
         click.echo(f"  {count} x {kind}")
     click.echo("provenance:")

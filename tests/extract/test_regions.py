@@ -143,7 +143,8 @@ def test_a_crop_has_the_features_of_the_file_that_is_cut_out(corpus: Corpus, tmp
     cache = extracted(corpus, tmp_path / "a.h5", regions_per_image=19)
     files, rows = [], []
     for n in (0, 4, 8):
-        pixels = Picture.open(tmp_path / f"{n}.png")
+        with Picture.open(tmp_path / f"{n}.png") as file:
+            pixels = file.convert("RGB")
         for region in range(1, 20):
             box = context_box(cache.regions.rectangles[n * 20 + region], 64)
             if box[0] >= 0 and box[1] >= 0 and box[2] <= pixels.width and box[3] <= pixels.height:
@@ -283,7 +284,8 @@ def test_the_provenance_says_where_regions_come_from(corpus: Corpus, tmp_path: P
 def test_torchvision_detectors(corpus: Corpus) -> None:
     detector = build_detector("torchvision:ssdlite320_mobilenet_v3_large", weights="random:0", device=CPU)
     assert detector.classes[1] == "person"
-    picture = Picture.open(corpus.root / "3.png")
+    with Picture.open(corpus.root / "3.png") as file:
+        picture = file.convert("RGB")
     found = detector.find(picture, count=5)
     assert len(found.valid) <= 5
     assert (np.diff(found.scores) <= 0).all()
