@@ -1,5 +1,6 @@
 """Boxes that a detector or a person wrote to a file: COCO results JSON, or CSV."""
 
+import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mrnn.data.annotation_files import parse_json, read_table, read_text
+from mrnn.data.annotation_files import parse_json, read_lines, read_text
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CorpusError
 from mrnn.data.regions import NO_CLASS, Regions, found_regions
@@ -74,15 +75,28 @@ def _read_json(path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[Any, ...]]:
-    header, rows = read_table(path)
+    lines = list(read_lines(path))
+    delimiter = max(",;\t", key=lines[0][1].count) if lines else ","
+    rows = [_cells(line, delimiter, where=f"{path}, line {number}") for number, line in lines]
+    header = [name.strip().lower() for name in rows[0]] if rows else []
     missing = [name for name in ("image", *COLUMNS) if name not in header]
     if missing:
         raise CorpusError(f"{path}: the column {missing[0]} is missing; found {', '.join(header) or 'none'}")
     places = [header.index(name) for name in COLUMNS]
     score = header.index("score") if "score" in header else None
-    for number, row in rows:
+    for (number, _), row in zip(lines[1:], rows[1:], strict=True):
+        where = f"{path}, line {number}"
+        if len(row) != len(header):
+            raise CorpusError(f"{where}: {len(row)} columns where the header has {len(header)}")
         values = [row[place] for place in places] + ["1" if score is None else row[score]]
-        yield row[header.index("image")].strip(), *_box(values, where=f"{path}, line {number}"), NO_CLASS
+        yield row[header.index("image")].strip(), *_box(values, where=where), NO_CLASS
+
+
+def _cells(line: str, delimiter: str, *, where: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise CorpusError(f"{where}: not a row of a CSV file ({error})") from error
 
 
 def _box(values: list[Any], *, where: str) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ from mrnn.data.options import (
     path_type,
     root_option,
 )
+from mrnn.data.outputs import OutputFile, is_cache
 from mrnn.data.settings import FEATURE_DTYPES
 from mrnn.data.stopping import stop_on_signals
 
@@ -51,7 +52,7 @@ Example:
 
 
 @command("merge-features", epilog=MERGE_EPILOG)
-@click.argument("output", type=path_type)
+@click.argument("output", type=OutputFile("a feature cache", is_cache))
 @click.argument("shards", nargs=-1, required=True, type=path_type)
 @no_lock_option
 def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
@@ -62,7 +63,7 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
     Exit code 3: merged, but some images could not be decoded.
     """
     from mrnn.data.merge import merge_caches
-    from mrnn.data.pictures import describe_equal
+    from mrnn.data.picture_hashes import describe_equal
 
     with stop_on_signals() as stop:
         cache = merge_caches(output, shards, lock=not no_lock, stop=stop)
@@ -79,7 +80,9 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
 @dataset_option("Data set whose images the features describe.")
 @root_option
 @boxes_option
-@output_option("Feature cache to write.", metavar="FILE", default=Path("feats.h5"))
+@output_option(
+    "Feature cache to write.", metavar="FILE", default=Path("feats.h5"), type=OutputFile("a feature cache", is_cache)
+)
 @click.option(
     "--ids",
     "ids_file",
@@ -135,6 +138,8 @@ def import_(
     from mrnn.data.recaption import is_own_cache, recaption
 
     corpus = read_dataset(dataset, root, boxes=boxes)
+    for note in corpus.notes:
+        click.echo(note, err=True)
     if is_own_cache(features):
         absent, strays = recaption(output, corpus, open_cache(features, allow_partial=True))
     else:
@@ -151,6 +156,8 @@ def import_(
         absent, strays = import_features(
             output, corpus, foreign, source=features, source_sha256=digest, layer=layer, dtype=dtype
         )
+    for kind, number in sorted(Counter(problem.kind for problem in corpus.problems).items()):
+        click.echo(f"{kind}: {number}", err=True)
     click.echo(f"{output}: {_counts(open_cache(output))}; {strays} rows of other images left out")
     if absent:
         sys.exit(EXIT_IMAGES_FAILED)
@@ -166,7 +173,7 @@ def verify(file: Path, pictures: bool, images: Path | None) -> None:
     Exit code 1: some images are damaged, or (with --pictures) their files have changed or vanished; they are listed.
     """
     from mrnn.data.cache import open_cache
-    from mrnn.data.pictures import check_pictures
+    from mrnn.data.picture_hashes import check_pictures
     from mrnn.data.verify import verify_cache
 
     found = verify_cache(file)
@@ -208,7 +215,7 @@ def verify(file: Path, pictures: bool, images: Path | None) -> None:
 def inspect(file: Path, as_json: bool, sheet: Path | None, sheet_images: int, images: Path | None) -> None:
     """Show what a feature cache contains and where it came from."""
     from mrnn.data.cache import open_cache
-    from mrnn.data.pictures import describe_equal
+    from mrnn.data.picture_hashes import describe_equal
 
     cache = open_cache(file, allow_partial=True)
     if sheet is not None:
@@ -237,7 +244,7 @@ def inspect(file: Path, as_json: bool, sheet: Path | None, sheet_images: int, im
 
 def summary(cache: "FeatureCache") -> dict[str, Any]:
     """What `inspect-features --json` prints."""
-    from mrnn.data.pictures import equal_pictures
+    from mrnn.data.picture_hashes import equal_pictures
 
     equal = equal_pictures(cache)
     return {

@@ -9,13 +9,18 @@ from typing import Any
 import click
 
 from mrnn.data.errors import MrnnError, SettingError, Stopped
+from mrnn.data.exhaustion import first_line, is_out_of_memory
 from mrnn.data.memory import suit_process
+from mrnn.data.outputs import check_outputs
 from mrnn.data.progress import progress_shown
 from mrnn.data.settings import Declared, declared_settings
 from mrnn.data.stopping import EXIT_INTERRUPTED
+from mrnn.data.streams import suit_streams, use_utf8
 
 EXIT_FAILED = 1
 EXIT_IMAGES_FAILED = 3
+
+MEMORY_REMEDY = "lower --batch-size, --workers, --beam or --pool, as the command has them, or use a larger machine"
 
 debug_option = click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 
@@ -35,12 +40,17 @@ def command(name: str, *, epilog: str = "") -> Callable[[Callable[..., None]], c
     return decorate
 
 
-def setting_options(config: type, *, leave_out: Collection[str] = ()) -> Callable[[Callable[..., None]], Any]:
-    """Decorate the function of a command with an option for every setting of a dataclass, except those to leave out."""
+def setting_options(
+    config: type, *, only: Collection[str] | None = None, leave_out: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Any]:
+    """Decorate the function of a command with an option for the settings of a dataclass (mrnn.data.settings).
+
+    only : names of the settings to make options of, None for all. leave_out : names of settings to leave out.
+    """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         for name, default, declared in reversed([*declared_settings(config)]):
-            if name not in leave_out:
+            if name not in leave_out and (only is None or name in only):
                 function = setting_option(name, default, declared)(function)
         return function
 
@@ -48,11 +58,14 @@ def setting_options(config: type, *, leave_out: Collection[str] = ()) -> Callabl
 
 
 def setting_option(name: str, default: Any, declared: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The option of one setting: `--batch-size` for `batch_size`; for a bool `--graphs/--no-graphs`."""
+    """The option of one setting: `--batch-size` for `batch_size`; for a bool `--sample`, or `--graphs/--no-graphs`.
+
+    A bool that is off by default gets no second flag, which would change nothing.
+    """
     flag = "--" + name.replace("_", "-")
     kind: Any = declared.kind
     if declared.kind is bool:
-        flag, kind = f"{flag}/--no-{flag[2:]}", None
+        flag, kind = f"{flag}/--no-{flag[2:]}" if default else flag, None
     elif declared.choices:
         kind = click.Choice(declared.choices)
     elif declared.kind is int and declared.at_least is not None:
@@ -61,7 +74,13 @@ def setting_option(name: str, default: Any, declared: Declared) -> Callable[[Cal
         low, open_ = declared.lowest, declared.above is not None
         kind = click.FloatRange(min=low, max=declared.below, min_open=open_, max_open=declared.below is not None)
     return click.option(
-        flag, name, default=default, type=kind, show_default=default not in (None, ""), help=declared.help
+        flag,
+        name,
+        default=default,
+        type=kind,
+        is_flag=declared.kind is bool,
+        show_default=default not in (None, "") and default is not False,
+        help=declared.help,
     )
 
 
@@ -69,14 +88,18 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate the function of a click command that has `debug_option`.
 
     A SettingError ends as wrong usage with exit code 2, other MrnnErrors and OSErrors as one line on stderr with 1,
-    Stopped as its message with its own code, Ctrl-C with 130. Any other error is a defect and keeps its traceback.
+    Stopped as its message with its own code, Ctrl-C with 130, running out of memory as one line with 1. Any other
+    error is a defect and keeps its traceback.
     """
 
     @wraps(command)
     def run(*args: Any, debug: bool, **kwargs: Any) -> None:
+        use_utf8()
+        suit_streams()
         suit_process()
         try:
             with progress_shown():
+                check_outputs(click.get_current_context())
                 command(*args, **kwargs)
         except Stopped as stop:
             click.echo(str(stop), err=True)
@@ -90,6 +113,11 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             if isinstance(error, SettingError):
                 raise click.UsageError(describe(error)) from error
             click.echo(f"error: {describe(error)}", err=True)
+            sys.exit(EXIT_FAILED)
+        except (MemoryError, RuntimeError) as error:
+            if debug or not is_out_of_memory(error):
+                raise
+            click.echo(f"error: not enough memory ({first_line(error)}); {MEMORY_REMEDY}", err=True)
             sys.exit(EXIT_FAILED)
 
     return run

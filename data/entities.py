@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from mrnn.data.annotation_files import (
-    find_pictures,
     json_field,
     not_found,
     parse_json,
@@ -27,6 +26,7 @@ from mrnn.data.assembly import Draft, assemble
 from mrnn.data.captions import NO_WORDS, Box, Corpus, Image, Problem
 from mrnn.data.errors import CorpusError
 from mrnn.data.picture_files import picture_size
+from mrnn.data.pictures import find_pictures
 from mrnn.data.splits import find_split_lists, random_splits, read_split_lists
 
 NAME = "flickr30k-entities"
@@ -61,9 +61,9 @@ class Annotated:
     sentences: tuple[tuple[list[str], list[Phrase]], ...]
 
 
-def read_entities(root: Path) -> Corpus:
+def read_entities(root: str | Path) -> Corpus:
     """The data set of a folder in the authors' layout, with its own sentences, and the split lists in it."""
-    require_folder(root, NAME)
+    root = require_folder(root, NAME)
     annotated = dict(_read_folder(root))
     drafts = {
         f"{number}.jpg": Draft(

@@ -1,90 +1,189 @@
-"""What the hashes in a cache tell of its pictures: which have changed since, and which are equal."""
+"""Where the pictures of a data set lie, and which of those that its files name are there."""
 
-from collections import defaultdict
-from dataclasses import dataclass
+import glob
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
+from mrnn.data.annotation_files import folder_content, not_found, printable
+from mrnn.data.captions import Problem
+from mrnn.data.errors import CorpusError
 
-from mrnn.data.cache import STATE_PENDING, FeatureCache
-from mrnn.data.picture_files import hash_file
-from mrnn.data.progress import Progress
+# What the name of a picture that no data file names may end in; a picture that is named may have any name.
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".jp2",
+)  # fmt: skip
+PROBED = 20  # named files that are looked for one by one in a folder whose listing holds none of them
 
 
 @dataclass(frozen=True)
-class PictureCheck:
-    """What became of the pictures of a cache since extraction; ids.
+class Listing:
+    """What lies in a folder. paths : the picture files, relative to it. problems : parts of it that cannot be read."""
 
-    changed : the file has other bytes. vanished : there is no file any more, or it cannot be read.
-    appeared : the file could not be read then and can be read now. unknown : no hash was recorded.
+    paths: set[str]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What was found of a data set's pictures.
+
+    prefix : to put before a named path, '' or with a final slash. paths : the pictures that are there, with it.
+    lacking : why there is none at all, where there is no folder of pictures: their captions can be used all the same.
+    problems : folders that cannot be read.
+    spelled : named path -> path on disk, where the two are the same letters composed in another way (NFC and NFD).
     """
 
-    same: int
-    changed: tuple[str, ...]
-    vanished: tuple[str, ...]
-    appeared: tuple[str, ...]
-    unknown: int
+    prefix: str
+    paths: set[str]
+    lacking: str = ""
+    problems: tuple[Problem, ...] = ()
+    spelled: dict[str, str] = field(default_factory=dict)
+
+    def on_disk(self, path: str) -> str:
+        """A path, with its prefix, spelled as the file is."""
+        return self.spelled.get(path, path)
+
+    def joined(self, other: "Pictures") -> "Pictures":
+        """Both, without a prefix of their own; lacking if one is."""
+        return Pictures(
+            "",
+            self.paths | other.paths,
+            self.lacking or other.lacking,
+            self.problems + other.problems,
+            self.spelled | other.spelled,
+        )
 
 
-def check_pictures(cache: FeatureCache, root: Path) -> PictureCheck:
-    """Compare the files below `root` with the hashes taken at extraction. Pending images are left out."""
-    changed, vanished, appeared = [], [], []
-    same = unknown = 0
-    present = np.flatnonzero(cache.states != STATE_PENDING)
-    with Progress("pictures", len(present), unit="files") as progress:
-        for number in present:
-            image, before = cache.images[number], bytes(cache.picture_hashes[number])
-            now = hash_file(root / image.path)
-            if not any(before):
-                if now is not None and image.id in cache.reasons:
-                    appeared.append(image.id)
-                else:
-                    unknown += 1
-            elif now is None:
-                vanished.append(image.id)
-            elif now != before:
-                changed.append(image.id)
-            else:
-                same += 1
-            progress.add(1)
-    return PictureCheck(same, tuple(changed), tuple(vanished), tuple(appeared), unknown)
+def list_pictures(folder: Path, *, recursive: bool, named: Collection[str] = ()) -> Listing:
+    """The picture files in a folder: those that are named, and of the others those with a picture's suffix.
+
+    Hidden files do not count unless they are named. Links are followed (people link picture folders into place), each
+    folder is entered once. A folder that cannot be read is listed as a problem and passed over.
+    """
+    found: set[str] = set()
+    problems: list[Problem] = []
+    entered: set[str] = set()
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        place = os.path.realpath(folder / below)
+        if place in entered:
+            continue
+        entered.add(place)
+        try:
+            for entry in _entries(place):
+                path = below + entry.name
+                if path not in named and entry.name.startswith("."):
+                    continue
+                if (path in named or entry.name.lower().endswith(PICTURE_SUFFIXES)) and _is_file(entry):
+                    found.add(path)
+                elif recursive and os.path.isdir(entry):
+                    pending.append(f"{path}/")
+        except OSError as error:
+            problems.append(
+                Problem("folders that cannot be read", printable(str(folder / below)), error.strerror or "")
+            )
+    return Listing(found, tuple(problems))
 
 
-@dataclass(frozen=True)
-class EqualPictures:
-    """Images whose files have the same bytes. leaks : of these the groups that lie in more than one split."""
+def picture_files(given: Sequence[str | Path]) -> list[Path]:
+    """The picture files that a user means: files as they are, folders and patterns (`*.jpg`) sorted and in full.
 
-    groups: tuple[tuple[str, ...], ...]
-    leaks: tuple[tuple[str, ...], ...]
+    Of a folder its own pictures count, told by their suffixes, not those of folders inside. A name at which there is
+    nothing stays, so that it is reported like other files that cannot be read. Raises CorpusError for
+    a folder or pattern without pictures, and an address on the web.
+    """
+    files: list[Path] = []
+    for each in given:
+        text = os.fspath(each)
+        if address := re.match(r"([a-z]{2,}):/{1,2}(?=[^/])", text):  # a Path has lost one of the slashes
+            raise CorpusError(
+                f"{address[1]}://{text[address.end() :]}: an address on the web; download the image and give the file"
+            )
+        if os.path.isdir(text):
+            listing = list_pictures(Path(text), recursive=False)
+            found = [Path(text) / name for name in sorted(listing.paths)]
+            if not found:
+                reason = listing.problems[0].detail if listing.problems else f"found {folder_content(Path(text))}"
+                raise CorpusError(
+                    f"{text}: a folder without pictures ({reason}); give image files, folders or patterns"
+                )
+            files += found
+        elif os.path.lexists(text) or not glob.has_magic(text):
+            files.append(Path(text))
+        else:
+            found = sorted(Path(name) for name in glob.glob(text, recursive=True) if os.path.isfile(name))
+            if not found:
+                raise CorpusError(f"{text}: no file fits this pattern")
+            files += found
+    return files
 
 
-def equal_pictures(cache: FeatureCache) -> EqualPictures:
-    """Groups of images of a cache whose picture files are equal byte for byte, in the order of the images."""
-    by_hash: dict[bytes, list[int]] = defaultdict(list)
-    for number, digest in enumerate(np.asarray(cache.picture_hashes)):
-        if digest.any() and cache.states[number] != STATE_PENDING:
-            by_hash[digest.tobytes()].append(number)
-    groups = [numbers for numbers in by_hash.values() if len(numbers) > 1]
-
-    def ids(numbers: list[int]) -> tuple[str, ...]:
-        return tuple(cache.images[n].id for n in numbers)
-
-    leaks = [numbers for numbers in groups if len({cache.images[n].split for n in numbers} - {""}) > 1]
-    return EqualPictures(tuple(map(ids, groups)), tuple(map(ids, leaks)))
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from entries
 
 
-def describe_equal(cache: FeatureCache, *, listed: int = 5) -> list[str]:
-    """Sentences about equal pictures for the terminal, the leaks first; empty if there are none."""
-    found = equal_pictures(cache)
-    split_of = {image.id: image.split or "no split" for image in cache.images}
-    lines = []
-    for group in found.leaks[:listed]:
-        named = ", ".join(f"{image_id} ({split_of[image_id]})" for image_id in group)
-        lines.append(f"WARNING: the same picture is in two splits: {named}")
-    if len(found.leaks) > listed:
-        lines.append(f"WARNING: {len(found.leaks) - listed} more pictures are in two splits; see the report")
-    harmless = [group for group in found.groups if group not in found.leaks]
-    lines += [f"equal pictures: {', '.join(group)}" for group in harmless[:listed]]
-    if len(harmless) > listed:
-        lines.append(f"equal pictures: {len(harmless) - listed} more groups")
-    return lines
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """As entry.is_file, but a link that leads in a circle is no file instead of an error."""
+    return os.path.isfile(entry) if entry.is_symlink() else entry.is_file()
+
+
+def find_pictures(
+    root: Path, folders: Sequence[str], *, name: str, named: Collection[str], recursive: bool = False
+) -> Pictures:
+    """Where the pictures lie: the first of the folders that holds a named one, else the first that exists.
+
+    folders : below root; '' is root itself, which counts only if it holds a named picture.
+    name : of the data set, for messages.
+    named : the paths that the data set gives, relative to the folder sought; they may lie deeper in it.
+    recursive : whether pictures that are not named are looked for in folders inside, too.
+    """
+    named = frozenset(named)
+    deep = recursive or any("/" in path for path in named)
+    fallback: Pictures | None = None
+    for folder in folders:
+        if not os.path.isdir(root / folder):
+            continue
+        listing = list_pictures(root / folder, recursive=deep, named=named)
+        prefix = f"{folder}/" if folder else ""
+        spelled = _other_spellings(named - listing.paths, listing.paths)
+        probed = islice(sorted(named - listing.paths), PROBED)
+        hit = spelled or not listing.paths.isdisjoint(named) or _there(root / folder, probed)
+        if not hit and (fallback is not None or not folder):
+            continue
+        # Listing a folder is quick and stands for most; only what it does not show is asked for by name.
+        paths = listing.paths | (_there(root / folder, named - listing.paths - spelled.keys()) if hit else set())
+        pictures = Pictures(
+            prefix,
+            {prefix + path for path in paths},
+            problems=listing.problems,
+            spelled={prefix + path: prefix + other for path, other in spelled.items()},
+        )
+        if hit:
+            return pictures
+        fallback = pictures
+    if fallback is None:
+        example = min(named, default="")
+        wanted = [f"{folder}/" if folder else f"pictures such as {example!r} beside the captions" for folder in folders]
+        return Pictures("", set(), lacking=str(not_found(name, "folder of pictures", root, wanted)))
+    return fallback
+
+
+def _there(folder: Path, paths: "Iterator[str] | Collection[str]") -> set[str]:
+    """Those of the paths at which the folder has a file."""
+    return {path for path in paths if os.path.isfile(folder / path)}
+
+
+def _other_spellings(missing: Collection[str], found: Collection[str]) -> dict[str, str]:
+    """Missing paths that a found one is equal to but for the composition of its letters (macOS decomposes names)."""
+    foreign = {path: unicodedata.normalize("NFC", path) for path in missing if not path.isascii()}
+    if not foreign:
+        return {}
+    on_disk = {unicodedata.normalize("NFC", path): path for path in found if not path.isascii()}
+    return {path: on_disk[composed] for path, composed in foreign.items() if composed in on_disk}

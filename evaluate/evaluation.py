@@ -1,126 +1,221 @@
-"""Two of the measurements of an evaluation, perplexity and captions; the third is mrnn.evaluate.retrieval.stage.
+"""An evaluation: from a checkpoint and a feature cache to a folder of results.
 
-`Parts` keeps what each has finished.
+The stages (mrnn.evaluate.stages, mrnn.evaluate.retrieval.stage) measure and keep what they have finished; from that
+the files of the folder are written, every time whole:
+
+    metrics.json, captions.json, nbest.json   mrnn.evaluate.results
+    per_image.jsonl                           mrnn.evaluate.per_image
+    retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
+    report.html, figures/                     mrnn.evaluate.report
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from time import monotonic
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
-from mrnn.data.cache import FeatureCache
-from mrnn.data.progress import Progress
+from mrnn.data.cache import open_cache
+from mrnn.data.captions import SPLITS
+from mrnn.data.errors import SettingError
+from mrnn.data.files import write_json, write_whole
+from mrnn.data.outputs import is_json_with, refuse_foreign_folder
+from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
-from mrnn.evaluate.generation.decode import Caption, Decoder, DecodingConfig
-from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
-from mrnn.evaluate.parts import MARK_SECONDS, Parts
-from mrnn.train.checkpoint import TrainedModel
+from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
+from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.metrics.captions import ONE_IMAGE
+from mrnn.evaluate.metrics.tokenizers import script_warnings
+from mrnn.evaluate.parts import LOCK, PARTS, Parts, only_one
+from mrnn.evaluate.per_image import FILE as RECORDS
+from mrnn.evaluate.per_image import write_records
+from mrnn.evaluate.report.evaluation import evaluation_page
+from mrnn.evaluate.report.figures import check_matplotlib, save_figures
+from mrnn.evaluate.report.page import render
+from mrnn.evaluate.report.pictures import Pictures
+from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
+from mrnn.evaluate.retrieval.answers import write_answers
+from mrnn.evaluate.retrieval.stage import retrieval_stage
+from mrnn.evaluate.settings import STAGES, DecodingConfig, RetrievalConfig
+from mrnn.evaluate.stages import (
+    Evaluation,
+    Report,
+    decoding_settings,
+    generation_stage,
+    greedy_config,
+    perplexity_stage,
+)
+from mrnn.train.checkpoint import TrainedModel, load_trained
+from mrnn.train.device import pick_device
 from mrnn.train.features import Features
-from mrnn.train.sentences import sentences_of
-from mrnn.train.tasks.captioning import sentence_bits
+from mrnn.train.run_files import read_log
 
-DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to be what takes the time
-
-
-@dataclass
-class Evaluation:
-    """What all stages work on.
-
-    trained : the model with its vocabulary. cache, split : what it is measured on. images : (N,) int64 numbers of the
-    split's images that have features. threads : images scored at a time in retrieval, on a CPU.
-    """
-
-    trained: TrainedModel
-    cache: FeatureCache
-    split: str
-    images: np.ndarray
-    features: Features
-    parts: Parts
-    stop: StopRequest
-    threads: int = 1
-
-    def check_stop(self) -> None:
-        """End here if asked to. Raises Stopped."""
-        if self.stop.reason:
-            raise self.stop.stopped(f"what is finished lies in {self.parts.folder}")
+OUTPUTS = ("metrics.json", "captions.json", "nbest.json", RECORDS, "retrieved_*.jsonl", "report.html", "figures/*")
 
 
-def perplexity_stage(evaluation: Evaluation, split: str | None = None, *, run: bool = True) -> dict[str, Any] | None:
-    """Perplexity of a split's sentences under their images, in all and by caption length.
-
-    split : None for the one that is evaluated, whose result also has the bits of each image. None is returned for a
-    split without a sentence to measure.
-    Of every stage: run=False returns what an earlier run finished, or None.
-    """
-    split = split or evaluation.split
-    stored: dict[str, Any] | None = evaluation.parts.load(f"perplexity-{split}", {})
-    if stored is not None or not run:
-        return stored
-    trained = evaluation.trained
-    sentences = sentences_of(evaluation.cache, split, trained.vocabulary)
-    if not len(sentences):
-        return None
-    with Progress(f"perplexity, {split}", len(sentences), unit="sentences") as progress:
-
-        def after_batch(count: int) -> None:
-            progress.add(count)
-            evaluation.check_stop()
-
-        bits = sentence_bits(trained.model, sentences, evaluation.features, after_batch=after_batch)
-    stored = {**perplexity_summary(bits, sentences.lengths), "sentences_without_words": sentences.skipped}
-    if split == evaluation.split:
-        ids = [evaluation.cache.images[i].id for i in sentences.image]
-        stored["per_image"] = perplexity_per_image(bits, ids)
-    evaluation.parts.save(f"perplexity-{split}", {}, stored)
-    return stored
-
-
-def decoding_settings(config: DecodingConfig, prefix: Sequence[str]) -> dict[str, Any]:
-    """What captions depend on, for metrics.json and for recognising finished ones."""
-    return {**asdict(config), "prefix": list(prefix)}
-
-
-def generation_stage(
-    evaluation: Evaluation,
-    config: DecodingConfig,
+def evaluate(
+    checkpoint: str | Path,
+    features: str | Path,
     *,
-    prefix: Sequence[str] = (),
-    name: str = "captions",
-    run: bool = True,
-) -> list[list[Caption]] | None:
-    """The captions of each image that its beam ended with, best first.
+    output: str | Path | None = None,
+    split: str = "test",
+    stages: Collection[str] = STAGES,
+    perplexity_splits: Collection[str] = SPLITS,
+    decoding: DecodingConfig | None = None,
+    prefix: str = "",
+    n_best: int | None = None,
+    retrieval: RetrievalConfig | None = None,
+    figures: bool = False,
+    images: str | Path | None = None,
+    device: str = "auto",
+    allow_partial: bool = False,
+    overwrite: bool = False,
+    stop: StopRequest | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Measure a trained model on a split and write the results; returns the content of metrics.json.
 
-    Finished ones are stored every so often and taken up again.
+    Finished measurements are kept in the output folder and used again, so an interrupted evaluation resumes.
+
+    checkpoint : run folder, whose best checkpoint is used, or a checkpoint file
+    features : feature cache
+    output : folder to write to; None for evaluation-<split> in the run folder
+    split : images to measure on: 'train', 'val' or 'test'
+    stages : measurements to make, some of STAGES; of the others, the results of an earlier call are used
+    perplexity_splits : splits to measure perplexity on beside `split`
+    decoding, retrieval : settings, None for the defaults; the bootstrap's seed is that of decoding
+    prefix : words that every caption begins with
+    n_best : number of captions per image to write to nbest.json, at most the beam width; None for no such file
+    figures : whether to draw figures for papers, which takes matplotlib
+    images : folder of the pictures for the report; None for the folder recorded in the cache
+    device : 'auto', 'cpu', 'cuda', 'cuda:1', ...
+    allow_partial : whether a cache with pending images is accepted
+    overwrite : whether finished measurements are discarded first
+    stop : may ask to stop between batches; None if nothing does
+    report : called with a line about what is measured, and how long it takes
+
+    Raises SettingError, CheckpointError, CacheError or EvaluationError before anything is measured where the inputs do
+    not fit together, and Stopped where `stop` asks for it.
     """
-    vocabulary, images = evaluation.trained.vocabulary, evaluation.images
-    settings = {**decoding_settings(config, prefix), "kept": config.beam}
-    stored = evaluation.parts.load(name, settings) or []
-    captions = [[Caption(tuple(words), tuple(logs), complete) for words, logs, complete in each] for each in stored]
-    if len(captions) == len(images) or not run:
-        return captions if len(captions) == len(images) else None
-    decoder = Decoder(evaluation.trained.model)
+    decoding, retrieval = decoding or DecodingConfig(), retrieval or RetrievalConfig()
+    if n_best and n_best > decoding.beam:
+        raise SettingError(f"--n-best {n_best} needs a beam at least as wide, not --beam {decoding.beam}")
+    if figures:
+        check_matplotlib()
+    trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))
+    cache = open_cache(Path(features), allow_partial=allow_partial)
+    chosen = check_fit(trained, cache, split)
+    words = known_prefix(trained, prefix)
+    output = trained.run / f"evaluation-{split}" if output is None else Path(output)
+    names = OUTPUTS if (output / LOCK).exists() else (*OUTPUTS, f"{PARTS}/*")
+    refuse_foreign_folder(
+        output, names, is_ours=lambda folder: is_json_with("mrnn", "checkpoint")(folder / "metrics.json")
+    )
+    settings = {"checkpoint_sha256": sha256_of(trained.file), "cache_sha256": cache_digest(cache), "split": split}
+    with only_one(output):
+        parts = Parts(output, settings)
+        if overwrite:
+            parts.clear()
+        evaluation = Evaluation(
+            trained,
+            cache,
+            split,
+            chosen,
+            Features(cache),
+            parts,
+            stop or StopRequest(),
+            threads=torch.get_num_threads(),
+            report=report,
+        )
+        report(f"{trained.file} on {cache.path}, {split}: {len(chosen)} images")
+        results = Results()
+        results.perplexity = perplexity_stage(evaluation, run="perplexity" in stages)
+        for other in perplexity_splits:
+            if other != split and (found := perplexity_stage(evaluation, other, run="perplexity" in stages)):
+                results.perplexity_splits[other] = found
+        plain, run = greedy_config(decoding), "generation" in stages
+        results.beams = greedy = generation_stage(evaluation, decoding, prefix=words, run=run)
+        if plain != decoding:
+            greedy = generation_stage(evaluation, plain, prefix=words, name="greedy", run=run)
+        results.captions, results.greedy = best_of(results.beams), best_of(greedy)
+        for warning in caption_warnings(evaluation, results.captions):
+            report(warning)
+        results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
+        described = {
+            "decoding": decoding_settings(decoding, words),
+            "seed": decoding.seed,
+            "checkpoint": describe(trained, sha256=settings["checkpoint_sha256"]),
+        }
+        pictures = Pictures(Path(images or cache.root), named=images is not None)
+        if warning := pictures.warning([cache.images[i].path for i in chosen]):
+            report(warning)
+        return write_results(
+            evaluation, results, output, settings=described, n_best=n_best, pictures=pictures, figures=figures
+        )
 
-    def save() -> None:
-        evaluation.parts.save(name, settings, [[(c.words, c.log_probs, c.complete) for c in each] for each in captions])
 
-    label, saved = "greedy captions" if name == "greedy" else "captions", monotonic()
-    with Progress(label, len(images), unit="images", done=len(captions)) as progress:
-        for start in range(len(captions), len(images), DECODE_IMAGES):
-            batch = images[start : start + DECODE_IMAGES]
-            ids = [evaluation.cache.images[i].id for i in batch]
-            found = decoder(evaluation.features[batch], config, ids=ids, prefix=vocabulary.encode(list(prefix)))
-            captions += found
-            progress.add(len(batch))
-            if evaluation.stop.reason or monotonic() - saved > MARK_SECONDS:
-                save()
-                saved = monotonic()
-            evaluation.check_stop()
-    save()
-    return captions
+def write_results(
+    evaluation: Evaluation,
+    results: Results,
+    output: Path,
+    *,
+    settings: dict[str, Any],
+    n_best: int | None,
+    pictures: Pictures,
+    figures: bool,
+) -> dict[str, Any]:
+    """Write the files of an evaluation to a folder; returns the content of metrics.json.
+
+    settings : what the results depend on beside the model and the cache, for metrics.json
+    n_best, figures : as in `evaluate`
+    pictures : where the report finds the pictures
+    """
+    metrics, records = build_metrics(evaluation, results, settings=settings)
+    write_json(output / "metrics.json", metrics)
+    write_records(output / RECORDS, records)
+    if results.captions is not None:
+        write_json(output / "captions.json", caption_list(evaluation, results.captions))
+    if results.beams is not None and n_best:
+        write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
+    if results.retrieval is not None:
+        write_answers(output, results.retrieval)
+    page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)
+    write_whole(output / "report.html", render(page).encode())
+    if figures:
+        log = read_log(evaluation.trained.run, lenient=True)
+        save_figures(output / "figures", log=log, metrics=metrics, records=records)
+    return metrics
 
 
-def greedy_config(config: DecodingConfig) -> DecodingConfig:
-    """The greedy counterpart of a way to decode."""
-    return replace(config, beam=1, sample=False, temperature=1.0, top_k=0, length_norm=False)
+def caption_warnings(evaluation: Evaluation, captions: Sequence[Caption] | None) -> list[str]:
+    """What makes the numbers of generated captions mean less than they seem to; captions as in `Results`."""
+    if captions is None:
+        return []
+    cache = evaluation.cache
+    sentences = [sentence for i in evaluation.images for sentence in cache.images[i].sentences]
+    warnings = script_warnings(sentences, tokenizer="ptb")
+    if len(captions) == 1:
+        warnings.append(ONE_IMAGE)
+    if not any(caption.words for caption in captions):
+        warnings.append(
+            f"warning: every caption is empty, so all their scores are 0; the model knows "
+            f"{len(evaluation.trained.vocabulary)} words: train it on more sentences, or with a lower --cutoff"
+        )
+    return warnings
+
+
+def best_of(beams: list[list[Caption]] | None) -> list[Caption] | None:
+    """The best caption of each image."""
+    return None if beams is None else [best for best, *_ in beams]
+
+
+def describe(trained: TrainedModel, *, sha256: str) -> dict[str, Any]:
+    """Which checkpoint was evaluated, for metrics.json."""
+    return {
+        "run": str(trained.run),
+        "file": trained.file.name,
+        "sha256": sha256,
+        "model": trained.name,
+        "epoch": trained.progress.get("epoch"),
+        "step": trained.progress.get("step"),
+    }

@@ -1,4 +1,4 @@
-"""Whether a model, a cache and a request go together, and digests by which finished work is recognised."""
+"""Checks that a model, a cache and a request match, and digests that identify finished work."""
 
 import hashlib
 from pathlib import Path
@@ -14,12 +14,11 @@ from mrnn.train.models.captioner import LateFusion
 
 
 def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
-    """Raise EvaluationError unless the cache holds features of the kind the model was trained on."""
+    """Raise EvaluationError unless the cache has the kind of features that the model was trained on."""
     different = matching_settings(trained.features, cache.provenance)
     if different:
         pairs = "; ".join(
-            f"{name}: trained on {str(trained.features.get(name))[:40]}, the cache has "
-            f"{str(cache.provenance.get(name))[:40]}"
+            f"{name}: trained on {trained.features.get(name)}, the cache has {cache.provenance.get(name)}"
             for name in different
         )
         raise EvaluationError(
@@ -28,13 +27,20 @@ def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
         )
     if cache.feature_size != trained.model.config.features:
         raise EvaluationError(
-            f"{cache.path} holds features of {cache.feature_size} numbers, {trained.file} takes "
-            f"{trained.model.config.features}"
+            f"{cache.path} has features of size {cache.feature_size}, {trained.file} needs size "
+            f"{trained.model.config.features}; give the cache that it was trained on or one like it"
         )
 
 
 def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndarray:
-    """Numbers of the split's images with features. Raises EvaluationError if model, cache and split do not fit."""
+    """Numbers of the images of a split that have features: (N,) int64.
+
+    trained : the model
+    cache : must have the kind of features that the model was trained on
+    split : must have an image with features and a caption
+
+    Raises EvaluationError otherwise.
+    """
     check_features(trained, cache)
     chosen = cache.done(split)
     if not len(chosen):
@@ -46,7 +52,7 @@ def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndar
 
 
 def cache_digest(cache: FeatureCache) -> str:
-    """Changes with the captions, the splits, the state or the features of any image."""
+    """A hex digest that changes with the caption, the split, the state or the features of any image."""
     digest = hashlib.sha256(cache.corpus().sha256().encode())
     digest.update(cache.states.tobytes())
     digest.update(np.asarray(read_checksums(cache)).tobytes())
@@ -54,39 +60,42 @@ def cache_digest(cache: FeatureCache) -> str:
 
 
 def sha256_of(file: Path) -> str:
-    """Hex digest of a file."""
+    """The SHA-256 of a file, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
-    """The words of a prefix. Raises EvaluationError for one that the model does not know."""
+    """The words of a prefix. Raises EvaluationError if the model does not know one of them."""
     words = tokenize(prefix)
     unknown = [word for word in words if word not in trained.vocabulary.numbers]
     if unknown:
         raise EvaluationError(
-            f"the model does not know the word {unknown[0]!r} of the prefix; it has learned "
+            f"the model does not know the word {unknown[0]!r} of the prefix; its vocabulary has "
             f"{len(trained.vocabulary)} words"
         )
     return words
 
 
 def searchable_model(trained: TrainedModel) -> LateFusion:
-    """The model of a checkpoint as search needs it. Raises EvaluationError if it is of another kind."""
+    """The model of a checkpoint, as a search needs it. Raises EvaluationError if it is of another kind."""
     if not isinstance(trained.model, LateFusion):
         raise EvaluationError(
-            f"{trained.file} is a {trained.name}: it reads every sentence anew for every picture, which is too slow to "
-            "search with; search with an mrnn, or rank a test set with evaluate-mrnn --pool"
+            f"{trained.file} is a {trained.name}: it reads every sentence again for every image, which is too slow for "
+            "a search; search with an mrnn, or rank a test set with evaluate-mrnn --pool"
         )
     if not trained.model.sees_images:
         raise EvaluationError(
-            f"{trained.file} is an {trained.name}, which does not look at pictures; search with an mrnn"
+            f"{trained.file} is an {trained.name}, which does not look at images; search with an mrnn"
         )
     return trained.model
 
 
 def searchable_images(cache: FeatureCache, split: str | None) -> np.ndarray:
-    """Numbers of the images with features, of one split if given. Raises EvaluationError if there are none."""
+    """Numbers of the images that have features: (N,) int64. Raises EvaluationError if there are none.
+
+    split : None for all.
+    """
     chosen = cache.done(split)
     if not len(chosen):
         there = ", ".join(f"{name}: {len(cache.done(name))}" for name in SPLITS)
@@ -96,17 +105,17 @@ def searchable_images(cache: FeatureCache, split: str | None) -> np.ndarray:
 
 
 def searchable_words(trained: TrainedModel, sentence: str) -> tuple[list[str], list[str]]:
-    """The words of a sentence to search by, and those among them that the model does not know.
+    """The words of a sentence to search with, and those among them that the model does not know.
 
-    Raises EvaluationError if the sentence has no word in it, or the model knows none of them.
+    Raises EvaluationError if the sentence has no word, or the model knows none of them.
     """
     words = tokenize(sentence)
     unknown = [word for word in dict.fromkeys(words) if word not in trained.vocabulary.numbers]
     if not words:
-        raise EvaluationError(f"there is no word in {sentence!r}; describe what the picture should show")
+        raise EvaluationError(f"there is no word in {sentence!r}; describe what the image should show")
     if len(unknown) == len(set(words)):
         raise EvaluationError(
-            f"the model knows no word of {sentence!r}; it has learned {len(trained.vocabulary)} words, so try plainer "
-            "ones"
+            f"the model knows no word of {sentence!r}; its vocabulary has {len(trained.vocabulary)} words, so try more "
+            "common ones"
         )
     return words, unknown

@@ -13,12 +13,15 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CorpusError, SettingError
 from mrnn.data.files import sync_folder, write_whole
-from mrnn.data.pictures import describe_equal, equal_pictures
+from mrnn.data.outputs import is_cache, refuse_foreign
+from mrnn.data.picture_hashes import describe_equal, equal_pictures
 from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
+from mrnn.data.tokenize import segmentation_warning
 from mrnn.extract.config import ExtractionConfig, available_cpus, shard_range
 from mrnn.extract.resuming import AskedCache
 
+REPORT_COLUMNS = ("kind", "id", "reason")
 # Kinds of lines in the report.
 FAILED_KIND, EQUAL_KIND, LEAK_KIND = "picture failed", "equal pictures", "equal pictures in two splits"
 
@@ -80,6 +83,10 @@ def extract_dataset(
     if not output.absolute().parent.is_dir():
         raise SettingError(f"there is no folder {output.absolute().parent} for the output")
     corpus = _with_images(corpus, limit)
+    refuse_foreign(output, is_cache, what="a feature cache")
+    refuse_foreign(report_path(output), is_report, what="a report of extract-features")
+    if warning := segmentation_warning(text for image in corpus.images for text in image.sentences):
+        report(warning)
     # Here, so that all of the above is refused before torch is loaded.
     from mrnn.extract.backbones import build_backbone
     from mrnn.extract.network import check_precision, choose_device
@@ -92,7 +99,11 @@ def extract_dataset(
     device = choose_device(config.device)
     check_precision(config.precision, device)
     network = build_backbone(
-        config.backbone, weights=config.weights, layer=config.layer, overrides=config.preprocessing()
+        config.backbone,
+        weights=config.weights,
+        layer=config.layer,
+        overrides=config.preprocessing(),
+        report=report,
     )
     plan = plan_extraction(corpus, network, config)
     provenance = _provenance(corpus, plan.provenance, config, device=device.type, limit=limit)
@@ -134,6 +145,12 @@ def extract_dataset(
     for line in describe_equal(cache):
         report(line)
     return Extraction(cache, computed, reused, problems, report_path(output))
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is the report of an extraction."""
+    with path.open("rb") as stream:
+        return stream.readline() == "\t".join(REPORT_COLUMNS).encode() + b"\n"
 
 
 def report_path(output: Path) -> Path:
@@ -180,6 +197,6 @@ def _write_report(cache: FeatureCache, corpus: Corpus, path: Path) -> dict[str, 
     equal = equal_pictures(cache)
     for group in equal.groups:
         rows.append((LEAK_KIND if group in equal.leaks else EQUAL_KIND, group[0], " ".join(group[1:])))
-    lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in [("kind", "id", "reason"), *rows]]
+    lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in [REPORT_COLUMNS, *rows]]
     write_whole(path, "".join(f"{line}\n" for line in lines).encode())
     return dict(sorted(Counter(kind for kind, _, _ in rows).items()))

@@ -1,8 +1,8 @@
-"""Pending pictures -> batches -> backbone -> cache; reading, computing and writing overlap.
+"""Pending images -> batches -> backbone -> cache; reading, computing and writing overlap.
 
-Threads decode ahead (mrnn.extract.pipeline), the network runs in the calling thread, one more thread writes and syncs.
-Batches are cut at the same places in every run, and a picture has the same place in its batch, so that killed, resumed
-and sharded runs give the same bytes.
+Threads decode ahead (mrnn.extract.pipeline), the network runs in the calling thread, and one more thread writes and
+syncs. Batches are cut at the same places in every run, and an image always has the same place in its batch, so that
+killed, resumed and sharded runs write the same bytes.
 """
 
 from collections import deque
@@ -16,6 +16,7 @@ import numpy as np
 from mrnn.data.cache import STATE_DONE
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.errors import CorpusError, ImageError
+from mrnn.data.exhaustion import memory_for
 from mrnn.data.progress import Progress
 from mrnn.data.regions import rows_of
 from mrnn.data.stopping import StopRequest
@@ -27,6 +28,7 @@ from mrnn.extract.regions import RegionSource
 from mrnn.extract.reusing import Reusable
 from mrnn.extract.sampling import Sampler, WholePictures
 
+LESS = "lower --batch-size, where the command has it, or use another --device"
 UNSAVED_BATCHES = 2
 
 
@@ -44,15 +46,18 @@ def extract(
 ) -> int:
     """Compute the features of all pending images of a cache; return how many were taken from older caches.
 
-    sampler : how a picture becomes rows; with as many rows an image as the cache has.
-    root : the folder that the images' paths are relative to.
-    threads : of the network on the CPU.
-    source : where the regions are; None for whole pictures.
-    reuse : older caches, whose rows are taken where picture and settings agree.
-    workers : threads that decode.
-    on_error : 'skip' marks a picture that cannot be decoded as failed, 'fail' raises its ImageError.
-    Raises CorpusError, with nothing marked, if the pictures are not there at all or no more; Stopped if `stop` asks
-    for it, after the batch in hand is saved.
+    writer : the cache.
+    sampler : how an image becomes rows; as many as the cache has for each.
+    root : the folder that the paths of the images are relative to.
+    threads : CPU threads of the network.
+    source : where the regions are; None for whole images.
+    reuse : older caches, whose rows are taken where file and settings agree.
+    workers : threads that decode images.
+    on_error : 'skip' marks an image that cannot be decoded as failed, 'fail' raises its ImageError.
+    stop : asked after each batch.
+
+    Raises CorpusError, with nothing marked, if all files are missing or the folder has disappeared; Stopped if `stop`
+    asks for it, after the current batch is saved.
     """
     stop = stop or StopRequest()
     images = writer.cache.images
@@ -79,7 +84,10 @@ def extract(
             if batch.errors and on_error == "fail":
                 number, error = min(batch.errors.items())
                 raise ImageError(f"{images[number].id} ({paths[number]}): {error}")
-            saver.save(batch, batch.features(sampler))
+            first = f"the batch of {len(batch.numbers)} images that begins with {images[batch.numbers[0]].id}"
+            with memory_for(first, remedy=LESS):
+                features = batch.features(sampler)
+            saver.save(batch, features)
             reused += len(batch.reused)
             if stop.reason:
                 saver.wait()
@@ -98,10 +106,10 @@ def features_of_files(
     precision: str = "float32",
     threads: int | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Features (n, D) float32 of picture files, and {index: reason} of those that cannot be decoded (rows of NaN).
+    """Features of image files, computed as `extract` computes them; the arguments are its own.
 
-    The same way as `extract`: with its batch size, threads and device a picture's features have the same bits up to its
-    place in the batch.
+    Returns (n, D) float32 and {index: reason} for the files that cannot be decoded, whose rows are NaN. With the batch
+    size, threads and device of an extraction the bits are equal up to the place of an image in its batch.
     """
     sampler = WholePictures(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
     features = np.full((len(paths), backbone.feature_size), np.nan, dtype=np.float32)
@@ -115,13 +123,16 @@ def features_of_files(
         for batch in batches:
             numbers, places = batch.computed()
             if numbers:
-                features[numbers] = batch.features(sampler)[places]
+                with memory_for(
+                    f"the batch of {len(numbers)} images that begins with {paths[numbers[0]]}", remedy=LESS
+                ):
+                    features[numbers] = batch.features(sampler)[places]
             reasons.update({number: str(error) for number, error in batch.errors.items()})
     return features, reasons
 
 
 def _cut(pending: np.ndarray, *, batch_size: int) -> list[list[int]]:
-    """Rising image numbers in parts, each within one batch; batches begin at multiples of batch_size."""
+    """Split rising image numbers into parts, each within one batch; batches begin at multiples of batch_size."""
     if not len(pending):
         return []
     cuts = np.flatnonzero(np.diff(pending // batch_size)) + 1
@@ -129,7 +140,7 @@ def _cut(pending: np.ndarray, *, batch_size: int) -> list[list[int]]:
 
 
 class _Saver:
-    """Writes results in a thread of its own, a few batches behind; an error there is raised by the next call here."""
+    """Writes results in a thread of its own, a few batches behind; an error there is raised by the next call."""
 
     def __init__(self, writer: CacheWriter, progress: Progress) -> None:
         self._writer, self._progress = writer, progress
@@ -148,13 +159,13 @@ class _Saver:
             self._pool.shutdown()
 
     def save(self, batch: PreparedBatch, features: np.ndarray) -> None:
-        """Hand over the results of a batch."""
+        """Queue the results of a batch for writing."""
         self._failed += len(batch.errors)
         self._waiting.append(self._pool.submit(self._write, batch, features))
         self.wait(leave=UNSAVED_BATCHES)
 
     def wait(self, *, leave: int = 0) -> None:
-        """Return when at most `leave` batches are not saved yet."""
+        """Wait until at most `leave` batches are unsaved."""
         while len(self._waiting) > leave:
             note = f"{self._failed} failed" if self._failed else ""
             self._progress.add(self._waiting.popleft().result(), note=note)
@@ -172,14 +183,18 @@ class _Saver:
 
 
 class _Witness:
-    """Tells a picture that is missing from a folder that is: a picture known to have been there must still be."""
+    """Tells a missing file from a missing folder.
+
+    Where files are missing, one that is known to have existed must still exist; otherwise the folder is gone (an
+    unmounted disk, say), and marking the images of a whole batch as failed would be wrong.
+    """
 
     def __init__(self, root: Path, paths: Sequence[Path], *, done: np.ndarray) -> None:
         self._root, self._paths = root, paths
         self._path: Path | None = paths[done[0]] if len(done) else None
 
     def check(self, batch: PreparedBatch) -> None:
-        """Raises CorpusError if pictures of the batch are missing because all are."""
+        """Raise CorpusError if images of the batch are missing because all files are."""
         there = [n for n in batch.numbers if not isinstance(batch.errors.get(n), MissingImageError)]
         if len(there) < len(batch.numbers):
             if self._path is None and not there:
@@ -187,12 +202,12 @@ class _Witness:
             known = self._path or (self._paths[there[0]] if there else None)
             if known is None:
                 raise CorpusError(
-                    f"none of the {len(self._paths)} pictures is there, the first being {self._paths[0]}; "
+                    f"none of the {len(self._paths)} images was found, the first being {self._paths[0]}; "
                     "is --root the right folder?"
                 )
             if not known.exists():
                 raise CorpusError(
-                    f"the pictures below {self._root} are gone: {known} was there before; "
+                    f"the images in {self._root} have disappeared: {known} existed before; "
                     "nothing was marked as failed, run the command again when they are back"
                 )
         if there:

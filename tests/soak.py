@@ -33,8 +33,9 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.cli import merge
 from mrnn.extract.cli import main as extract
-from mrnn.train.checkpoint import BEST, LAST, read_checkpoint
+from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.cli import main as train
+from mrnn.train.run_files import BEST, LAST
 
 IMAGES, BATCH = 48, 8
 NETWORK = ("--backbone", "torchvision:squeezenet1_1", "--weights", "random:0")

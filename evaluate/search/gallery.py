@@ -1,9 +1,9 @@
-"""Search: the best images of a cache for a sentence, the best sentences of a cache for an image.
+"""Search by numbers: the best images of a gallery for a sentence, the best sentences of a gallery for an image.
 
-Sentence -> image ranks by log P(w | I), image -> sentence by log P(w | I) - log P(w), as the retrieval protocol does
-(mrnn.evaluate.retrieval.late_fusion). A gallery that can be scored in seconds is scored exactly. A larger one is cut
-down to a shortlist by first-order scores (mrnn.evaluate.search.shortlist), and only that is scored exactly; the share
-of the true best that such a shortlist holds was measured, see RECALL.
+Images are ranked by log P(w | I), sentences by log P(w | I) - log P(w), as in the retrieval protocol
+(mrnn.evaluate.retrieval.late_fusion). A gallery that takes seconds is scored exactly. In a larger one, first-order
+scores (mrnn.evaluate.search.shortlist) choose a shortlist, and only that is scored exactly; RECALL tells how much of
+the true best such shortlists held when that was measured.
 """
 
 from collections.abc import Sequence
@@ -22,19 +22,20 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.ranking import largest
 from mrnn.evaluate.search.index import SentenceIndex, image_index, sentence_index
-from mrnn.evaluate.search.shortlist import ImageVectors, best, expand
+from mrnn.evaluate.search.shortlist import ImageVectors, expand
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
 
-CHEAP = 3e11  # multiply-adds that take a few seconds on one core; galleries up to here are scored exactly
-CANDIDATES = 2  # sentences whose P(w) is exact at the end, for each one shown
+CHEAP = 3e11  # multiply-adds that take a few seconds on one core; galleries up to this cost are scored exactly
+CANDIDATES = 2  # sentences that get an exact P(w) at the end, per result
 IMAGE_ANCHORS, SENTENCE_ANCHORS = 64, 8
 IMAGE_PERCENT, SENTENCE_PERCENT = 2.0, 5.0  # of the gallery in a shortlist: recalls above 0.99, see RECALL
 
-# By whether images are searched (else sentences): percent in the shortlist -> share of the true top 10 in it, with the
-# anchors above, on Flickr8k test. docs/search.md has the whole table, the command and the conditions.
+# True: of images, False: of sentences. Percentage in the shortlist -> share of the true top 10 in it, with the anchors
+# above, on Flickr8k test. docs/search.md has the whole table, the command and the conditions.
 RECALL: dict[bool, dict[float, float]] = {
     True: {0.5: 0.936, 1: 0.996, 2: 1.0, 5: 1.0, 10: 1.0, 20: 1.0},
     False: {0.5: 0.891, 1: 0.955, 2: 0.982, 5: 0.996, 10: 0.999, 20: 1.0},
@@ -43,9 +44,14 @@ RECALL: dict[bool, dict[float, float]] = {
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched: the images of these numbers of a cache, by a model. split : of the images, None for all.
+    """What is searched, and by which model.
 
-    folder : where index files are kept.
+    trained : the model
+    cache : where the images and their sentences are
+    images : (N,) int64 numbers of the images in the cache
+    features : of the cache
+    split : of the images, None for all
+    folder : where index files are kept
     """
 
     trained: TrainedModel
@@ -61,7 +67,7 @@ class Gallery:
         return searchable_model(self.trained)
 
     def about(self) -> dict[str, str | None]:
-        """What an index file depends on."""
+        """The values that an index file depends on."""
         return {
             "checkpoint_sha256": sha256_of(self.trained.file),
             "cache_sha256": cache_digest(self.cache),
@@ -69,7 +75,7 @@ class Gallery:
         }
 
     def index_file(self, kind: str) -> Path:
-        """Where the index of the images, or of the sentences, is kept."""
+        """The index file of the images or of the sentences; kind : 'images' or 'sentences'."""
         return self.folder / f"{kind}-{self.split or 'all'}.safetensors"
 
 
@@ -77,8 +83,11 @@ class Gallery:
 class Answer:
     """The best of a gallery, best first.
 
-    numbers : (k,) int64, positions in the gallery. scores : (k,) float64. gallery : its size. rescored : how many of it
-    had log P(w | I) scored exactly. exact : there was no shortlist.
+    numbers : (k,) int64 positions in the gallery
+    scores : (k,) float64
+    gallery : number of images or sentences in the gallery
+    rescored : number of them whose log P(w | I) was scored exactly
+    exact : whether all were, so that there was no shortlist
     """
 
     numbers: np.ndarray
@@ -90,9 +99,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class GallerySentences:
-    """The sentences of a gallery's images; those that are equal to the model count once.
+    """The S different sentences of a gallery; sentences with the same word numbers count once.
 
-    tokens : word numbers of each. texts : as first written. images : (S,) int64, the number of the first one's image.
+    tokens : word numbers of each
+    texts : each as the first image has it
+    images : (S,) int64, number of the first image that has it
     """
 
     tokens: list[np.ndarray]
@@ -101,7 +112,7 @@ class GallerySentences:
 
 
 def gallery_sentences(gallery: Gallery) -> GallerySentences:
-    """The different sentences with a word in them, in the order of the cache."""
+    """The different sentences of a gallery that have a word, in the order of the cache."""
     first: dict[tuple[int, ...], tuple[str, int]] = {}
     for number in gallery.images.tolist():
         for text in gallery.cache.images[number].sentences:
@@ -114,9 +125,13 @@ def gallery_sentences(gallery: Gallery) -> GallerySentences:
 
 
 def search_images(gallery: Gallery, sentence: Sequence[int], *, top: int, percent: float | None = None) -> Answer:
-    """Images by log P(w | I) of a sentence, given as word numbers.
+    """The images with the largest log P(w | I).
 
-    percent : of the gallery to score exactly, the best by first-order scores; None for what is done in seconds.
+    gallery : what to search
+    sentence : word numbers
+    top : number of images to return
+    percent : percentage of the gallery to score exactly, the best by first-order scores; None for 100 where that takes
+        seconds, else IMAGE_PERCENT
     """
     pairs = len(gallery.images) * (len(sentence) + 1)
     percent = _percent(gallery, pairs, IMAGE_PERCENT) if percent is None else percent
@@ -141,18 +156,20 @@ def find_images(
     index: ImageVectors | None = None,
     percent: float = 100.0,
 ) -> Answer:
-    """The `top` images of the largest log P(w | I), equal ones in the order of the gallery.
+    """The images with the largest log P(w | I); images with equal scores are in the order of the gallery.
 
-    index : the gallery's images, of which `percent` are scored exactly; without it all are.
+    gallery, sentence, top : as for `search_images`
+    index : of the images; None to score all of them exactly
+    percent : percentage of the images to score exactly
     """
     model, size = gallery.model, len(gallery.images)
     shortlist = np.arange(size)
     if index is not None:
         first = index.first_order(expand(model, [sentence], index.anchors))[0].numpy()
-        shortlist = np.sort(best(first, shortlist_size(size, percent=percent, top=top)))
+        shortlist = np.sort(largest(first, shortlist_size(size, percent=percent, top=top)))
     parts = image_vectors(model, gallery.features, gallery.images[shortlist])
     scores = np.concatenate([score_sentence(model, sentence, part) for part in parts])
-    chosen = best(scores, top)
+    chosen = largest(scores, top)
     return Answer(shortlist[chosen], scores[chosen], size, len(shortlist), exact=len(shortlist) == size)
 
 
@@ -165,10 +182,14 @@ def search_sentences(
     priors: np.ndarray,
     percent: float | None = None,
 ) -> Answer:
-    """Sentences by log P(w | I) - log P(w) for the feature (D,) of an image.
+    """The sentences with the largest log P(w | I) - log P(w).
 
-    priors : numbers of the J training images that P(w) is averaged over; J = 0 leaves P(w) out. percent : see
-    `search_images`.
+    gallery : what to search
+    sentences : of the gallery
+    feature : (D,) of the image
+    top : number of sentences to return
+    priors : (J,) numbers of the training images that P(w) is averaged over; J = 0 leaves P(w) out
+    percent : as for `search_images`, with SENTENCE_PERCENT
     """
     words = sum(len(tokens) + 1 for tokens in sentences.tokens)
     percent = _percent(gallery, words * (len(priors) + 1), SENTENCE_PERCENT) if percent is None else percent
@@ -197,41 +218,53 @@ def find_sentences(
     index: SentenceIndex | None = None,
     percent: float = 100.0,
 ) -> Answer:
-    """The `top` sentences of the largest log P(w | I) - log P(w), equal ones in the order of the gallery.
+    """The sentences with the largest log P(w | I) - log P(w); equal ones are in the order of the gallery.
 
-    index : of the sentences, of which `percent` have log P(w | I) scored exactly. By the index's nearly exact log P(w)
-    CANDIDATES * top of them are kept, and these get an exact log P(w) too. Without an index both are exact for all.
+    gallery, sentences, feature, top, priors : as for `search_sentences`
+    index : of the sentences; None to score both terms exactly for all of them
+    percent : percentage of the sentences whose log P(w | I) is scored exactly; of these, the CANDIDATES * top best by
+        the nearly exact log P(w) of the index get an exact log P(w) too
     """
     model, size = gallery.model, len(sentences.tokens)
     shortlist = np.arange(size)
     if index is not None:
         with torch.inference_mode():
             vector = model.image(feature.to(model.output.weight)[None])[0].cpu()
-        shortlist = np.sort(best(index.first_order(vector), shortlist_size(size, percent=percent, top=top)))
+        shortlist = np.sort(largest(index.first_order(vector), shortlist_size(size, percent=percent, top=top)))
     scorer = LateFusionScorer(model, build_prefix_tree([sentences.tokens[i] for i in shortlist]))
     scores = scorer.score(feature)
     rescored = len(shortlist)
     if index is not None and len(priors):
-        candidates = np.sort(best(scores - index.log_prior[shortlist], CANDIDATES * top))
+        candidates = np.sort(largest(scores - index.log_prior[shortlist], CANDIDATES * top))
         shortlist, scores = shortlist[candidates], scores[candidates]
         vectors = torch.cat([*image_vectors(model, gallery.features, priors)])
         scores -= [log_normaliser(score_sentence(model, sentences.tokens[i], vectors)) for i in shortlist]
     elif len(priors):
         scores -= log_normaliser(np.stack([scorer.score(row) for row in gallery.features[priors]]))
-    chosen = best(scores, top)
+    chosen = largest(scores, top)
     return Answer(shortlist[chosen], scores[chosen], size, rescored, exact=index is None)
 
 
 def shortlist_size(gallery: int, *, percent: float, top: int) -> int:
-    """Members of a gallery that `percent` of it are, at least `top`, at most all."""
+    """Number of members in a shortlist of `percent` of a gallery: at least `top`, at most all.
+
+    gallery : number of members of the gallery
+    percent : percentage to take
+    top : number of results wanted
+    """
     return min(gallery, max(top, ceil(gallery * percent / 100)))
 
 
 def measured_recall(percent: float, *, images: bool) -> float | None:
-    """Share of the true top 10 that shortlists of this size held when measured; None below the smallest measured."""
+    """Share of the true top 10 that shortlists of this size held when measured; None if it is below all measured."""
     return max((recall for size, recall in RECALL[images].items() if size <= percent), default=None)
 
 
 def _percent(gallery: Gallery, states: int, default: float) -> float:
-    """100 where scoring so many pairs of a state and an image exactly is a matter of seconds."""
+    """The percentage to score exactly: 100 where that takes seconds, else the default.
+
+    gallery : what is searched
+    states : number of pairs of a recurrent state and an image that scoring all would take
+    default : percentage otherwise
+    """
     return 100.0 if float(states) * gallery.model.output.weight.numel() <= CHEAP else default

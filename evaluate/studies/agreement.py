@@ -1,156 +1,168 @@
-"""People's judgements of image-caption pairs (Flickr8k), and how far scores of the same pairs agree with them.
+"""Does a model's score of an image-caption pair agree with people's judgements? Kendall's tau, beside caption metrics.
 
-The protocol is that of the caption-metric papers since SPICE (Anderson et al. 2016), as the code of CLIPScore (Hessel
-et al. 2021, github.com/jmhessel/clipscore, flickr8k_example) spells it out:
-
-    Flickr8k-Expert   three ratings from 1 to 4 of each of 5,822 pairs. Pairs whose caption is one of the image's own
-                      (158) are left out. Ratings are not averaged: each of the 16,992 left stands beside its pair's
-                      score. Kendall's tau-c.
-    Flickr8k-CF       the share of yes votes of each of 47,830 pairs, none left out. An image's own caption that was
-                      judged for it is taken out of its references, for all pairs of the image. Kendall's tau-b.
-
-"Own" is decided by the text of the captions. Both coefficients are computed for both sets.
+The pairs and the protocol are those of mrnn.evaluate.studies.judgements.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from mrnn.data.annotation_files import find_file, not_found, read_lines
-from mrnn.data.errors import CorpusError, EvaluationError
-from mrnn.data.flickr import FLICKR8K, captions_by_id
+from mrnn.data.cache import STATE_DONE, FeatureCache
+from mrnn.data.datasets import default_root
+from mrnn.data.errors import EvaluationError
+from mrnn.data.progress import Progress, silent
 from mrnn.data.tokenize import tokenize
+from mrnn.evaluate.fit import check_features
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.captions import score_captions
+from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs, in_order, log_normaliser
+from mrnn.evaluate.retrieval.stage import sample_training_images
+from mrnn.evaluate.studies.judgements import Judgements, read_judgements
+from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.features import Features
 
-METRICS = ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr")
-EXPERT_FORM = "an image, a caption name.jpg#k and three ratings from 1 to 4, with tabs between"
-CROWD_FORM = "an image, a caption name.jpg#k, the share of yes, the yeses and the noes, with tabs between"
+Report = Callable[[str], None]
+METRICS = tuple(row.key for row in names.CAPTION_SCORES if row.in_gallery)
+DEFINITIONS = {
+    "Flickr8k-Expert": "each rating (1 to 4) is compared with the score of its pair; pairs of an image and one of its "
+    "own captions are left out; the papers report tau_c",
+    "Flickr8k-CF": "the share of yes votes; an image's own captions that were judged for it are not among its "
+    "references; the papers report tau_b",
+    "log P(w|I)": "natural logarithm, of the whole caption, END and <unk> counted",
+    "log P(w|I) a word": "log P(w|I) divided by the number of words and END",
+    "log P(w|I) - log P(w)": "P(w) is the mean of P(w|I') over training images I' drawn with the seed",
+    "outside_training": "the pairs whose image is not in the training split of the cache",
+}
 
 
-@dataclass(frozen=True)
-class Judgements:
-    """P pairs of an image and a caption, with what people said of them.
+def measure_agreement(
+    trained: TrainedModel,
+    cache: FeatureCache,
+    *,
+    root: str | Path | None = None,
+    normaliser_images: int = 1000,
+    seed: int = 0,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Rank correlation of the scores of a model, and of caption metrics, with people's judgements.
 
-    coefficient : 'tau_b' or 'tau_c', by which the papers report this set. images, captions : (P,) ids of the images,
-    texts of the captions. references : (P,) captions of the image that a metric may compare with. ratings : (P, K)
-    float64, K judgements of each pair, higher is better. left_out : pairs that the protocol leaves out.
+    trained : from `load_trained`
+    cache : of Flickr8k, with features of the kind that the model was trained on
+    root : folder of Flickr8k with its two files of judgements; None for $MRNN_DATA/flickr8k
+    normaliser_images : number of training images that P(w) is averaged over; 0 leaves P(w) out
+    seed : of their choice
+    report : called with a line before each set is scored
+
+    Returns what evaluate-agreement prints with --json. Raises EvaluationError without SciPy, or where model, cache and
+    judgements do not fit together; CorpusError where a file of judgements is missing or not of the known form.
     """
-
-    name: str
-    coefficient: str
-    images: tuple[str, ...]
-    captions: tuple[str, ...]
-    references: tuple[tuple[str, ...], ...]
-    ratings: np.ndarray
-    left_out: int = 0
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def only(self, chosen: np.ndarray) -> "Judgements":
-        """The pairs chosen by (P,) bool."""
-        kept = np.flatnonzero(chosen)
-        return replace(
-            self,
-            images=tuple(self.images[i] for i in kept),
-            captions=tuple(self.captions[i] for i in kept),
-            references=tuple(self.references[i] for i in kept),
-            ratings=self.ratings[kept],
+    require_scipy()
+    check_features(trained, cache)
+    judged = read_judgements(default_root("flickr8k") if root is None else root)
+    numbers = {image.id: i for i, image in enumerate(cache.images) if cache.states[i] == STATE_DONE}
+    images = sorted({image for judgements in judged for image in judgements.images})
+    kept = [
+        judgements.only(np.array([image in numbers for image in judgements.images], dtype=bool))
+        for judgements in judged
+    ]
+    if not all(len(judgements) for judgements in kept):
+        raise EvaluationError(
+            f"{cache.path} has features of {sum(image in numbers for image in images)} of the {len(images)} judged "
+            "images, too few; give a cache of Flickr8k"
         )
+    split_of = {image: cache.images[numbers[image]].split for image in images if image in numbers}
+    result: dict[str, Any] = {
+        "checkpoint": str(trained.file),
+        "model": trained.name,
+        "features": str(cache.path),
+        "images": {
+            "judged": len(images),
+            "without_features": len(images) - len(split_of),
+            "by_split": {split or "none": count for split, count in sorted(Counter(split_of.values()).items())},
+        },
+        "normaliser_images": min(normaliser_images, len(cache.done("train"))),
+        "seed": seed,
+        "sets": {},
+        "definitions": DEFINITIONS,
+    }
+    model = score_with_model(trained, cache, kept, normaliser_images=normaliser_images, seed=seed)
+    for before, judgements, own in zip(judged, kept, model, strict=True):
+        report(f"BLEU, ROUGE-L and CIDEr of {len(judgements)} pairs of {judgements.name}")
+        scores = own | metric_scores(judgements)
+        outside = np.array([split_of[image] != "train" for image in judgements.images])
+        result["sets"][judgements.name] = {
+            "coefficient": judgements.coefficient,
+            "pairs": len(judgements),
+            "ratings": judgements.ratings.size,
+            "own_captions_left_out": judgements.left_out,
+            "pairs_without_features": len(before) - len(judgements),
+            "pairs_outside_training": int(outside.sum()),
+            "all": {name: agreement(values, judgements.ratings) for name, values in scores.items()},
+            "outside_training": {
+                name: agreement(values[outside], judgements.ratings[outside]) for name, values in scores.items()
+            },
+        }
+    return result
 
 
-def read_judgements(root: Path) -> tuple[Judgements, Judgements]:
-    """Flickr8k-Expert and Flickr8k-CF, from the folder of Flickr8k, which holds the captions too.
+def score_with_model(
+    trained: TrainedModel, cache: FeatureCache, judged: Sequence[Judgements], *, normaliser_images: int, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """The scores of a model for the pairs of each set, see `model_scores`.
 
-    Raises CorpusError if a file is missing, a line is not of the known form, or a pair has no caption or no references.
+    trained, cache : as for `measure_agreement`
+    judged : sets of pairs whose images all have features
+    normaliser_images, seed : as for `measure_agreement`
     """
-    captions = captions_by_id(root)
-    own: dict[str, list[str]] = defaultdict(list)
-    for caption_id, text in captions.items():
-        own[caption_id.rpartition("#")[0]].append(text)
-    rated = _read_pairs(root, "ExpertAnnotations.txt", captions, form=EXPERT_FORM, parse=parse_expert)
-    voted = _read_pairs(root, "CrowdFlowerAnnotations.txt", captions, form=CROWD_FORM, parse=parse_crowd)
-    judged: dict[str, set[str]] = defaultdict(set)
-    for image, text, _ in voted:
-        judged[image].add(text)
-    others = {image: [text for text in own[image] if text not in texts] for image, texts in judged.items()}
-    foreign = [pair for pair in rated if pair[1] not in own[pair[0]]]
-    return (
-        _assemble("Flickr8k-Expert", "tau_c", foreign, own, left_out=len(rated) - len(foreign)),
-        _assemble("Flickr8k-CF", "tau_b", voted, others),
-    )
+    numbers = {image.id: i for i, image in enumerate(cache.images)}
+    images = {image: row for row, image in enumerate(sorted({image for each in judged for image in each.images}))}
+    captions = {text: place for place, text in enumerate(sorted({text for each in judged for text in each.captions}))}
+    words = [trained.vocabulary.encode(tokenize(text)) for text in captions]
+    priors = sample_training_images(cache, normaliser_images, seed=seed)
+    scores = all_pairs(trained, cache, np.array([*(numbers[image] for image in images), *priors]), words)
+    log_priors = log_normaliser(scores[len(images) :]) if len(priors) else None
+    lengths = np.array([len(sentence) for sentence in words])
+    results = []
+    for each in judged:
+        row = np.array([images[image] for image in each.images])
+        place = np.array([captions[text] for text in each.captions])
+        results.append(
+            model_scores(scores[row, place], None if log_priors is None else log_priors[place], lengths[place])
+        )
+    return results
 
 
-def parse_expert(fields: Sequence[str]) -> list[float]:
-    """Three ratings from 1 to 4. Raises ValueError for anything else."""
-    ratings = [float(field) for field in fields]
-    if any(rating not in (1, 2, 3, 4) for rating in ratings):
-        raise ValueError("not ratings from 1 to 4")
-    return ratings
+def all_pairs(
+    trained: TrainedModel, cache: FeatureCache, images: np.ndarray, sentences: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """log P(w|I), natural, of every sentence under every image: (n, S) float64.
 
+    images : (n,) numbers of images in the cache
+    sentences : S sentences as word numbers
 
-def parse_crowd(fields: Sequence[str]) -> list[float]:
-    """The share of yes, which must be that of the votes behind it. Raises ValueError otherwise."""
-    share, yes, no = float(fields[0]), int(fields[1]), int(fields[2])
-    if yes < 0 or no < 0 or not yes + no or abs(share - yes / (yes + no)) > 1e-5:
-        raise ValueError("the share is not that of the votes")
-    return [yes / (yes + no)]
-
-
-Pair = tuple[str, str, list[float]]
-
-
-def _read_pairs(
-    root: Path, name: str, captions: Mapping[str, str], *, form: str, parse: Callable[[Sequence[str]], list[float]]
-) -> list[Pair]:
-    """(image, text of the caption, ratings) of every line of a judgement file."""
-    path = find_file(root, FLICKR8K.folders, (name,))
-    if path is None:
-        raise not_found(FLICKR8K.name, "file of judgements", root, (name,))
-    pairs = []
-    for number, line in read_lines(path):
-        try:
-            image, caption, *fields = line.strip().split("\t")
-            if len(fields) != 3:
-                raise ValueError("not five columns")
-            ratings = parse(fields)
-        except ValueError:
-            raise CorpusError(f"{path}, line {number}: expected {form}, found {line[:80]!r}") from None
-        if caption not in captions:
-            raise CorpusError(f"{path}, line {number}: the captions of the data set have no {caption!r}")
-        pairs.append((image, captions[caption], ratings))
-    if not pairs:
-        raise CorpusError(f"{path}: it holds no judgement; is the file whole?")
-    return pairs
-
-
-def _assemble(
-    name: str, coefficient: str, pairs: Sequence[Pair], references: Mapping[str, Sequence[str]], *, left_out: int = 0
-) -> Judgements:
-    for image, *_ in pairs:
-        if not any(tokenize(text) for text in references.get(image, ())):
-            raise CorpusError(f"{name}: the judged image {image!r} has no captions to compare with in the data set")
-    return Judgements(
-        name,
-        coefficient,
-        images=tuple(image for image, *_ in pairs),
-        captions=tuple(text for _, text, _ in pairs),
-        references=tuple(tuple(references[image]) for image, *_ in pairs),
-        ratings=np.array([ratings for *_, ratings in pairs]),
-        left_out=left_out,
-    )
+    All pairs are scored although not all are asked for: sentences share the work of their common beginnings, so this is
+    the fastest way to score many captions per image.
+    """
+    pairs = captioner_pairs(trained.model, sentences, Features(cache))
+    scores = np.empty((len(images), len(sentences)))
+    with Progress(f"scores of {len(sentences)} captions", len(images), unit="images") as progress:
+        scored = in_order(pairs.score, images.tolist(), threads=torch.get_num_threads(), device=pairs.device)
+        for row, found in zip(scores, scored, strict=True):
+            row[:] = found
+            progress.add(1)
+    return scores
 
 
 def metric_scores(judgements: Judgements) -> dict[str, np.ndarray]:
     """METRICS of every pair's caption against its references, (P,) each.
 
-    CIDEr's document frequencies are of the references of all pairs, so that an image counts as often as it was judged:
-    so does the papers' code.
+    CIDEr's document frequencies are counted over the references of all pairs, so an image counts as often as it was
+    judged, as in the papers' code.
     """
     candidates = {str(i): tokenize(text) for i, text in enumerate(judgements.captions)}
     words = {text: tokenize(text) for texts in set(judgements.references) for text in texts}
@@ -160,10 +172,10 @@ def metric_scores(judgements: Judgements) -> dict[str, np.ndarray]:
 
 
 def agreement(scores: np.ndarray, ratings: np.ndarray) -> dict[str, float | None]:
-    """Kendall's tau-b and tau-c, in [-1, 1], of (P,) scores with (P, K) ratings, each rating on its own.
+    """Kendall's tau-b and tau-c, in [-1, 1], of (P,) scores with each of (P, K) ratings.
 
-    None where there is no pair, or scores or ratings are all equal: nothing is ranked then. Raises EvaluationError
-    without SciPy.
+    None where there is no pair, or all scores or all ratings are equal, since nothing is ranked then. Raises
+    EvaluationError without SciPy.
     """
     kendalltau = require_scipy()
     if not len(scores):
@@ -178,12 +190,17 @@ def require_scipy() -> Callable[..., Any]:
     try:
         from scipy.stats import kendalltau
     except ImportError:
-        raise EvaluationError("Kendall's tau takes scipy: pip install 'mrnn[analysis]'") from None
+        raise EvaluationError("Kendall's tau needs scipy: pip install 'mrnn[analysis]'") from None
     return kendalltau
 
 
 def model_scores(log_probs: np.ndarray, log_priors: np.ndarray | None, words: np.ndarray) -> dict[str, np.ndarray]:
-    """A model's own scores of pairs, from log P(w|I), log P(w) (None: not known) and the number of words, all (P,)."""
+    """The scores that a model gives P pairs, by name.
+
+    log_probs : (P,) log P(w|I)
+    log_priors : (P,) log P(w), None where it was not computed
+    words : (P,) number of words
+    """
     scores = {"log P(w|I)": log_probs, "log P(w|I) a word": log_probs / (words + 1)}  # END counts
     if log_priors is not None:
         scores["log P(w|I) - log P(w)"] = log_probs - log_priors

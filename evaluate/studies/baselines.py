@@ -1,88 +1,180 @@
-"""What a trained model has to beat: captions that take no model, and what chance gives in retrieval."""
+"""Baselines on a split: what a trained model has to beat, measured with the same scores as a model."""
 
-from collections import Counter
-from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mrnn.evaluate.metrics.captions import score_captions
-from mrnn.evaluate.retrieval.ranking import Recalls
+from mrnn.data.cache import FeatureCache
+from mrnn.data.errors import EvaluationError
+from mrnn.data.files import write_json
+from mrnn.data.outputs import is_json_with, refuse_foreign_folder
+from mrnn.data.vocabulary import Vocabulary, build_vocabulary
+from mrnn.evaluate.metrics.captions import definitions, score_captions
+from mrnn.evaluate.studies.baseline_captions import (
+    Words,
+    consensus_captions,
+    most_frequent_caption,
+    nearest,
+    random_captions,
+)
+from mrnn.evaluate.studies.chance import chance_retrieval
+from mrnn.evaluate.studies.evaluation_folders import read_metrics
+from mrnn.evaluate.studies.ngram import NGramModel, likeliest_sentence, ngram_perplexity
+from mrnn.train.features import Features
+from mrnn.train.sentences import tokenized_sentences
+from mrnn.train.settings import TrainSettings
 
-Words = Sequence[str]
-CHUNK = 500  # queries compared at a time, which bounds the memory
+ORDERS = (2, 3)
+BEAM = 5
+BASELINES = {
+    "random": "a training caption drawn at random for each image",
+    "most_frequent": "the most frequent training caption, for every image",
+    "nearest": "of the captions of the nearest training image in feature space (cosine, training mean subtracted) the "
+    "one that agrees best with the others (CIDEr-D)",
+    **{
+        f"{order}-gram": f"interpolated modified Kneser-Ney {order}-gram model of the training captions; its most "
+        f"probable caption (beam {BEAM}) for every image"
+        for order in ORDERS
+    },
+    "chance": "the expected retrieval of a random ranking",
+}
+Captioned = dict[int, list[list[str]]]
 
 
-def random_captions(training: Sequence[Words], count: int, *, generator: np.random.Generator) -> list[Words]:
-    """A caption of the training set for each of `count` images, drawn with replacement."""
-    return [training[i] for i in generator.integers(len(training), size=count)]
+def measure_baselines(
+    cache: FeatureCache, output: str | Path, *, split: str = "test", cutoff: int = TrainSettings.cutoff, seed: int = 0
+) -> dict[str, Any]:
+    """Measure every baseline and write baselines.json and captions-NAME.json; returns the content of the former.
 
+    cache : from `open_cache`
+    output : folder to write to
+    split : images to measure on
+    cutoff : minimum count for a word to enter the vocabulary; rarer words become <unk>
+    seed : of the random captions
 
-def most_frequent_caption(training: Sequence[Words]) -> tuple[Words, int]:
-    """The caption that stands most often in the training set, word for word, and how often; of equals the first."""
-    [(words, count)] = Counter(map(tuple, training)).most_common(1)
-    return words, count
-
-
-def nearest(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """The candidate of highest cosine to each query, after the candidates' mean is taken off both.
-
-    queries : (Q, D). candidates : (C, D). Returns (Q,) int64; of equals the first.
+    Raises EvaluationError if the training split or the measured one has no image with features and a caption.
     """
-    mean = candidates.mean(axis=0, dtype=np.float64).astype(candidates.dtype)
-    queries, candidates = (at_length_one(rows - mean) for rows in (queries, candidates))
-    parts = [queries[i : i + CHUNK] @ candidates.T for i in range(0, len(queries), CHUNK)]
-    return np.concatenate([part.argmax(axis=1) for part in parts])
+    output = Path(output)
+    refuse_foreign_folder(
+        output,
+        ("baselines.json", "captions-*.json"),
+        is_ours=lambda folder: is_json_with("baselines", "definitions")(folder / "baselines.json"),
+    )
+    training, measured = captioned(cache, "train"), captioned(cache, split)
+    vocabulary = build_vocabulary((words for own in training.values() for words in own), cutoff=cutoff)
+    results: dict[str, dict[str, Any]] = {}
+    captions: dict[str, list[Words]] = {}
+    for name, (facts, each) in caption_baselines(cache, training, list(measured), seed=seed).items():
+        results[name], captions[name] = facts, each
+    for order in ORDERS:
+        facts, words = language_model(training, measured, vocabulary, order=order)
+        results[f"{order}-gram"], captions[f"{order}-gram"] = facts, [words] * len(measured)
+    ids = [cache.images[i].id for i in measured]
+    references = dict(zip(ids, measured.values(), strict=True))
+    output.mkdir(parents=True, exist_ok=True)
+    for name, each in captions.items():
+        said = dict(zip(ids, each, strict=True))
+        results[name] |= score_captions(said, references).corpus
+        listed = [
+            {"image_id": int(image) if cache.integer_ids else image, "caption": " ".join(words)}
+            for image, words in said.items()
+        ]
+        write_json(output / f"captions-{name}.json", listed)
+    expected = chance_retrieval([len(sentences) for sentences in measured.values()])
+    results["chance"] = {"retrieval": {**expected, "images": len(measured)}}
+    content = {
+        "baselines": results,
+        "split": split,
+        "counts": {
+            "images": len(measured),
+            "sentences": sum(map(len, measured.values())),
+            "training_images": len(training),
+            "training_sentences": sum(map(len, training.values())),
+        },
+        "vocabulary_size": len(vocabulary),
+        "cutoff": cutoff,
+        "seed": seed,
+        "definitions": {**BASELINES, **definitions()},
+        "features": cache.provenance,
+        "dataset": cache.dataset,
+        "mrnn": version("mrnn"),
+    }
+    write_json(output / "baselines.json", content)
+    return content
 
 
-def at_length_one(rows: np.ndarray) -> np.ndarray:
-    """The rows themselves, scaled in place; zeros stay zeros."""
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return rows
+def captioned(cache: FeatureCache, split: str) -> Captioned:
+    """The captions, as words, of the images of a split that have features and a caption with a word in it.
 
-
-def consensus_captions(captions: Sequence[Sequence[Words]]) -> list[Words]:
-    """Of the captions of each image the one that agrees best with its others: highest CIDEr-D, of equals the first.
-
-    captions : at least one of every image, each with a word in it. Document frequencies are of these captions.
+    Raises EvaluationError if there is none.
     """
-    candidates: dict[str, Words] = {}
-    references: dict[str, list[Words]] = {}
-    for image, own in enumerate(captions):
-        for number, words in enumerate(own):
-            if len(own) > 1:
-                candidates[f"{image}#{number}"] = words
-                references[f"{image}#{number}"] = [*own[:number], *own[number + 1 :]]
-    scores = score_captions(candidates, references).per_image if candidates else {}
-    chosen = []
-    for image, own in enumerate(captions):
-        agreement = [scores[f"{image}#{number}"]["CIDEr"] for number in range(len(own))] if len(own) > 1 else [0.0]
-        chosen.append(own[int(np.argmax(agreement))])
-    return chosen
+    found: Captioned = {}
+    for words, image in zip(*tokenized_sentences(cache, cache.done(split)), strict=True):
+        if words:
+            found.setdefault(int(image), []).append(words)
+    if not found:
+        raise EvaluationError(f"{cache.path} has no image with features and a caption in the split {split!r}")
+    return found
 
 
-def chance_retrieval(sentences: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Expected recalls (percent) and median ranks of a ranking at random, in both directions.
+def caption_baselines(
+    cache: FeatureCache, training: Captioned, images: list[int], *, seed: int
+) -> dict[str, tuple[dict[str, Any], list[Words]]]:
+    """Training captions for other images, by name of the baseline, with facts about them.
 
-    sentences : how many sentences each of the N images has. Of S sentences c are an image's own, so
-
-        P(rank of the first own one > r) = product over i < r of (S - c - i) / (S - i).
-
-    The median rank is the smallest that half of all queries are expected to reach.
+    cache : where the features are
+    training : captions of the training images
+    images : numbers of the images to find captions for
+    seed : of the random captions
     """
-    counts = Counter(count for count in sentences if count)
-    total = sum(sentences)
-    missed = np.zeros(total)
-    for count, images in counts.items():
-        i = np.arange(total)
-        missed += images / counts.total() * np.cumprod((total - count - i).clip(0) / (total - i))
-    images = len(sentences)
+    pool = [words for own in training.values() for words in own]
+    frequent, times = most_frequent_caption(pool)
+    features = Features(cache)
+    rows = list(training)
+    neighbours = nearest(*(features[np.array(numbers)].numpy() for numbers in (images, rows)))
     return {
-        "image_to_sentence": summary(1 - missed),
-        "sentence_to_image": summary(np.arange(1, images + 1) / images),
+        "random": ({}, random_captions(pool, len(images), generator=np.random.default_rng(seed))),
+        "most_frequent": ({"times_in_training": times}, [frequent] * len(images)),
+        "nearest": ({}, consensus_captions([training[rows[place]] for place in neighbours])),
     }
 
 
-def summary(reached: np.ndarray) -> dict[str, float]:
-    """From the probability of reaching rank 1, 2, ... to recalls and a median, named as in metrics.json."""
-    r1, r5, r10 = (100 * float(reached[min(k, len(reached)) - 1]) for k in (1, 5, 10))
-    return Recalls(r1, r5, r10, float(np.argmax(reached >= 0.5) + 1)).to_json()
+def language_model(
+    training: Captioned, measured: Captioned, vocabulary: Vocabulary, *, order: int
+) -> tuple[dict[str, Any], Words]:
+    """Perplexity of the measured captions under an n-gram model, named as in metrics.json, and the model's caption.
+
+    training, measured : captions to learn from and to measure
+    vocabulary : words that are not <unk>
+    order : n
+    """
+    learned, held_out = (
+        [vocabulary.encode(words) for own in captions.values() for words in own] for captions in (training, measured)
+    )
+    model = NGramModel(learned, vocabulary=len(vocabulary), order=order)
+    found = ngram_perplexity(model, held_out)
+    facts = {
+        "perplexity": found.perplexity,
+        "perplexity_known": found.perplexity_known,
+        "words_and_ends": found.tokens,
+        "unknown_words": found.unknown,
+    }
+    return facts, vocabulary.decode(likeliest_sentence(model, beam=BEAM))
+
+
+def beside_baselines(folder: str | Path, dataset: str, split: str) -> dict[str, Any]:
+    """metrics.json of an evaluated model, with its name, for the same table.
+
+    folder : that evaluate-mrnn wrote
+    dataset, split : of the baselines
+
+    Raises EvaluationError for a folder of another kind or of other images.
+    """
+    metrics = read_metrics(folder)
+    if (metrics["dataset"], metrics["split"]) != (dataset, split):
+        raise EvaluationError(
+            f"{folder} is of {metrics['dataset']} {metrics['split']}, the baselines are of {dataset} {split}"
+        )
+    return {**metrics, "name": f"{metrics['checkpoint']['model']}, V {metrics['vocabulary_size']}"}

@@ -51,7 +51,7 @@ def _yolox(weights: str, device: torch.device) -> Detector:
     if (seed := random_seed(weights)) is not None:
         network, digest = build_random(lambda: yolox.YoloxNano().eval(), seed=seed)
     else:
-        state, digest = read_weights(Path(weights), wrapped_as=("state_dict", "model"))
+        state, digest = read_weights(Path(weights))
         network = yolox.YoloxNano().eval()
         load_strictly(network, yolox.folded(state), where=weights)
     network.to(device).requires_grad_(False)

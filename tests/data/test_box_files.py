@@ -54,6 +54,8 @@ def test_tables(tmp_path: Path) -> None:
         ("a.json", [{**RESULT, "score": None}], "expected a number"),
         ("a.json", [{**RESULT, "image_id": "cat.jpg"}], "no box is of an image of coco .*'cat.jpg'"),
         ("a.json", [], "the file has none"),
+        ("a.csv", 'image,left,top,width,height\n"7,1,2,3,4\n', "line 2: not a row of a CSV file"),
+        ("a.csv", "image,left,top,width,height\n7,1,2,3\n", "line 2: 4 columns where the header has 5"),
         ("a.csv", "image,left,top\n7,1,2\n", "the column width is missing"),
         ("a.csv", "image,left,top,width,height\n7,1,2,3,wide\n", "line 2: expected a number, found 'wide'"),
     ],

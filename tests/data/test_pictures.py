@@ -1,128 +1,107 @@
-"""What the hashes of pictures tell: changed files, equal pictures, leaks; and captions exchanged under features."""
+"""Which pictures are there: what exists, not what a name looks like."""
 
-import json
+import os
+import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image as Picture
 
-from mrnn.data.cache import create_cache, open_cache
-from mrnn.data.cache_writer import CacheWriter
-from mrnn.data.captions import Corpus, Image
-from mrnn.data.cli import import_, inspect, verify
-from mrnn.data.picture_files import hash_bytes, hash_file, picture_size
-from mrnn.data.pictures import check_pictures, describe_equal, equal_pictures
-from mrnn.data.verify import verify_cache
+from mrnn.data.captions import Corpus
+from mrnn.data.folder import read_folder
+from mrnn.data.pictures import find_pictures, list_pictures
 
-SPLITS = ("train", "val", "train", "test", "train", "")
-ROWS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-PROVENANCE = {"backbone": "alexnet", "layer": "fc7", "weights_sha256": "00ff", "annotation_sha256": "old"}
+NAMES = ("a.jpg", "b.jfif", "c.JPE", "d.avif", "e", "f.heic", "deep/g.photo", ".hidden.jpg", ".deep/h.jpg")
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Files 0 to 5, of which 1 and 3 (val and test), 2 and 4 (both train) are equal, and 5 is missing."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    for n, content in enumerate((b"a", b"b", b"c", b"b", b"c")):
-        (folder / f"{n}.jpg").write_bytes(content)
-    return folder
+def corpus_of(root: Path, *names: str, on_disk: tuple[str, ...] | None = None) -> Corpus:
+    for name in names if on_disk is None else on_disk:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "captions.csv").write_text("image,caption\n" + "".join(f"{name},A dog.\n" for name in names))
+    return read_folder(root)
 
 
-@pytest.fixture
-def path(root: Path, tmp_path: Path) -> Path:
-    images = tuple(Image(f"{n}.jpg", f"{n}.jpg", split, ("a dog",)) for n, split in enumerate(SPLITS))
-    create_cache(tmp_path / "feats.h5", Corpus("folder", root, images), PROVENANCE, feature_size=4)
-    hashes = np.stack([np.frombuffer(hash_bytes((root / f"{n}.jpg").read_bytes()), np.uint8) for n in range(5)])
-    with CacheWriter(tmp_path / "feats.h5") as writer:
-        writer.write(np.arange(5), ROWS[:5], hashes=hashes)
-        writer.fail(np.array([5]), ["missing: there is no such file"])
-    return tmp_path / "feats.h5"
+@pytest.mark.parametrize("names", [NAMES, NAMES[1:], *((name,) for name in NAMES)])
+def test_a_named_file_that_exists_is_not_missing(tmp_path: Path, names: tuple[str, ...]) -> None:
+    corpus = corpus_of(tmp_path, *names)
+    assert [image.path for image in corpus.images] == list(names)
+    assert not corpus.problems
+    assert not corpus.pictures_lacking
 
 
-def test_a_file_has_the_hash_of_its_bytes(root: Path) -> None:
-    assert hash_file(root / "0.jpg") == hash_bytes(b"a") != hash_bytes(b"b")
-    assert len(hash_bytes(b"a")) == 16
-    assert hash_file(root / "5.jpg") is None
-    assert hash_file(root) is None
+def test_of_files_without_a_caption_pictures_count_by_their_suffix(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, "a.jpg", on_disk=("a.jpg", "b.jfif", "notes.txt", "readme", ".c.jpg"))
+    assert [image.path for image in corpus.images] == ["a.jpg", "b.jfif"]
 
 
-def test_sizes_are_of_the_upright_picture(tmp_path: Path) -> None:
-    turned = Picture.Exif()
-    turned[0x0112] = 6
-    Picture.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
-    Picture.new("RGB", (40, 30)).save(tmp_path / "b.jpg", exif=turned)
-    (tmp_path / "c.jpg").write_bytes(b"\xff\xd8 not much of a picture")
-    assert [picture_size(tmp_path / f"{name}.jpg") for name in "abcd"] == [(40, 30), (30, 40), None, None]
+def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "p00.jpg").mkdir()
+    (tmp_path / "p00.jpg" / "inside.jpg").touch()
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "circle.jpg").symlink_to(tmp_path / "circle.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    corpus = corpus_of(tmp_path, "a.jpg", "p00.jpg", "broken.jpg", "circle.jpg", "pipe.jpg", on_disk=("a.jpg",))
+    assert corpus.images[-1].path == "p00.jpg/inside.jpg"
+    assert [problem.subject for problem in corpus.problems if problem.kind == "pictures missing"] == [
+        "p00.jpg", "broken.jpg", "circle.jpg", "pipe.jpg",
+    ]  # fmt: skip
 
 
-def test_changed_vanished_and_appeared_files_are_told_apart(root: Path, path: Path) -> None:
-    cache = open_cache(path)
-    assert check_pictures(cache, root).same == 5
-    (root / "0.jpg").write_bytes(b"other")
-    (root / "2.jpg").unlink()
-    (root / "5.jpg").write_bytes(b"here now")
-    found = check_pictures(cache, root)
-    assert (found.same, found.changed, found.vanished, found.appeared) == (3, ("0.jpg",), ("2.jpg",), ("5.jpg",))
-    result = CliRunner().invoke(verify, [str(path), "--pictures"])
-    assert result.exit_code == 1
-    assert "changed: 0.jpg\nvanished: 2.jpg\nappeared: 5.jpg\n" in result.output
-    assert CliRunner().invoke(verify, [str(path)]).exit_code == 0
+def test_a_link_to_a_picture_is_one(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "x").touch()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.jpg").symlink_to(tmp_path / "store" / "x")
+    assert [image.path for image in corpus_of(tmp_path / "root", "a.jpg", on_disk=()).images] == ["a.jpg"]
 
 
-def test_equal_pictures_are_told_and_leaks_loudly(path: Path) -> None:
-    found = equal_pictures(open_cache(path))
-    assert found.groups == (("1.jpg", "3.jpg"), ("2.jpg", "4.jpg"))
-    assert found.leaks == (("1.jpg", "3.jpg"),)
-    lines = describe_equal(open_cache(path))
-    assert lines == [
-        "WARNING: the same picture is in two splits: 1.jpg (val), 3.jpg (test)",
-        "equal pictures: 2.jpg, 4.jpg",
-    ]
-    assert "WARNING: the same picture" in CliRunner().invoke(inspect, [str(path)]).output
-    assert json.loads(CliRunner().invoke(inspect, [str(path), "--json"]).output)["leaks"] == [["1.jpg", "3.jpg"]]
+@pytest.mark.parametrize(("written", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_composed_in_another_way_are_found(tmp_path: Path, written: str, stored: str) -> None:
+    name = unicodedata.normalize(stored, "café.jpg")
+    corpus = corpus_of(tmp_path, unicodedata.normalize(written, "café.jpg"), on_disk=(name,))
+    assert [image.path for image in corpus.images] == [name], "the name by which it can be opened"
+    assert not corpus.problems
 
 
-def test_pictures_without_a_hash_are_equal_to_none(tmp_path: Path) -> None:
-    images = tuple(Image(f"{n}", f"{n}", "train", ("a",)) for n in range(3))
-    create_cache(tmp_path / "a.h5", Corpus("folder", tmp_path, images), {}, feature_size=4)
-    with CacheWriter(tmp_path / "a.h5") as writer:
-        writer.write(np.arange(3), ROWS[:3])
-    assert equal_pictures(open_cache(tmp_path / "a.h5")).groups == ()
-    assert check_pictures(open_cache(tmp_path / "a.h5"), tmp_path).unknown == 3
+def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read every folder; so a folder that may not be read is acted."""
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
 
 
-def test_our_own_cache_keeps_its_provenance_under_other_captions(root: Path, path: Path, tmp_path: Path) -> None:
-    lines = ["image,caption,split", "0.jpg,a corrected caption,test", "4.jpg,two,train", "new.jpg,three,train"]
-    (root / "captions.csv").write_text("\n".join(lines))
-    for n in (1, 2, 3):
-        (root / f"{n}.jpg").unlink()
-    output = tmp_path / "again.h5"
-    arguments = [str(path), "--dataset", "folder", "--root", str(root), "--output", str(output)]
-    result = CliRunner().invoke(import_, arguments)
-    assert result.exit_code == 3, result.output
-    assert "2 images done, 1 failed, 0 pending; 4 rows of other images left out" in result.output
-    old, cache = open_cache(path), open_cache(output)
-    assert [image.id for image in cache.images] == ["0.jpg", "4.jpg", "new.jpg"]
-    assert cache.images[0].sentences == ("a corrected caption",)
-    assert cache.provenance == {
-        **PROVENANCE,
-        "dataset": "folder",
-        "annotation_sha256": cache.corpus().sha256(),
-    }
-    np.testing.assert_array_equal(cache.features[:2], old.features[[0, 4]])
-    np.testing.assert_array_equal(cache.picture_hashes[:2], old.picture_hashes[[0, 4]])
-    assert cache.reasons == {"new.jpg": "no features in feats.h5"}
-    assert verify_cache(output).damaged == ()
+def test_a_folder_that_may_not_be_read_is_listed_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lost+found").mkdir()
+    refuse(tmp_path / "lost+found", monkeypatch)
+    corpus = corpus_of(tmp_path, "a.jpg", "z/b.jpg")
+    assert [image.path for image in corpus.images] == ["a.jpg", "z/b.jpg"]
+    (problem,) = corpus.problems
+    assert problem.kind == "folders that cannot be read"
+    assert problem.subject.endswith("lost+found")
+    assert problem.detail == "Permission denied"
 
 
-def test_flickr8k_has_one_pair_of_equal_pictures(real_data: Path, tmp_path: Path) -> None:
-    """Both are for training, so nothing leaks."""
-    folder = real_data / "flickr8k" / "Flicker8k_Dataset"
-    by_hash: dict[bytes | None, list[str]] = {}
-    for file in sorted(folder.iterdir()):
-        by_hash.setdefault(hash_file(file), []).append(file.name)
-    pairs = [names for names in by_hash.values() if len(names) > 1]
-    assert pairs == [["2851198725_37b6027625.jpg", "3050606344_af711c726c.jpg"]]
+def test_a_folder_of_pictures_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    refuse(tmp_path / "images", monkeypatch)
+    found = find_pictures(tmp_path, ("images",), name="folder", named=["a.jpg"])
+    assert found.paths == set()
+    assert [problem.kind for problem in found.problems] == ["folders that cannot be read"]
+    (tmp_path / "images" / "a.jpg").touch()
+    found = find_pictures(tmp_path, ("images",), name="folder", named=["a.jpg"])
+    assert found.paths == {"images/a.jpg"}, "named, and there, though it cannot be listed"
+
+
+def test_named_pictures_are_looked_for_in_depth_only_where_they_are_named_so(tmp_path: Path) -> None:
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    (tmp_path / "images" / "deep" / "a.jpg").touch()
+    assert find_pictures(tmp_path, ("images",), name="x", named=["deep/a.jpg"]).paths == {"images/deep/a.jpg"}
+    assert find_pictures(tmp_path, ("images",), name="x", named=["a.jpg"]).paths == set()
+    assert list_pictures(tmp_path, recursive=True).paths == {"images/deep/a.jpg"}

@@ -1,6 +1,7 @@
 """A small world for the evaluation tests: invented sentences, random features, an untrained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,19 @@ from mrnn.data.captions import Corpus, Image
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
-from mrnn.evaluate.evaluation import Evaluation
 from mrnn.evaluate.parts import Parts
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import load_trained, write_checkpoint
 from mrnn.train.features import Features
-from mrnn.train.models.kinds import MRNNConfig
-from mrnn.train.models.mrnn import MRNN
+from mrnn.train.models import KINDS
+from mrnn.train.models.captioner import Captioner
 
-Build = Callable[..., MRNN]
+Build = Callable[..., Captioner]
 SIZE = 12
+SMALL: dict[str, dict[str, int]] = {
+    "mrnn": {"embedding1": 8, "embedding2": 16, "recurrent": 16, "multimodal": 24},
+    "generator": {"embedding": 8, "hidden": 24},
+}
 
 
 @pytest.fixture
@@ -33,11 +38,17 @@ def build_model() -> Build:
 
 
 def small_model(
-    *, vocabulary: int = 40, features: int = SIZE, spread: float = 0.4, seed: int = 0, double: bool = False
-) -> MRNN:
+    *,
+    kind: str = "mrnn",
+    vocabulary: int = 40,
+    features: int = SIZE,
+    spread: float = 0.4,
+    seed: int = 0,
+    double: bool = False,
+) -> Captioner:
     torch.manual_seed(seed)
-    config = MRNNConfig(vocabulary, features, embedding1=8, embedding2=16, recurrent=16, multimodal=24)
-    model = MRNN(config).eval().requires_grad_(False)
+    model = KINDS[kind].build(KINDS[kind].config(vocabulary, features, **SMALL[kind]))
+    model.eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(std=spread)
     return model.double() if double else model
@@ -70,6 +81,7 @@ def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         size: int = SIZE,
         name: str = "feats.h5",
         end: float = 1.5,
+        kind: str = "mrnn",
         **corpus: Any,
     ) -> tuple[Path, Path]:
         provenance = provenance or {"backbone": "noise", "layer": "fc7", "weights": "random:0", "dtype": "float16"}
@@ -81,12 +93,12 @@ def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
             writer.write(np.arange(len(rows)), rows.astype(np.float32))
         words = [tokenize(s) for image in captions.images if image.split == "train" for s in image.sentences]
         vocabulary = build_vocabulary(words, cutoff=1)
-        model = small_model(vocabulary=len(vocabulary), features=size, spread=0.3)
+        model = small_model(kind=kind, vocabulary=len(vocabulary), features=size, spread=0.3)
         model.output.bias[0] = end
-        run = tmp_path / "run"
+        run = tmp_path / ("run" if kind == "mrnn" else kind)
         run.mkdir(exist_ok=True)
         content = {
-            "model": "mrnn",
+            "model": kind,
             "config": asdict(model.config),
             "vocabulary": list(vocabulary.words),
             "weights": model.state_dict(),
@@ -132,3 +144,12 @@ def evaluation() -> Callable[..., Evaluation]:
 def stop_after() -> Callable[[int], StopRequest]:
     """Make a stop request that comes when it has been looked at a number of times."""
     return StopAfter
+
+
+@pytest.fixture
+def quietly(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+    """Call a function in a thread of its own, where no signal handler can be set; at the end nothing may be printed."""
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda function, *arguments, **options: pool.submit(function, *arguments, **options).result()
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")

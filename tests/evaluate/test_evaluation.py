@@ -1,68 +1,90 @@
-"""Stages keep what they have finished, and stopped ones end with the same results as undisturbed ones."""
+"""An evaluation called from Python: the files that the command writes, in a thread, without a word."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from mrnn.data.errors import EvaluationError, Stopped
+from mrnn.data.errors import CacheError, CheckpointError, EvaluationError, SettingError, Stopped
 from mrnn.data.stopping import StopRequest
-from mrnn.evaluate import evaluation as stages
-from mrnn.evaluate.evaluation import Evaluation, generation_stage
-from mrnn.evaluate.generation.decode import DecodingConfig
-from mrnn.evaluate.parts import Parts, ScoreFile, only_one
+from mrnn.evaluate.commands.evaluate import main
+from mrnn.evaluate.evaluation import evaluate
+from mrnn.evaluate.settings import DecodingConfig, RetrievalConfig
 
 World = Callable[..., tuple[Path, Path]]
-Evaluate = Callable[..., Evaluation]
-StopAfter = Callable[[int], StopRequest]
+DECODING, RETRIEVAL = DecodingConfig(beam=2), RetrievalConfig(normaliser_images=5)
 
 
-def test_stopped_captions_go_on_where_they_were(
-    make_world: World, evaluation: Evaluate, stop_after: StopAfter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def command(world: tuple[Path, Path], output: Path) -> None:
+    given = ["--checkpoint", world[0], "--features", world[1], "--output", output, "--beam", 2, "--n-best", 2]
+    done = CliRunner().invoke(main, [*map(str, given), "--normaliser-images", "5"])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_call_in_a_thread_writes_what_the_command_writes(
+    make_world: World, tmp_path: Path, quietly: Callable[..., Any]
 ) -> None:
-    world, config = make_world(), DecodingConfig(beam=2)
-    whole = generation_stage(evaluation(world, tmp_path / "whole"), config)
-    monkeypatch.setattr(stages, "DECODE_IMAGES", 3)
-    with pytest.raises(Stopped):
-        generation_stage(evaluation(world, tmp_path / "parts", stop=stop_after(0)), config)
-    assert generation_stage(evaluation(world, tmp_path / "parts"), config, run=False) is None
-    done = evaluation(world, tmp_path / "parts").parts.load(
-        "captions", {**stages.decoding_settings(config, ()), "kept": 2}
+    world = make_world()
+    said: list[str] = []
+    run, features = map(str, world)
+    metrics = quietly(
+        evaluate, run, features, decoding=DECODING, retrieval=RETRIEVAL, n_best=2, device="cpu", report=said.append
     )
-    assert len(done) == 3
-    resumed = generation_stage(evaluation(world, tmp_path / "parts"), config)
-    assert whole is not None
-    assert resumed is not None
-    assert [[caption.words for caption in beam] for beam in resumed] == [
-        [caption.words for caption in beam] for beam in whole
+    own, other = world[0] / "evaluation-test", tmp_path / "by-command"
+    assert said[0] == f"{world[0] / 'checkpoint_best.pt'} on {features}, test: 10 images"
+    assert said[1].startswith("scoring every pair: about ")
+    assert json.loads((own / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    command(world, other)
+    names = {path.name for path in own.iterdir() if path.is_file()}
+    assert names == {path.name for path in other.iterdir() if path.is_file()}
+    assert {"metrics.json", "captions.json", "nbest.json", "per_image.jsonl", "report.html"} < names
+    for name in names - {"report.html"}:
+        assert (own / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_what_is_finished_is_used_again(make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    first = evaluate(*world, output=tmp_path / "out", decoding=DECODING, retrieval=RETRIEVAL)
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("mrnn.evaluate.stages.sentence_bits", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.stages.Decoder", forbidden)
+    again = evaluate(*world, output=str(tmp_path / "out"), decoding=DECODING, retrieval=RETRIEVAL)
+    assert again == first
+    with pytest.raises(AssertionError, match="measured again"):
+        evaluate(*world, output=tmp_path / "out", decoding=DECODING, overwrite=True)
+
+
+def test_a_stop_request_ends_it_and_the_next_call_resumes(
+    make_world: World, tmp_path: Path, stop_after: Callable[[int], StopRequest]
+) -> None:
+    world = make_world()
+    with pytest.raises(Stopped, match="what is finished is in"):
+        evaluate(*world, output=tmp_path / "parts", decoding=DECODING, retrieval=RETRIEVAL, stop=stop_after(6))
+    assert not (tmp_path / "parts" / "metrics.json").exists()
+    resumed = evaluate(*world, output=tmp_path / "parts", decoding=DECODING, retrieval=RETRIEVAL)
+    whole = evaluate(*world, output=tmp_path / "whole", decoding=DECODING, retrieval=RETRIEVAL)
+    for metrics in (resumed, whole):
+        metrics["retrieval"].pop("course", None)  # how the ranks were found may differ
+        metrics["retrieval"].pop("scored_exactly", None)
+    assert resumed == whole
+
+
+def test_refusals_come_before_work(make_world: World, tmp_path: Path) -> None:
+    run, features = make_world(val=0)
+    refusals: list[tuple[type[Exception], dict[str, Any]]] = [
+        (CheckpointError, {"checkpoint": tmp_path / "nowhere"}),
+        (CacheError, {"features": tmp_path / "nowhere.h5"}),
+        (EvaluationError, {"split": "val"}),
+        (EvaluationError, {"prefix": "a zebra"}),
+        (SettingError, {"n_best": 6}),
     ]
-    assert {len(beam) for beam in resumed} == {2}
-    assert resumed[0] == whole[0]
-
-
-def test_damaged_parts_are_done_again(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, {"checkpoint": "a"})
-    parts.save("x", {"beam": 2}, [1, 2])
-    assert parts.load("x", {"beam": 2}) == [1, 2]
-    assert parts.load("x", {"beam": 3}) is None
-    assert Parts(tmp_path, {"checkpoint": "b"}).load("x", {"beam": 2}) is None
-    (parts.folder / "x.json").write_text('{"settings": ')
-    assert parts.load("x", {"beam": 2}) is None
-
-    scores = ScoreFile(parts, "scores", {"seed": 0}, (3, 2))
-    assert np.isnan(scores.values).all()
-    scores.values[1] = [1, 2]
-    scores.mark(now=True)
-    again = ScoreFile(parts, "scores", {"seed": 0}, (3, 2))
-    assert np.isnan(again.values[[0, 2]]).all()
-    assert again.values[1].tolist() == [1, 2]
-    assert np.isnan(ScoreFile(parts, "scores", {"seed": 1}, (3, 2)).values).all(), "other settings, other scores"
-    assert np.isnan(ScoreFile(parts, "scores", {"seed": 1}, (3, 3)).values).all()
-    (parts.folder / "scores.npy").write_bytes(b"not an array")
-    assert np.isnan(ScoreFile(parts, "scores", {"seed": 1}, (3, 3)).values).all()
-
-
-def test_two_evaluations_do_not_share_a_folder(tmp_path: Path) -> None:
-    with only_one(tmp_path), pytest.raises(EvaluationError, match="another evaluation"), only_one(tmp_path):
-        pass
+    for error, given in refusals:
+        with pytest.raises(error):
+            evaluate(**{"checkpoint": run, "features": features, "output": tmp_path / "out", **given})
+        assert not (tmp_path / "out").exists()

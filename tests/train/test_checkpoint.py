@@ -7,9 +7,10 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import CheckpointError
-from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, load_trained, read_checkpoint, write_checkpoint
+from mrnn.train.checkpoint import load_trained, read_checkpoint, write_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.loop import train
+from mrnn.train.run_files import BEST, LAST, PREVIOUS
 from mrnn.train.run_folder import RunFolder
 from mrnn.train.sentences import sentences_of
 from mrnn.train.settings import RunOptions, TrainSettings

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ import pytest
 import torch
 
 from mrnn.data.cache import FeatureCache
-from mrnn.data.errors import Stopped, TrainingError
-from mrnn.data.stopping import stop_on_signals
+from mrnn.data.errors import CheckpointError, Stopped, TrainingError
+from mrnn.data.stopping import SIGNALS, stop_on_signals
 from mrnn.train import loop
 from mrnn.train.batches import pack
-from mrnn.train.checkpoint import BEST, LAST, load_trained, read_checkpoint
+from mrnn.train.checkpoint import load_trained, read_checkpoint
 from mrnn.train.loop import train
 from mrnn.train.optim import build_optimiser, learning_rate
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_files import BEST, LAST
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits
 
@@ -109,7 +111,9 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, number: int = signal
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=str
+    ("number", "code"),
+    [*((number, 75) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130)],
+    ids=str,
 )
 def test_stopped_and_resumed_equals_uninterrupted(
     number: int,
@@ -129,6 +133,24 @@ def test_stopped_and_resumed_equals_uninterrupted(
         monkeypatch.undo()
     run(cache, tmp_path, settings)
     assert_same(tmp_path, whole)
+
+
+def test_every_other_kind_resumes_bit_for_bit_too(
+    cache: FeatureCache, tiny_kinds: dict[str, TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_kinds["generator"].but(epochs=2)
+    run(cache, tmp_path / "whole", settings)
+    for steps in (5, 27):
+        stop_after(steps, monkeypatch)
+        with pytest.raises(Stopped):
+            run(cache, tmp_path / "parts", settings)
+        monkeypatch.undo()
+    run(cache, tmp_path / "parts", settings)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    first, last = (line["val_perplexity"] for line in outcome(tmp_path / "whole")[1] if line["kind"] == "epoch")
+    assert last < first
+    with pytest.raises(TrainingError, match="model generator, now mrnn"):
+        run(cache, tmp_path / "parts", tiny_kinds["mrnn"])
 
 
 @pytest.mark.parametrize("tail", [b'{"kind": "st', b'{"kind": "step", "step": 8}\n', b"\0" * 300])
@@ -172,6 +194,41 @@ def test_a_damaged_last_checkpoint_falls_back_and_ends_equal(
     lines = run(cache, tmp_path, settings)
     assert any(LAST in line and "damaged" in line for line in lines)
     assert_same(tmp_path, whole)
+
+
+def test_a_run_of_version_1_resumes(
+    cache: FeatureCache, tiny: TrainSettings, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoints name bits, tokens and best_perplexity, and its config has no initial scales."""
+    settings = tiny.but(ema=0.9)
+    stop_after(30, monkeypatch)  # in the second epoch
+    with pytest.raises(Stopped):
+        run(cache, tmp_path, settings)
+    monkeypatch.undo()
+    for name in (LAST, BEST):
+        content = torch.load(tmp_path / name, weights_only=True)
+        former = {"cost": "bits", "count": "tokens", "best": "best_perplexity"}
+        content["progress"] = {former.get(key, key): value for key, value in content["progress"].items()}
+        content["config"] = {k: v for k, v in content["config"].items() if not k.endswith(("_scale", "_init"))}
+        torch.save({**content, "version": 1}, tmp_path / name)
+    assert load_trained(tmp_path).progress["best"] == load_trained(tmp_path, which="last").progress["best"] > 1
+    run(cache, tmp_path, settings)
+    assert_same(tmp_path, whole)
+
+
+def test_a_version_of_the_future_is_refused(whole: Path, tmp_path: Path) -> None:
+    torch.save({**torch.load(whole / BEST, weights_only=True), "version": 3}, tmp_path / BEST)
+    with pytest.raises(CheckpointError, match="checkpoint version 3; this mrnn reads versions 1 and 2"):
+        load_trained(tmp_path)
+
+
+def test_training_runs_in_a_thread_and_prints_nothing(
+    cache: FeatureCache, tiny: TrainSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(train, cache, str(tmp_path), tiny.but(epochs=1), options=QUIET).result()
+    assert load_trained(tmp_path).progress["epoch"] == 1
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_time_limit_stops_saved(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.commands.agreement import main, score_with_model
-from mrnn.evaluate.studies.agreement import METRICS, agreement, read_judgements
+from mrnn.evaluate.commands.agreement import main
+from mrnn.evaluate.studies.agreement import METRICS, agreement, measure_agreement, score_with_model
+from mrnn.evaluate.studies.judgements import read_judgements
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.sentences import encode_sentences
@@ -65,17 +66,30 @@ def test_training_images_are_told_apart(make_world: World, tmp_path: Path) -> No
     assert found["sets"]["Flickr8k-CF"]["pairs_without_features"] == 11
     text = run(world, root).stdout
     assert "in training: 3 of 11 judged images" in text
-    assert "1 left out for want of features" in text
+    assert "1 have no features and are left out" in text
     assert text.count("log P(w|I) - log P(w)") == 2
     tau = found["sets"]["Flickr8k-Expert"]["outside_training"]["CIDEr"]["tau_c"]
     assert f"{100 * tau:.1f}" in text.partition("outside training  ")[2]
+
+
+def test_a_call_in_a_thread_returns_what_the_command_prints(
+    make_world: World, tmp_path: Path, quietly: Callable[..., Any]
+) -> None:
+    world = make_world()
+    root = judge(world, tmp_path / "judged", range(17, 28))
+    printed = json.loads(run(world, root, "--json").stdout)
+    said: list[str] = []
+    trained, cache = load_trained(world[0]), open_cache(world[1])
+    found = quietly(measure_agreement, trained, cache, root=str(root), normaliser_images=6, report=said.append)
+    assert json.loads(json.dumps(found)) == printed
+    assert len(said) == 2
 
 
 def test_no_training_image_gives_one_table(make_world: World, tmp_path: Path) -> None:
     world = make_world()
     text = run(world, judge(world, tmp_path / "judged", range(26, 32)), "--normaliser-images", "0").stdout
     assert "in training: 0 of 6 judged images" in text
-    assert text.count("log P(w|I) a word") == 1
+    assert text.count("log P(w|I) per word") == 1
     assert "outside training: the same" in text
     assert "log P(w|I) - log P(w)" not in text
 

@@ -13,11 +13,11 @@ from PIL import Image as Picture
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.commands import evaluate as command
 from mrnn.evaluate.commands.evaluate import main
-from mrnn.evaluate.generation.decode import DecodingConfig, generate
+from mrnn.evaluate.generation.decode import generate
 from mrnn.evaluate.metrics.captions import score_captions
 from mrnn.evaluate.metrics.tokenizers import tokenize_all
+from mrnn.evaluate.settings import DecodingConfig
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.sentences import sentences_of
@@ -93,8 +93,8 @@ def test_finished_measurements_are_kept(make_world: World, monkeypatch: pytest.M
     def forbidden(*arguments: object, **options: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("mrnn.evaluate.evaluation.sentence_bits", forbidden)
-    monkeypatch.setattr("mrnn.evaluate.retrieval.stage.LateFusionScorer", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.stages.sentence_bits", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.retrieval.stage.captioner_pairs", forbidden)
     assert run(world, "--only", "generation").exit_code == 0
     after = results(world)
     assert {name: after[name] for name in ("perplexity", "retrieval")} == {
@@ -207,7 +207,7 @@ def test_n_best_of_the_beam(make_world: World) -> None:
 def test_captions_that_do_not_end_are_flagged_counted_and_said(make_world: World) -> None:
     world = make_world(end=-50.0)
     done = run(world, "--only", "generation", "--beam", "2", "--max-steps", "4")
-    assert "captions: 0 of 10 ended by themselves, 10 were cut at --max-steps, 0 empty" in done.output
+    assert "captions: 0 of 10 ended with END, 10 were cut at --max-steps, 0 are empty" in done.output
     assert results(world)["generation"]["cut_at_max_steps"] == results(world)["greedy"]["cut_at_max_steps"] == 10
     lines = (world[0] / "evaluation-test" / "per_image.jsonl").read_text().splitlines()
     assert [json.loads(line)["complete"] for line in lines] == [False] * 10
@@ -250,7 +250,7 @@ def test_perplexity_of_every_split_both_kinds_of_bleu_and_diversity(make_world: 
 def test_a_known_data_set_ends_with_the_papers_table(make_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world()
     assert "in the papers" not in run(world).output, "an invented data set"
-    monkeypatch.setattr(command, "papers_data_set", lambda dataset, root: "flickr8k")
+    monkeypatch.setattr("mrnn.evaluate.report.papers.papers_data_set", lambda dataset, root: "flickr8k")
     done = run(world)
     assert done.output.index("sentence_to_image  ") < done.output.index("flickr8k in the papers, and this run")
     assert "> this run, 10 x " in done.output
@@ -260,4 +260,3 @@ def test_help_ends_with_an_example() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
     assert text.index("Example:") > text.index("--overwrite")
     assert all(f"--{name}" in text for name in ("pool", "folds", "full-pass", "images", "only"))
-    assert command.STAGES == ("perplexity", "generation", "retrieval")

@@ -1,0 +1,142 @@
+"""A search as a user asks for it: a sentence or a picture in, images and sentences by name out.
+
+What is compared and how fast is the matter of mrnn.evaluate.search.gallery.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mrnn.data.cache import FeatureCache
+from mrnn.data.errors import EvaluationError
+from mrnn.evaluate.fit import check_features, searchable_images, searchable_model, searchable_words
+from mrnn.evaluate.retrieval.stage import sample_training_images
+from mrnn.evaluate.search.gallery import (
+    Answer,
+    Gallery,
+    gallery_sentences,
+    measured_recall,
+    search_images,
+    search_sentences,
+)
+from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.features import Features
+
+
+@dataclass(frozen=True)
+class Found:
+    """One result. score : log P(w|I) of an image, log P(w|I) - log P(w) of a sentence, natural.
+
+    image_id, path : of the image found, or of the first image that the sentence belongs to; path is below the folder of
+    the images. sentences : the captions of the image found, or the sentence found.
+    """
+
+    rank: int
+    score: float
+    image_id: str
+    path: str
+    sentences: list[str]
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """The result with the path of the image below `root`."""
+        return {**asdict(self), "path": str(root / self.path)}
+
+
+@dataclass(frozen=True)
+class Search:
+    """The results of a search, best first, and how they were found.
+
+    unknown_words : words of the sentence that the model reads as <unk>. gallery : number of images or sentences
+    searched. method : the rest of what --json prints as "method", with a sentence for people under "text".
+    """
+
+    results: list[Found]
+    unknown_words: list[str]
+    gallery: int
+    method: dict[str, Any]
+
+
+def open_gallery(
+    trained: TrainedModel, cache: FeatureCache, *, split: str | None = None, index: str | Path | None = None
+) -> Gallery:
+    """The images of a cache, ready to be searched.
+
+    trained : from `load_trained`
+    cache : from `open_cache`, with features of the kind that the model was trained on
+    split : search only its images; None for all
+    index : folder of the index files; None for `search` in the run folder
+
+    Raises EvaluationError where the model cannot search, or there is nothing that it could search.
+    """
+    searchable_model(trained)
+    check_features(trained, cache)
+    images = searchable_images(cache, split)
+    return Gallery(trained, cache, images, Features(cache), split, Path(index or trained.run / "search"))
+
+
+def search_by_sentence(gallery: Gallery, sentence: str, *, top: int = 10, percent: float | None = None) -> Search:
+    """The images that a sentence describes best, by log P(w | I).
+
+    gallery : from `open_gallery`
+    sentence : words in any form that `tokenize` reads
+    top : number of results
+    percent : share of the images to score exactly, in (0, 100]; None for all where that takes seconds, else 2
+
+    Raises EvaluationError if the model knows no word of the sentence.
+    """
+    words, unknown = searchable_words(gallery.trained, sentence)
+    answer = search_images(gallery, gallery.trained.vocabulary.encode(words), top=top, percent=percent)
+    images = [gallery.cache.images[gallery.images[number]] for number in answer.numbers]
+    results = [
+        Found(rank, float(score), image.id, image.path, list(image.sentences))
+        for rank, (image, score) in enumerate(zip(images, answer.scores, strict=True), start=1)
+    ]
+    return Search(results, unknown, answer.gallery, describe_method(answer, images=True))
+
+
+def search_by_feature(
+    gallery: Gallery, feature: Tensor, *, top: int = 10, percent: float | None = None, priors: np.ndarray
+) -> Search:
+    """The sentences that describe an image best, by log P(w | I) - log P(w).
+
+    gallery : from `open_gallery`
+    feature : (D,) of the image, as the cache would hold it
+    top : number of results
+    percent : share of the sentences to score exactly, in (0, 100]; None for all where that takes seconds, else 5
+    priors : numbers of the training images that P(w) is averaged over, from `prior_images`; none leaves P(w) out
+
+    Raises EvaluationError if the images have no sentences.
+    """
+    sentences = gallery_sentences(gallery)
+    if not len(sentences.tokens):
+        raise EvaluationError(f"the images of {gallery.cache.path} to be searched have no sentences")
+    answer = search_sentences(gallery, sentences, feature, top=top, priors=priors, percent=percent)
+    results = []
+    for rank, (number, score) in enumerate(zip(answer.numbers, answer.scores, strict=True), start=1):
+        image = gallery.cache.images[sentences.images[number]]
+        results.append(Found(rank, float(score), image.id, image.path, [sentences.texts[number]]))
+    return Search(results, [], answer.gallery, describe_method(answer, images=False))
+
+
+def prior_images(gallery: Gallery, count: int = 1000, *, seed: int = 0) -> np.ndarray:
+    """Numbers of at most `count` training images of the cache, drawn with `seed`, that P(w) is averaged over."""
+    return sample_training_images(gallery.cache, count, seed=seed)
+
+
+def describe_method(answer: Answer, *, images: bool) -> dict[str, Any]:
+    """How the answer was found, with the measured recall where there was a shortlist."""
+    what = "images" if images else "different sentences"
+    method: dict[str, Any] = {"exact": answer.exact, "gallery": answer.gallery, "scored_exactly": answer.rescored}
+    if answer.exact:
+        return {**method, "text": f"exact: all {answer.gallery:,} {what} were scored"}
+    percent = 100 * answer.rescored / answer.gallery
+    recall = measured_recall(percent, images=images)
+    share = "was not measured" if recall is None else f"was {recall:.3f}"
+    text = (
+        f"shortlist: {answer.rescored:,} of {answer.gallery:,} {what} ({percent:.2g} %) were scored exactly; the share "
+        f"of the true top 10 in such shortlists {share} (Flickr8k test, docs/search.md)"
+    )
+    return {**method, "recall_of_top_10": recall, "text": text}
