@@ -1,9 +1,19 @@
 """Fixtures shared by all tests: where the real data and weights lie."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture
+def hangup_heeded() -> Iterator[None]:
+    """SIGHUP as in a terminal, even where the tests run under nohup, which has it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,11 @@
 """Kill extraction, merging and training with SIGKILL at random moments until enough processes have died.
 
-    python tests/soak.py --kills 300 [--of extraction or training]
+    python tests/soak.py --kills 300 [--of extraction, regions or training]
 
 After every round, what the survivors made must equal what a run makes that nobody disturbs: caches byte for byte, of
 training all weights, the optimiser's state, the generators and the lines of metrics.jsonl (times apart). The commands
 run as forked processes of this one, so that the imports are paid for once; nothing here may start a thread before a
-fork. `make soak` runs it with 300 kills of each, the test suite with 10 and 5.
+fork. `make soak` runs it with 300 kills of each, the test suite with a few.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import torch
 import torch._dynamo  # paid for once, before the forks; an optimiser would import it
 
 import mrnn.extract.backbones
-import mrnn.extract.runner  # noqa: F401  likewise
+import mrnn.extract.plan  # noqa: F401  likewise
 from mrnn.data.cache import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
@@ -39,6 +39,7 @@ from mrnn.train.run_files import BEST, LAST
 
 IMAGES, BATCH = 48, 8
 NETWORK = ("--backbone", "torchvision:squeezenet1_1", "--weights", "random:0")
+REGIONS = ("--regions", "detector:yolox-nano:random:0", "--regions-per-image", "3", "--region-features", "roi")
 SMALL = "--epochs 3 --batch-size 8 --cutoff 2 --embedding1 6 --embedding2 8 --recurrent 8 --multimodal 12 --ema 0.9"
 WORDS = (
     "a dog",
@@ -99,11 +100,16 @@ def check_folder(folder: Path, *, allowed: set[str]) -> None:
         sys.exit(f"left behind: {', '.join(sorted(left))}")
 
 
-def extraction_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
+def region_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
+    """Extraction of whole pictures and their regions, found by a detector."""
+    return extraction_rounds(folder, draw, REGIONS)
+
+
+def extraction_rounds(folder: Path, draw: random.Random, more: Sequence[str] = ()) -> Callable[[int], int]:
     """Make an undisturbed cache; return a function that does a round of kills and returns their number."""
     log = folder / "log"
     base = ["--dataset", "scenes", "--root", str(folder / "scenes"), "--limit", str(IMAGES)]
-    base += [*NETWORK, "--batch-size", str(BATCH), "--threads", "1"]
+    base += [*NETWORK, "--batch-size", str(BATCH), "--threads", "1", *more]
 
     def arguments(output: str, *more: str) -> list[str]:
         return [*base, "--output", str(folder / output), *more]
@@ -192,7 +198,7 @@ def outcome(folder: Path) -> tuple[list[torch.Tensor], list[Any]]:
     return tensors, rest
 
 
-ROUNDS = {"extraction": extraction_rounds, "training": training_rounds}
+ROUNDS = {"extraction": extraction_rounds, "regions": region_rounds, "training": training_rounds}
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("extraction", 10), ("training", 5)])
+@pytest.mark.parametrize(("kind", "kills"), [("extraction", 10), ("regions", 5), ("training", 5)])
 def test_a_few_kills(kind: str, kills: int) -> None:
     command = [sys.executable, str(Path(__file__).with_name("soak.py")), "--of", kind, "--kills", str(kills)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
