@@ -24,6 +24,10 @@ COMMANDS = {
         "mrnn.evaluate.commands.search:main",
         "Find the images of a feature cache that SENTENCE describes, or the captions that describe an image file.",
     ),
+    "align": (
+        "mrnn.evaluate.commands.align:main",
+        "Align each sentence of a split with the regions of its image and print its segments as JSON lines.",
+    ),
     "score-captions": (
         "mrnn.evaluate.commands.score_captions:main",
         "Score the captions of any program against the captions of a data set.",

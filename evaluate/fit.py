@@ -18,7 +18,8 @@ from mrnn.train.models.captioner import Captioner, LateFusion
 
 def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
     """Raise EvaluationError unless the cache has the kind of features that the model was trained on."""
-    different = matching_settings(trained.features, cache.provenance)
+    regions = trained.model.config.rows(cache.rows_per_image) > 1
+    different = matching_settings(trained.features, cache.provenance, regions=regions)
     if different:
         pairs = "; ".join(
             f"{name}: trained on {trained.features.get(name)}, the cache has {cache.provenance.get(name)}"

@@ -68,4 +68,4 @@ class Features:
 
 def valid_rows(cache: FeatureCache) -> np.ndarray:
     """Which rows of each image hold features: (N, R) bool."""
-    return np.ones((len(cache.images), cache.rows_per_image), dtype=bool)
+    return np.array(cache.regions.valid, dtype=bool).reshape(len(cache.images), cache.rows_per_image)

@@ -286,7 +286,7 @@ def take_weights(model: Model, other: Model, cache: FeatureCache, features: dict
 
     Raises TrainingError if the features differ or the shapes do not fit.
     """
-    differing = matching_settings(features, cache.provenance)
+    differing = matching_settings(features, cache.provenance, regions=model.config.rows(cache.rows_per_image) > 1)
     if differing:
         raise TrainingError(
             f"{run} was trained on other features: {', '.join(differing)} differ from those of {cache.path}"

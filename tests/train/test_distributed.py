@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ def free_port() -> int:
 
 
 def call(folder: Path, settings: TrainSettings, **more: Any) -> dict[str, Any]:
-    return {"folder": str(folder), "settings": asdict(settings), "port": free_port(), **more}
+    return {"folder": str(folder), "settings": settings.flat(), "port": free_port(), **more}
 
 
 def run_together(count: int, cache: FeatureCache, *calls: dict[str, Any]) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""Which region of a picture a word or phrase speaks of."""
