@@ -119,7 +119,12 @@ def pack(
 
 
 def batch_bounds(sentences: int, batch_size: int, *, window: int = WINDOW) -> list[tuple[int, int]]:
-    """Start and stop of each batch within the shuffled sentences of an epoch; no batch crosses a window's border."""
+    """Start and stop of each batch within the shuffled sentences of an epoch; no batch crosses a window's border.
+
+    sentences : number of sentences.
+    batch_size : sentences per batch.
+    window : number of batches in a window.
+    """
     windows = range(0, sentences, window * batch_size)
     return [
         (begin, min(begin + batch_size, start + window * batch_size, sentences))

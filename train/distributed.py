@@ -56,8 +56,8 @@ class Ranks:
         batch : this process's part of the batch.
         seed : seed of the dropout of this step, which each process draws on its own.
         """
-        # With several processes, dropout is seeded anew in every step, so that a checkpoint need not hold the generator
-        # state of each process. A single process keeps one stream, whose state the checkpoint holds.
+        # With several processes, dropout is seeded again in every step, so that a checkpoint need not hold the
+        # generator state of each process. A single process keeps one stream, whose state the checkpoint holds.
         if self.count == 1:
             return function(model, batch)
         if self._cost is None:

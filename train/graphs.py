@@ -58,6 +58,8 @@ class Graphs:
         return total
 
     def _record(self, shape: Shape, batch: Batch) -> None:
+        # No earlier cost may be alive here: its autograd graph keeps the streams of an earlier backward pass, which a
+        # capture must not touch.
         try:
             self._recorded[shape] = _Recorded(self._cost, shape[0], batch, self._capture)
         except torch.OutOfMemoryError:
@@ -82,8 +84,7 @@ class _Recorded:
         def work() -> tuple[Tensor, ...]:
             total = cost(model, own)
             # autograd.grad returns the gradients instead of adding them to .grad, whose memory the graph does not own.
-            # The cost is detached so that no autograd graph outlives the capture: it would hold on to the streams of
-            # its backward pass.
+            # The cost is detached so that its autograd graph is freed.
             return total.detach(), *torch.autograd.grad(total, parameters)
 
         self._replay, self._results = capture(work)

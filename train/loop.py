@@ -179,6 +179,7 @@ def validate_and_save(training: Training, run: RunFolder, report: Callable[[str]
 def check_finite(training: Training, batch: Batch, cost: float, grad_norm: float) -> None:
     """Raise TrainingError if training has diverged, before the step changes the weights.
 
+    training : state of the run.
     batch : the batch of this step, whose images the message names.
     cost : cost per unit.
     grad_norm : norm of the gradient; not finite in a diverged run.

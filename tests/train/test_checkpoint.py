@@ -7,6 +7,7 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import CheckpointError
+from mrnn.data.exhaustion import DiskFull
 from mrnn.train.checkpoint import load_trained, read_checkpoint, write_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.loop import train
@@ -114,6 +115,6 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFull, match=r"no space left on the disk for .*checkpoint_last\.pt"):
         write_checkpoint(tmp_path / LAST, content(2), previous=tmp_path / PREVIOUS)
     assert read_checkpoint(tmp_path / LAST)["weights"]["w"][0] == 1
