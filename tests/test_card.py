@@ -19,9 +19,7 @@ def run(line: str, folder: Path, **environment: str) -> str:
     program, *arguments = shlex.split(line)
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     clean = {name: value for name, value in os.environ.items() if name != "MRNN_DATA"}
-    done = subprocess.run(
-        command, cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
