@@ -60,7 +60,7 @@ WORDS = (
 def run(command: click.Command, arguments: Sequence[str], log: Path, *, die_at: int = 0) -> tuple[int, int]:
     """Run a command in a process of its own; return its exit code, negative if it was killed, and its number of calls.
 
-    die_at : number of the function call before which it dies; 0 for never. The calls of a killed process are unknown: 0.
+    die_at : number of the function call before which it dies; 0 for never. Of a killed process the number is 0.
     """
     reader, sender = os.pipe()
     process = os.fork()
@@ -114,17 +114,7 @@ def extraction_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]
     """Make undisturbed caches; return a function that does a round of kills and returns their number."""
     log, photos = folder / "log", folder / "photos"
     draw_pictures(photos)
-    base = [
-        "--dataset",
-        "folder",
-        "--root",
-        str(photos),
-        *NETWORK.split(),
-        "--batch-size",
-        str(BATCH),
-        "--threads",
-        "1",
-    ]
+    base = f"--dataset folder --root {photos} {NETWORK} --batch-size {BATCH} --threads 1".split()
 
     def arguments(output: str, *more: str) -> list[str]:
         return [*base, "--output", str(folder / output), *more]
@@ -139,7 +129,7 @@ def extraction_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]
 
     def one_round(number: int) -> int:
         kills = 0
-        if number % 2:
+        if number % 2 == 0:
             for part, shard in enumerate(shards):
                 more = ("--shard", f"{part}/{SHARDS}")
                 kills += run_killed(extract, arguments(shard, *more), log, draw, shard_calls[part])
@@ -245,7 +235,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             one_round = ROUNDS[kind](Path(name), random.Random(options.seed))
             kills = rounds = 0
-            while kills < options.kills:
+            while kills < options.kills or rounds < 2:  # an odd and an even one at least
                 kills += one_round(rounds)
                 rounds += 1
                 print(f"{kind}, round {rounds}: {kills} kills, everything equal", flush=True)
