@@ -1,8 +1,9 @@
-"""How fast random batches come out of a feature cache, beside h5py's own indexing and a straight copy of the bytes.
+"""Rate of reading random batches from a feature cache, compared with h5py's own indexing and a plain copy.
 
-A cache of IMAGES rows of 4096 float16 (the shape of Flickr30k) is made in a temporary folder and read in random
-batches of BATCH rows by the memory map that mrnn uses and by h5py with the sorted indices it asks for; beside both, as
-many bytes are copied from one array to another. The file is in the page cache. Medians of interleaved rounds.
+A cache of IMAGES rows of 4096 float16 (the shape of Flickr30k) is created in a temporary folder. Random batches of
+BATCH rows are read by the memory map that mrnn uses, and by h5py with sorted indices, which it requires. For
+comparison, the same number of bytes is copied between arrays. The file is in the page cache. Medians of interleaved
+rounds are printed.
 """
 
 import statistics
@@ -35,7 +36,7 @@ def make_cache(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Print gigabytes a second and their ratios."""
+    """Print gigabytes per second and their ratios."""
     with tempfile.TemporaryDirectory() as folder:
         path = make_cache(Path(folder))
         cache = open_cache(path)

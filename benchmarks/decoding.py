@@ -1,11 +1,11 @@
-"""Captions a second in batches beside loops over single images, in one run, checking that the captions are the same.
+"""Captions per second in batches and in loops over single images, measured in one run; the captions must be equal.
 
     python benchmarks/decoding.py [--images 128]
 
-Two loops are measured: the plain one that NeuralTalk and most teaching code has (one image, one hypothesis at a time,
-Python lists), and ours given one image at a time. A model of the paper's sizes (V = 2,538), untrained, with END made
-likely enough that most captions end; ours as evaluate-mrnn decodes, the plain loop in float32. Rounds are mixed;
-medians of the ratios are printed.
+Two loops are measured: the plain loop of NeuralTalk and most tutorials (one image and one hypothesis at a time, Python
+lists), and ours with one image at a time. The model has the paper's sizes (V = 2,538) and is untrained, with END made
+probable enough that most captions end. Ours decodes as evaluate-mrnn does; the plain loop uses float32. Rounds are
+interleaved; medians of the ratios are printed.
 """
 
 import statistics
@@ -29,7 +29,7 @@ Words = list[tuple[int, ...]]
 
 @torch.inference_mode()
 def plain_loop(model: MRNN, feature: Tensor, beam: int) -> tuple[int, ...]:
-    """The best caption of one image, every hypothesis stepped by itself."""
+    """The best caption of one image by beam search, with one forward step per hypothesis."""
     image = model.image(feature)
     beams: list[tuple[float, list[int], Tensor]] = [(0.0, [], torch.zeros(model.config.recurrent).to(image))]
     for _ in range(MAX_STEPS):
@@ -54,9 +54,9 @@ def plain_loop(model: MRNN, feature: Tensor, beam: int) -> tuple[int, ...]:
 @click.command()
 @click.option("--images", default=128, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--threads", default=0, help="0 for all cores")
+@click.option("--threads", default=0, help="CPU threads; 0 uses all cores.")
 def main(images: int, rounds: int, threads: int) -> None:
-    """Print captions a second and ratios; exit code 1 if captions differ."""
+    """Print captions per second and ratios; the exit code is 1 if captions differ."""
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)

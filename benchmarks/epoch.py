@@ -1,15 +1,16 @@
-"""How long an epoch of training takes, and how much memory, on a data set of Flickr30k's size.
+"""Time and memory of an epoch of training on a data set of Flickr30k's size.
 
     python benchmarks/epoch.py [--device cuda] [--batch-size 100 --batch-size 1000] [--minutes 0.5]
     python benchmarks/epoch.py --images 113287 --words 14307 --batch-size 100        (the size of COCO)
 
-The cache is invented: 29,000 training pictures of 4,096 numbers, five sentences each, 1.9 million words to predict, of
-a vocabulary of 7,415. train-mrnn runs as it is, in a process of its own: on a GPU every batch size in float32 and in
-bfloat16, with CUDA graphs and without, three epochs of which the fastest counts, since the first also records nearly
-all graphs; on a CPU in the one way there is, by default for half a minute, from whose words a second the epoch is
-computed. Validating and saving are not in it. `bits` is the cost a word of the last step logged, for comparing what was
-learnt; `GB` the largest resident size of the process, `GPU GB` what it took of the GPU.
-Goal: under 5 seconds an epoch on an H200.
+The cache is synthetic: 29,000 training images with 4,096 feature values and five sentences each, 1.9 million words to
+predict, and a vocabulary of 7,415 words. train-mrnn runs unchanged in its own process. On a GPU, each batch size runs
+in float32 and in bfloat16, with and without CUDA graphs, for three epochs. The fastest epoch counts, since the first
+one also records nearly all graphs. On a CPU there is one variant, which runs for half a minute by default; the time of
+an epoch is computed from its words per second. Validation and saving are not included. `bits` is the cost per word of
+the last logged step, to compare what was learned. `GB` is the peak resident size of the process, `GPU GB` the memory
+that it reserved on the GPU.
+Goal: under 5 seconds per epoch on an H200.
 """
 
 import itertools
@@ -36,7 +37,12 @@ SIZE, EPOCHS = 4096, 3
 
 
 def invent_cache(path: Path, images: int, words: int) -> int:
-    """Write a cache of noise with that many training pictures, and 1,000 for dev; returns its words to predict."""
+    """Write a cache of noise for training and 1,000 dev images; returns the number of training words to predict.
+
+    path : file to write.
+    images : number of training images.
+    words : number of different words.
+    """
     draw = np.random.default_rng(0)
     splits = ["train"] * images + ["val"] * 1000
     lengths = np.maximum(2, draw.normal(12.1, 5, (len(splits), 5)).round()).astype(int)
@@ -61,7 +67,7 @@ def invent_cache(path: Path, images: int, words: int) -> int:
     return int(lengths[:images].sum()) + lengths[:images].size
 
 
-# train-mrnn, which leaves behind how many GB it took on the GPU.
+# Runs train-mrnn and prints how many GB it reserved on the GPU.
 COMMAND = """
 import torch
 from mrnn.train.cli import main
@@ -74,7 +80,12 @@ finally:
 
 
 def train(cache: Path, folder: Path, options: dict[str, Any]) -> tuple[list[dict[str, Any]], float, str]:
-    """Run train-mrnn; the lines of its metrics.jsonl, its largest resident size in GB, and all that it printed."""
+    """Run train-mrnn; returns the lines of metrics.jsonl, the peak resident size in GB, and the printed text.
+
+    cache : feature cache.
+    folder : run folder.
+    options : options of train-mrnn by name; None as the value of a flag.
+    """
     command = [sys.executable, "-c", COMMAND]
     command += [f"--features={cache}", f"--output={folder}", "--no-tensorboard", "--patience=0", "--cutoff=1"]
     command += ["--log-every=5"]
@@ -92,19 +103,19 @@ def train(cache: Path, folder: Path, options: dict[str, Any]) -> tuple[list[dict
 
 @click.command()
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
-@click.option("--images", default=29_000, show_default=True, help="Training pictures.")
-@click.option("--words", default=7413, show_default=True, help="Different words; the two signs come on top.")
+@click.option("--images", default=29_000, show_default=True, help="Number of training images.")
+@click.option("--words", default=7413, show_default=True, help="Number of different words, without the two signs.")
 @click.option("--batch-size", multiple=True, default=(100, 1000), show_default=True)
-@click.option("--minutes", type=float, help="Stop each run after so long.  [default: 0.5 on a CPU]")
+@click.option("--minutes", type=float, help="Stop each run after this many minutes.  [default: 0.5 on a CPU]")
 def main(device: str, images: int, words: int, batch_size: tuple[int, ...], minutes: float | None) -> None:
-    """Print a line for every way of training."""
+    """Print one line per variant of training."""
     on_gpu = device.startswith("cuda")
     minutes = minutes or (None if on_gpu else 0.5)
     ways = list(itertools.product(("fp32", "bf16"), ("graphs", "no-graphs"))) if on_gpu else [("fp32", "no-graphs")]
     with tempfile.TemporaryDirectory() as name:
         total = invent_cache(Path(name) / "feats.h5", images, words)
         what = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
-        click.echo(f"{what}; {images} training pictures, {total} words to predict, V {words + 2}")
+        click.echo(f"{what}; {images} training images, {total} words to predict, V {words + 2}")
         columns = f"{'batch':>6} {'precision':>9} {'graphs':>7} {'s/epoch':>9} {'words/s':>9} {'bits':>7} {'GB':>6}"
         click.echo(f"{columns} {'GPU GB':>7}")
         for size, (precision, graphs) in itertools.product(batch_size, ways):

@@ -1,15 +1,15 @@
-"""How near extraction comes to what the network alone can do, and how far it is ahead of the obvious loop.
+"""Rate of extraction, compared with that of the network alone and with that of a plain loop.
 
 usage: python benchmarks/extraction.py [--pictures N] [--rounds R]
 
-In every round, side by side: (eager) the network alone over batches that are in memory already, as torch runs it if
-told nothing; (network) the same as we run it, channels last and with memory kept; (ours) extract() from files into a
-cache; (loop) one picture at a time, Pillow and torchvision's classic transform. Medians over the rounds.
+Each round measures: (eager) the network alone on batches in memory, as torch runs it by default; (network) the network
+as mrnn runs it, channels last and with memory kept; (ours) extract() from files into a cache; (loop) one image at a
+time, with Pillow and torchvision's usual transform. Medians over the rounds are printed.
 
-On a CPU pictures are decoded by the cores that the network computes on. So ours cannot reach the network's own rate but
-only the limit that is printed: network / (network + decode), both in time of a core. The machine's own rates for matrix
-products and for copying stand beside them, to compare machines. Goals: ours >= 0.88 of eager, and >= 1.5 times loop.
-Flickr8k's photographs are taken too where MRNN_DATA names the data sets.
+On a CPU, images are decoded on the same cores as the network runs on. So ours cannot reach the network's rate, but only
+the limit that is printed: network / (network + decode), both in core time. The machine's rates of matrix products and
+copies are printed too, to compare machines. Goals: ours >= 0.88 of eager, and >= 1.5 times loop. Flickr8k's photographs
+are used as well if MRNN_DATA names the data sets.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def machine_rates() -> str:
-    """Matrix products in float32 and copies, best of a few."""
+    """Rates of float32 matrix products and of copies, the best of a few measurements."""
     matrix, memory = torch.randn(1536, 1536), torch.zeros(64 << 20, dtype=torch.uint8)
     product = min(seconds(lambda: matrix @ matrix) for _ in range(8))
     copy = min(seconds(memory.clone) for _ in range(8))
@@ -57,7 +57,7 @@ def machine_rates() -> str:
 
 
 def write_pictures(folder: Path, *, count: int) -> None:
-    """JPEGs of the usual size, 500 x 375, with the detail of photographs (about 60 kB)."""
+    """Write JPEGs of a common size, 500 x 375, with as much detail as photographs (about 60 kB)."""
     generator = np.random.default_rng(0)
     for number in range(count):
         pixels = np.zeros((375, 500, 3))
@@ -93,7 +93,14 @@ def classic_transform(preprocessing: Preprocessing) -> Callable[[Picture.Image],
 
 
 def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, rounds: int) -> str:
-    """One line of results for a network and a folder of pictures."""
+    """One line of results for a network and a folder of images.
+
+    backbone : the network.
+    folder : folder of JPEGs.
+    scratch : folder for caches.
+    count : largest number of images to use.
+    rounds : number of rounds.
+    """
     config = ExtractionConfig()
     names = sorted(path.name for path in folder.glob("*.jpg"))[:count]
     corpus = Corpus("benchmark", folder, tuple(Image(name, name, "train", ("a picture",)) for name in names))
@@ -163,8 +170,8 @@ def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, roun
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=256, help="per set; the first batch overlaps nothing")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=256, help="images per set; nothing overlaps the first batch")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of measurement")
     arguments = parser.parse_args()
     config = ExtractionConfig()
     torch.set_num_threads(THREADS)

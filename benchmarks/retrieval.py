@@ -1,21 +1,21 @@
-"""How much faster all-pairs retrieval scores are than the obvious ways to get them, side by side in one run.
+"""Time of all-pairs retrieval scores, compared with straightforward ways to compute them, measured in one run.
 
     MRNN_DATA=... python benchmarks/retrieval.py [--threads 1]
     python benchmarks/retrieval.py --checkpoint runs/feats-mrnn --features feats.h5 --pool 1000 --normaliser-images 1000
 
-The second line, for a trained model, is the pruned pass against the full one; it takes the time of both, and prints the
-share of the pairs that was scored exactly, and whether all ranks and lists are the same.
+The second line compares the pruned pass with the full pass for a trained model. It runs both, and prints the fraction
+of the pairs that was scored exactly, and whether all ranks and lists are equal.
 
-The first takes about a minute: the 5,000 test sentences of Flickr8k where MRNN_DATA has them, invented ones of like
-lengths elsewhere (they share fewer beginnings); an untrained model of the paper's sizes, V = 2,538. The slow ways are
-measured on a sample of the sentences, and everything is brought to milliseconds a pair:
+The first line takes about a minute. It uses the 5,000 test sentences of Flickr8k if MRNN_DATA has them, else synthetic
+ones of similar lengths (which share fewer prefixes), and an untrained model of the paper's sizes, V = 2,538. The slow
+ways are measured on a sample of the sentences. All times are milliseconds per pair:
 
-    word      whole model per pair: for one image and one sentence, word by word, as captions are generated; what a user
-              has who runs the published model on each pair
-    pair      whole model per pair, all words of the sentence together in one forward pass
-    image     one image by padded batch: the whole model for one image and 100 padded sentences, logits and all
+    word      the whole model for one image and one sentence, word by word, as captions are generated: what running the
+              published model on each pair costs
+    pair      the whole model for one image and one sentence, all words in one forward pass
+    image     the whole model for one image and a batch of 100 padded sentences, logits included
     tree      mrnn.evaluate.retrieval.late_fusion
-    product   nothing but the matrix products of `tree`, by the same library at the same tile sizes: the limit
+    product   only the matrix products of `tree`, by the same library with the same tile sizes: the limit
 """
 
 import os
@@ -40,6 +40,7 @@ from mrnn.evaluate.parts import Parts
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.pair_scorer import in_order
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import load_trained
@@ -52,7 +53,7 @@ VOCABULARY, FEATURES, SENTENCES = 2538, 4096, 5000
 
 
 def flickr8k_sentences() -> list[list[int]]:
-    """The test sentences of Flickr8k as word numbers of a vocabulary of the training sentences; [] without the data."""
+    """The test sentences of Flickr8k, encoded with the vocabulary of the training sentences; [] without the data."""
     folder = Path(os.environ.get("MRNN_DATA", "datasets")) / "flickr8k"
     if not (folder / "Flickr8k.token.txt").exists():
         return []
@@ -77,7 +78,7 @@ def invented_sentences() -> list[list[int]]:
 
 @torch.inference_mode()
 def whole_model(model: MRNN, feature: Tensor, sentences: list[list[int]]) -> Tensor:
-    """log P(w | I) of padded sentences (B,) through every layer, the logits of all words at once."""
+    """log P(w | I) of B padded sentences by the whole model, with the logits of all words at once: (B,)."""
     inputs = pad_sequence([torch.tensor([BOUNDARY_ID, *s]) for s in sentences], batch_first=True)
     targets = pad_sequence([torch.tensor([*s, BOUNDARY_ID]) for s in sentences], batch_first=True, padding_value=-100)
     words = model.words(inputs)
@@ -93,7 +94,7 @@ def whole_model(model: MRNN, feature: Tensor, sentences: list[list[int]]) -> Ten
 
 @torch.inference_mode()
 def word_by_word(model: MRNN, feature: Tensor, sentence: list[int]) -> float:
-    """log P(w | I), every layer for every word."""
+    """log P(w | I) by the whole model, word by word."""
     state, total = torch.zeros(1, model.config.recurrent), 0.0
     for word, target in zip([BOUNDARY_ID, *sentence], [*sentence, BOUNDARY_ID], strict=True):
         words = model.words(torch.tensor([word]))
@@ -105,7 +106,7 @@ def word_by_word(model: MRNN, feature: Tensor, sentence: list[int]) -> float:
 
 @torch.inference_mode()
 def products_only(model: MRNN, nodes: int, tiles: Tiles) -> None:
-    """The matrix products of one image, without anything else."""
+    """Only the matrix products of scoring one image."""
     blocks = model.output.weight.split(tiles.columns)
     rows = torch.rand(tiles.rows, model.config.multimodal)
     for _ in range(nodes // tiles.rows):
@@ -114,7 +115,7 @@ def products_only(model: MRNN, nodes: int, tiles: Tiles) -> None:
 
 
 def seconds(work: Callable[[], object], *, repeats: int) -> float:
-    """Shortest of several runs, so that others on the machine disturb least."""
+    """Seconds of the fastest of several runs, which other work on the machine disturbs least."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -126,7 +127,15 @@ def seconds(work: Callable[[], object], *, repeats: int) -> float:
 def pruned_against_full(
     run: Path, features: Path, config: RetrievalConfig, *, split: str, threads: int, full: bool
 ) -> None:
-    """Print seconds of both passes of a trained model and what the pruned one saved."""
+    """Print the seconds of both passes for a trained model, and what the pruned pass saved.
+
+    run : run folder.
+    features : its feature cache.
+    config : settings of retrieval.
+    split : split to evaluate.
+    threads : number of CPU threads.
+    full : whether to run the full pass too.
+    """
     trained, cache = load_trained(run, device=torch.device("cpu")), open_cache(features)
     results, times = [], []
     for variant in (config, replace(config, full_pass=True))[: 1 + full]:
@@ -139,30 +148,37 @@ def pruned_against_full(
             times.append((time.perf_counter() - start, time.process_time() - spent))
             assert result is not None
             results.append(result)
-    share = 100 * results[0]["scored_exactly"]
-    print(f"pruned, {config.bound_words} words: {times[0][0]:.1f} s ({times[0][1]:.1f} s of processor)")
+    share = 100 * results[0].scored_exactly
+    print(f"pruned, {config.bound_words} words: {times[0][0]:.1f} s ({times[0][1]:.1f} s of CPU time)")
     print(f"{share:.1f} % of the pairs were scored exactly")
     if full:
-        print(f"full: {times[1][0]:.1f} s ({times[1][1]:.1f} s of processor)")
-        print(f"pruned is {times[1][0] / times[0][0]:.2f} x full, {times[1][1] / times[0][1]:.2f} x by processor time")
-        for result in results:  # the pruned pass gives log P(w|I) - log P(w) as a bracket
-            del result["scored_exactly"], result["course"]
-            for answer in result["answers"].values():
-                for found in answer["sentences"]:
-                    del found["normalised"]
-        print(f"ranks and lists are {'the same' if results[0] == results[1] else 'NOT THE SAME'}")
+        print(f"full: {times[1][0]:.1f} s ({times[1][1]:.1f} s of CPU time)")
+        print(f"pruned is {times[1][0] / times[0][0]:.2f} x full, {times[1][1] / times[0][1]:.2f} x by CPU time")
+        pruned, every = map(comparable, results)
+        print(f"ranks and lists are {'the same' if pruned == every else 'NOT THE SAME'}")
+
+
+def comparable(result: RetrievalResult) -> RetrievalResult:
+    """A result without what a pruned pass leaves open: the bracket of P(w), the share scored and how it got there."""
+    images = []
+    for answer in result.images:
+        found = (replace(one, values={**one.values, "normalised": None}) for one in answer.sentences)
+        images.append(replace(answer, sentences=tuple(found)))
+    return replace(result, scored_exactly=1.0, course=(), images=tuple(images))
 
 
 @click.command()
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A run folder: pruned against full.")
-@click.option("--features", type=click.Path(path_type=Path), help="Its cache.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="Run folder; compares the pruned pass with the full pass."
+)
+@click.option("--features", type=click.Path(path_type=Path), help="Feature cache of the run.")
 @click.option("--split", default="val", show_default=True)
-@click.option("--pool", type=int, help="Images.  [default: all of the split]")
+@click.option("--pool", type=int, help="Number of images.  [default: all of the split]")
 @click.option("--normaliser-images", default=1000, show_default=True)
-@click.option("--words", default=RetrievalConfig().bound_words, show_default=True, help="Of the bounds.")
-@click.option("--without-full", is_flag=True, help="Time the pruned pass alone.")
+@click.option("--words", default=RetrievalConfig().bound_words, show_default=True, help="Words per node in the bounds.")
+@click.option("--without-full", is_flag=True, help="Time the pruned pass only.")
 @click.option("--threads", default=1, show_default=True)
-@click.option("--images", default=2, show_default=True, help="Images scored a repetition, for each thread.")
+@click.option("--images", default=2, show_default=True, help="Images scored per repetition and thread.")
 @click.option("--rows", default=Tiles().rows, show_default=True)
 @click.option("--columns", default=Tiles().columns, show_default=True)
 def main(
@@ -178,7 +194,7 @@ def main(
     words: int,
     without_full: bool,
 ) -> None:
-    """Print milliseconds a pair and ratios."""
+    """Print milliseconds per pair and ratios."""
     if checkpoint is not None and features is not None:
         config = RetrievalConfig(pool=pool, normaliser_images=normaliser_images, bound_words=words)
         pruned_against_full(checkpoint, features, config, split=split, threads=threads, full=not without_full)
@@ -212,7 +228,7 @@ def main(
     expected = whole_model(model, pictures[0], one_by_one).numpy()
     error = np.abs(scorer.score(pictures[0])[: len(one_by_one)] - expected).max()
     for name, value in (("word", word), ("pair", pair), ("image", image), ("tree", tree_time), ("product", product)):
-        print(f"{name:8} {1000 * value:9.4f} ms a pair {value / tree_time:8.2f} x tree")
+        print(f"{name:8} {1000 * value:9.4f} ms per pair {value / tree_time:8.2f} x tree")
     print(f"{nodes / (tree_time * len(sentences)):,.0f} rows/s; 1,000 x 5,000: {tree_time * 5e6 / 60:.1f} minutes")
     print(f"products alone are {100 * product / tree_time:.0f} % of tree; largest difference of scores {error:.1e}")
 

@@ -1,19 +1,19 @@
-"""How many of the true best ten a shortlist by first-order scores holds, and how long a query takes with it.
+"""Recall of the true top 10 in a shortlist by first-order scores, and the time of a query.
 
     python benchmarks/shortlist.py --checkpoint runs/feats-mrnn --features feats.h5 --queries 250 --split test
 
-Recall needs a trained model: give a run folder and its cache. Without them, as in `make bench`, an untrained model of
-the paper's sizes and random features take their place, and the recalls only show that the script runs.
+Recall needs a trained model: give a run folder and its cache. Without them, as in `make bench`, the script uses an
+untrained model of the paper's sizes and random features; the recalls then only show that it runs.
 
-Sentence -> image: `--queries` sentences of the split, evenly spaced, against all images of the cache, every pair scored
-exactly as well. The recall at x % is the share of the true top 10 of all queries that lies in the first x % of the
-first-order order. Image -> sentence: `--pictures` images of the split against its first `--sentences` different
-sentences, log P(w | I) - log P(w) over `--priors` training images. Below its recalls: the share of the true top 10 in
-the final answer of search-images, with shortlists of its default size.
+Sentence -> image: `--queries` evenly spaced sentences of the split against all images of the cache, with every pair
+also scored exactly. The recall at x % is the fraction of the true top 10 of all queries among the first x % by
+first-order score. Image -> sentence: `--pictures` images of the split against its first `--sentences` distinct
+sentences, by log P(w | I) - log P(w) over `--priors` training images. The line below the recalls is the fraction of the
+true top 10 in the final answer of search-images, with shortlists of the default size.
 
-Speed: sentences one at a time on galleries of `--galleries` images, first order and exact re-scoring apart. The
-galleries are simulated: each image is the vector V_I I of a real one, drawn at random, plus normal noise with half the
-standard deviation of the real ones in each direction.
+Speed: sentences one at a time on galleries of `--galleries` images, with first order and exact re-scoring timed
+separately. The galleries are simulated: each image is the vector V_I I of a random real image plus normal noise with
+half the standard deviation of the real images in each dimension.
 """
 
 import time
@@ -31,10 +31,11 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import score_sentence
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.ranking import largest
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.gallery import CANDIDATES, IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
 from mrnn.evaluate.search.index import nearly_exact_priors
-from mrnn.evaluate.search.shortlist import ImageVectors, best, choose_anchors, expand, first_order_of_sentences
+from mrnn.evaluate.search.shortlist import ImageVectors, choose_anchors, expand, first_order_of_sentences
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
@@ -47,7 +48,7 @@ TOP = 10
 
 
 class World:
-    """A model, the vectors of all images, those of the pictures to ask with and of the priors, and sentences."""
+    """A model, the vectors of all images, the numbers of the query and prior images, and sentences."""
 
     def __init__(self, checkpoint: Path | None, features: Path | None, *, split: str, priors: int) -> None:
         if checkpoint is None or features is None:
@@ -72,25 +73,29 @@ class World:
 
 
 def evenly(total: int, count: int) -> list[int]:
-    """`count` of the numbers 0 .. total-1, evenly spaced."""
+    """`count` evenly spaced numbers from 0 .. total-1."""
     count = min(count, total)
     return [i * total // count for i in range(count)]
 
 
 def print_recalls(label: str, exact: np.ndarray, first: np.ndarray) -> None:
-    """A row of recalls: exact and first-order scores, both (queries, gallery)."""
+    """Print a row of recalls.
+
+    label : start of the row.
+    exact, first : (queries, gallery), exact and first-order scores.
+    """
     gallery = exact.shape[1]
     order = np.argsort(-first, axis=1, kind="stable")
     places = np.empty_like(order)
     np.put_along_axis(places, order, np.arange(gallery)[None], axis=1)
-    true = np.array([best(row, TOP) for row in exact])
+    true = np.array([largest(row, TOP) for row in exact])
     places = np.take_along_axis(places, true, axis=1)
     shares = [(places < shortlist_size(gallery, percent=percent, top=TOP)).mean() for percent in PERCENTS]
     print(f"{label:>12}" + "".join(f"{share:9.4f}" for share in shares), flush=True)
 
 
 def images_by_sentence(world: World, queries: int, *, anchors: Sequence[int]) -> None:
-    """Recalls of sentence -> image."""
+    """Print the recalls of sentence -> image."""
     asked = [world.sentences[i] for i in evenly(len(world.sentences), queries)]
     start = time.perf_counter()
     exact = np.array([score_sentence(world.model, sentence, world.vectors) for sentence in asked])
@@ -103,7 +108,13 @@ def images_by_sentence(world: World, queries: int, *, anchors: Sequence[int]) ->
 
 
 def sentences_by_image(world: World, pictures: int, count: int, *, anchors: Sequence[int]) -> None:
-    """Recalls of image -> sentence."""
+    """Print the recalls of image -> sentence.
+
+    world : model and data.
+    pictures : number of query images.
+    count : number of sentences in the gallery.
+    anchors : numbers of anchors to try.
+    """
     model = world.model
     first_of = {tuple(tokens.tolist()): i for i, tokens in reversed([*enumerate(world.sentences)])}
     columns = sorted(first_of.values())[:count]
@@ -117,7 +128,7 @@ def sentences_by_image(world: World, pictures: int, count: int, *, anchors: Sequ
     seconds = time.perf_counter() - start
     exact = scores - log_normaliser(prior_scores)
     print(
-        f"image -> sentence: {len(asked)} pictures x {len(distinct)} sentences, P(w) over {len(world.priors)} images, "
+        f"image -> sentence: {len(asked)} images x {len(distinct)} sentences, P(w) over {len(world.priors)} images, "
         f"exact pass {seconds:.0f} s"
     )
     print(f"{'anchors':>12}" + "".join(f"{percent:>7} %" for percent in PERCENTS))
@@ -132,23 +143,31 @@ def sentences_by_image(world: World, pictures: int, count: int, *, anchors: Sequ
             size = shortlist_size(len(distinct), percent=SENTENCE_PERCENT, top=TOP)
             found = []
             for i in range(len(asked)):
-                candidates = top_of(scores[i] - nearly, best(approximate[i], size), CANDIDATES * TOP)
+                candidates = top_of(scores[i] - nearly, largest(approximate[i], size), CANDIDATES * TOP)
                 found.append(top_of(exact[i], candidates, TOP))
-            share = np.mean([len(set(f) & set(best(row, TOP))) / TOP for f, row in zip(found, exact, strict=True)])
+            share = np.mean([len(set(f) & set(largest(row, TOP))) / TOP for f, row in zip(found, exact, strict=True)])
             error = nearly - log_normaliser(prior_scores)
             answer = f"final answer at {SENTENCE_PERCENT:g} %: {share:.4f} of the true top {TOP}"
             print(f"{'':12}{answer}; log P(w) off by {error.mean():.3f} +- {error.std():.3f}", flush=True)
 
 
 def top_of(scores: np.ndarray, shortlist: np.ndarray, count: int) -> np.ndarray:
-    """The best of the shortlist by these scores of all."""
-    return shortlist[best(scores[shortlist], count)]
+    """The `count` best entries of a shortlist, by the scores of the whole gallery."""
+    return shortlist[largest(scores[shortlist], count)]
 
 
 def first_orders(
     model: LateFusion, sentences: Sequence[np.ndarray], anchors: Tensor, galleries: Sequence[Tensor]
 ) -> list[np.ndarray]:
-    """First-order scores of sentences under the images of each gallery: (n, S), a few sentences at a time."""
+    """First-order scores of sentences under the images of each gallery, computed for 256 sentences at a time.
+
+    model : the model in eval mode.
+    sentences : word numbers of each sentence.
+    anchors : (C, M), vectors to expand at.
+    galleries : vectors of the images, (n, M) each.
+
+    Returns (n, S) per gallery.
+    """
     parts: list[list[np.ndarray]] = [[] for _ in galleries]
     for start in range(0, len(sentences), 256):
         expansions = expand(model, sentences[start : start + 256], anchors)
@@ -158,7 +177,13 @@ def first_orders(
 
 
 def speed(world: World, size: int, *, queries: int, percents: Sequence[float]) -> None:
-    """Seconds a query on a simulated gallery; medians."""
+    """Print the median seconds per query on a simulated gallery.
+
+    world : model and data.
+    size : number of images in the gallery.
+    queries : number of sentences.
+    percents : shares of the gallery to score exactly.
+    """
     generator = torch.Generator().manual_seed(0)
     real = world.vectors
     vectors = real[torch.randint(len(real), (size,), generator=generator)]
@@ -173,18 +198,18 @@ def speed(world: World, size: int, *, queries: int, percents: Sequence[float]) -
         sentence = world.sentences[number]
         start = time.perf_counter()
         first = gallery.first_order(expand(world.model, [sentence], gallery.anchors))[0].numpy()
-        best(first, shortlist_size(size, percent=max(percents), top=TOP))
+        largest(first, shortlist_size(size, percent=max(percents), top=TOP))
         firsts.append(time.perf_counter() - start)
         for percent, times in exacts.items():
-            shortlist = best(first, shortlist_size(size, percent=percent, top=TOP))
+            shortlist = largest(first, shortlist_size(size, percent=percent, top=TOP))
             start = time.perf_counter()
-            best(score_sentence(world.model, sentence, vectors[shortlist]), TOP)
+            largest(score_sentence(world.model, sentence, vectors[shortlist]), TOP)
             times.append(time.perf_counter() - start)
     once = float(np.median(firsts))
-    print(f"speed, {size:,} images: index {building:.1f} s; a query's first order {1000 * once:.0f} ms, and with")
+    print(f"speed, {size:,} images: index {building:.1f} s; first order {1000 * once:.0f} ms per query, and with")
     for percent, times in exacts.items():
         seconds = once + float(np.median(times))
-        print(f"{percent:>8} % exact: {seconds:.2f} s a query, {1 / seconds:.2f} queries/s", flush=True)
+        print(f"{percent:>8} % exact: {seconds:.2f} s per query, {1 / seconds:.2f} queries/s", flush=True)
 
 
 def parse_numbers(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
@@ -196,16 +221,20 @@ def parse_numbers(context: click.Context, parameter: click.Parameter, text: str)
 @click.option("--checkpoint", type=click.Path(path_type=Path))
 @click.option("--features", type=click.Path(path_type=Path))
 @click.option("--split", default="test", show_default=True)
-@click.option("--queries", default=20, show_default=True, help="Sentences asked with; 0 leaves this part out.")
-@click.option("--pictures", default=20, show_default=True, help="Pictures asked with; 0 leaves this part out.")
-@click.option("--sentences", default=200, show_default=True, help="Sentences that pictures ask for.")
-@click.option("--priors", default=20, show_default=True, help="Training images for P(w).")
+@click.option("--queries", default=20, show_default=True, help="Number of query sentences; 0 skips this part.")
+@click.option("--pictures", default=20, show_default=True, help="Number of query images; 0 skips this part.")
+@click.option("--sentences", default=200, show_default=True, help="Number of sentences to search.")
+@click.option("--priors", default=20, show_default=True, help="Number of training images for P(w).")
 @click.option("--anchors", default="1,4,8,16,64", callback=parse_numbers, show_default=True)
 @click.option(
-    "--galleries", default="100000", callback=parse_numbers, show_default=True, help="Sizes, with commas between."
+    "--galleries", default="100000", callback=parse_numbers, show_default=True, help="Sizes, separated by commas."
 )
 @click.option(
-    "--percents", default="0.1,1", callback=parse_numbers, show_default=True, help="Re-scored in the speed part."
+    "--percents",
+    default="0.1,1",
+    callback=parse_numbers,
+    show_default=True,
+    help="Percentages to re-score in the speed part.",
 )
 @click.option("--threads", default=1, show_default=True)
 def main(

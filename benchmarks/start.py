@@ -1,11 +1,11 @@
-"""How long the commands take to get going on a data set of 30,000 pictures with 150,000 sentences.
+"""Start-up time of the commands on a data set of 30,000 images with 150,000 sentences.
 
 usage: python benchmarks/start.py [--weights FILE or random:SEED]
 
-A folder of links to a few drawn pictures and a captions.csv are made, then each command runs in a fresh process:
-extract-features until its first batch is through the network (goal: under 5 seconds beyond the imports), train-mrnn
-until its first step is done (goal: under 3), and inspect-features and verify-features, which import no torch and
-should answer at once (verifying reads all 250 MB). The files are in the page cache.
+The script creates a folder of links to a few synthetic images and a captions.csv. Then each command runs in a new
+process: extract-features until its first batch has passed the network (goal: under 5 seconds after the imports),
+train-mrnn until its first step is done (goal: under 3), and inspect-features and verify-features, which do not import
+torch and should answer immediately (verifying reads all 250 MB). The files are in the page cache.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mrnn.data.scenes.reader import read_scenes
 
 IMAGES, SENTENCES, SIZE, WORDS = 30_000, 5, 4096, 8_000
 
-# Arguments: what to time, then the command's own. Ends the process where the work proper begins.
+# Arguments: what to time, then the arguments of the command. The process ends where the actual work starts.
 TIMED = """
 import os, sys, time
 begin = time.perf_counter()
@@ -53,7 +53,7 @@ report()
 
 
 def make_data(root: Path) -> None:
-    """A `folder` data set: links to the pictures of a few scenes, and invented sentences of 8 to 18 words."""
+    """Create a `folder` data set: links to the images of a few scenes, and synthetic sentences of 8 to 18 words."""
     pictures = [image.path for image in read_scenes(root / "scenes").images[:40]]
     draw = random.Random(0)
     words = [f"word{number}" for number in range(WORDS)]
@@ -70,7 +70,7 @@ def make_data(root: Path) -> None:
 
 
 def make_cache(root: Path) -> None:
-    """A complete cache of the data set with random features."""
+    """Create a complete cache of the data set with random features."""
     corpus = read_dataset("folder", root / "photos")
     create_cache(root / "feats.h5", corpus, {"backbone": "noise"}, feature_size=SIZE)
     generator = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def make_cache(root: Path) -> None:
 
 
 def measure(what: str, *arguments: object) -> tuple[float, float]:
-    """Seconds of the imports, and from there until the work begins (or the command ends)."""
+    """Seconds of the imports, and from then until the work starts or the command ends."""
     command = [sys.executable, "-c", TIMED, what, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -91,9 +91,9 @@ def measure(what: str, *arguments: object) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print seconds, imports apart."""
+    """Print the seconds of each command, with the imports listed separately."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="random:0", help="of AlexNet")
+    parser.add_argument("--weights", default="random:0", help="weights of AlexNet")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

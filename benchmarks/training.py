@@ -1,19 +1,19 @@
-"""How much faster a training step is than the obvious way to write it, and how near its limit, side by side in a run.
+"""Time of a training step, compared with a naive implementation and with its limit, measured in one run.
 
     MRNN_DATA=... python benchmarks/training.py [--threads 1 --threads 2] [--vocabulary 7415 --vocabulary 2538]
 
-Takes three minutes. Sentence lengths are those of Flickr8k's training sentences where MRNN_DATA has them, elsewhere
-drawn from max(2, round(N(10.8, 3.8))); words are drawn at random, features are noise, 4,096 wide; batches of 128; the
-paper's layer sizes; dropout 0.5. Everything is brought to milliseconds per 1,000 words to predict (medians):
+This takes three minutes. Sentence lengths are those of Flickr8k's training sentences if MRNN_DATA has them, else drawn
+from max(2, round(N(10.8, 3.8))). Words are random; features are noise with 4,096 values; batches have 128 sentences;
+layers have the paper's sizes; dropout is 0.5. All times are medians in milliseconds per 1,000 words to predict:
 
-    naive     padded batches in random order; at each step embedding, recurrence, V_I I anew, and the logits of all
-              positions; cross_entropy with ignore_index; backward; clipping; Adam parameter by parameter
+    naive     padded batches in random order; in each step the embedding, the recurrence, V_I I again, and the logits of
+              all positions; cross_entropy with ignore_index; backward; clipping; Adam parameter by parameter
     ours      mrnn.train: packing the batch, forward, loss, backward, clipping, fused Adam
-    products  nothing but the three matrix products of the output layer on our batch, by the library that `ours` uses
-    torch     the same three by torch.mm (MKL)
-    all       products, and those of all other layers on our batch: the limit of a step that multiplies all it must
+    products  only the three matrix products of the output layer on our batch, by the library that `ours` uses
+    torch     the same three products by torch.mm (MKL)
+    all       products, plus those of all other layers on our batch: the limit for a step with these products
 
-Then Adam fused and parameter by parameter, and how much batches of two kinds would be padded.
+The script then compares fused Adam with Adam parameter by parameter, and the padding of two kinds of batches.
 """
 
 import itertools
@@ -49,7 +49,7 @@ BATCH, FEATURES, IMAGES = 128, 4096, 2000
 
 @dataclass
 class Noise:
-    """Stands for mrnn.train.batches.Features: rows in memory."""
+    """Replaces mrnn.train.features.Features: rows in memory."""
 
     rows: Tensor
 
@@ -58,7 +58,7 @@ class Noise:
 
 
 class Naive(nn.Module):
-    """m-RNN as one would write it first, with torch's own parts."""
+    """A straightforward m-RNN of torch's own layers."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Naive(nn.Module):
 
 
 def caption_lengths() -> tuple[np.ndarray, str]:
-    """Words of each sentence, and where that is from."""
+    """Number of words of each sentence, and the source of these numbers."""
     root = Path(os.environ.get("MRNN_DATA", "datasets")) / "flickr8k"
     if root.is_dir():
         images = read_dataset("flickr8k", root).images
@@ -92,7 +92,7 @@ def caption_lengths() -> tuple[np.ndarray, str]:
 
 
 def invent(lengths: np.ndarray, vocabulary: int) -> Sentences:
-    """Sentences of these lengths from random words, five to an image."""
+    """Sentences of these lengths from random words, five per image."""
     generator = np.random.default_rng(1)
     return Sentences(
         tokens=generator.integers(1, vocabulary, lengths.sum()).astype(np.int32),
@@ -102,7 +102,7 @@ def invent(lengths: np.ndarray, vocabulary: int) -> Sentences:
 
 
 def milliseconds(work: Callable[..., None], *arguments: Any) -> float:
-    work(*arguments)  # untimed: caches and freed memory are then its own, as in a long run
+    work(*arguments)  # untimed: afterwards caches and freed memory belong to this work, as in a long run
     started = time.perf_counter()
     work(*arguments)
     return (time.perf_counter() - started) * 1000
@@ -136,7 +136,7 @@ def our_step(
 
 @torch.no_grad()
 def triple(inputs: Tensor, weight: Tensor, outputs: Tensor, *, of_inputs: bool = True) -> None:
-    """The products of a layer: forwards, towards its inputs, towards its weight."""
+    """The three products of a layer: forward, gradient of its inputs, gradient of its weight."""
     product(inputs, weight)
     if of_inputs:
         product(outputs, weight.t())
@@ -151,7 +151,7 @@ def torch_triple(inputs: Tensor, weight: Tensor, outputs: Tensor) -> None:
 
 
 def other_products(model: MRNN, batch: CaptionBatch) -> None:
-    """The products of all layers but the output, and the steps of the recurrence."""
+    """The products of all layers except the output layer, and the steps of the recurrence."""
     tokens, narrow = batch.count, torch.ones(batch.count, 128)
     words, multimodal = torch.ones(tokens, 256), torch.ones(tokens, 512)
     triple(narrow, model.embedding2.weight, words)
@@ -164,7 +164,13 @@ def other_products(model: MRNN, batch: CaptionBatch) -> None:
 
 
 def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -> None:
-    """Measure one vocabulary at one number of threads and print its line."""
+    """Measure one vocabulary size with one number of threads and print its line.
+
+    sentences : synthetic sentences of this vocabulary.
+    vocabulary : number of words, V.
+    threads : number of CPU threads.
+    repeats : number of measurements, of which the medians are printed.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     noise = Noise(torch.rand(IMAGES, FEATURES))
@@ -188,7 +194,7 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
             "naive": milliseconds(naive_step, naive, naive_adam, sentences, random, noise) / words,
         }
         measured["all"] += measured["products"]
-        if repeat >= 2:  # the first two warm up
+        if repeat >= 2:  # the first two are warm-up
             for name, value in measured.items():
                 times[name].append(1000 * value)
     middle = {name: median(values) for name, values in times.items()}
@@ -200,7 +206,7 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
 
 
 def compare_adam(vocabulary: int) -> None:
-    """Print how much faster the fused optimiser is than one parameter after the other."""
+    """Print the speed-up of fused Adam over Adam parameter by parameter."""
     model = MRNN(MRNNConfig(vocabulary, FEATURES, dropout=0.5, image_dropout=0.0))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -215,7 +221,7 @@ def compare_adam(vocabulary: int) -> None:
 
 
 def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
-    """Rows that predict nothing, as a share of the words, if batches were padded to their longest sentence."""
+    """Number of padding rows divided by the number of words, if batches were padded to their longest sentence."""
     cells = sum(int(lengths[batch].max() + 1) * len(batch) for batch in batches)
     return cells / float((lengths + 1).sum()) - 1
 

@@ -29,6 +29,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ import numpy as np
 
 from mrnn.data.captions import Box, Corpus, Image, Problem, is_storable
 from mrnn.data.errors import CacheError
-from mrnn.data.files import new_file
+from mrnn.data.exhaustion import free_bytes
+from mrnn.data.files import new_file, reserve_space
+from mrnn.data.settings import FEATURE_SETTINGS
 
 FORMAT = "mrnn-features"
 VERSION = 1
@@ -48,7 +51,8 @@ DTYPES = {"float16": "<f2", "float32": "<f4"}
 REASON_BYTES = 200
 STATE_PENDING, STATE_DONE, STATE_FAILED = 0, 1, 2
 MUTABLE = ("features", "state", "checksum", "reason")
-FEATURE_SETTINGS = ("backbone", "layer", "relu", "weights_sha256", "preprocessing")
+# What HDF5 says of a file that this process has open with other settings.
+OPENED_OTHERWISE = ("locking flag values don't match", "close degree doesn't match", "already open")
 
 Provenance = dict[str, str | int | float | bool]
 
@@ -110,7 +114,7 @@ class FeatureCache:
 
 
 def create_cache(
-    path: Path,
+    path: str | Path,
     corpus: Corpus,
     provenance: Mapping[str, str | int | float | bool],
     *,
@@ -128,13 +132,15 @@ def create_cache(
     """
     if not corpus.images:
         raise CacheError(f"{path}: a feature cache needs at least one image, and {corpus.name} has none here")
-    for name, value in {"root": str(corpus.root), **provenance}.items():
+    path = Path(path)
+    root = os.path.abspath(corpus.root)  # a later stage may run in another folder
+    for name, value in {"root": root, **provenance}.items():
         if isinstance(value, str) and not is_storable(value):
             raise CacheError(f"{path}: the {name}, {value!a}, is not UTF-8 text, which a cache holds; rename it")
     with new_file(path) as draft:
         with h5py.File(draft, "w", libver="earliest", userblock_size=USER_BLOCK, locking=False) as file:
             file.attrs["dataset"] = corpus.name
-            file.attrs["root"] = str(corpus.root)
+            file.attrs["root"] = root
             file.attrs["integer_ids"] = corpus.integer_ids
             file.attrs["first"] = first
             file.attrs["total"] = len(corpus.images) if total is None else total
@@ -163,7 +169,7 @@ def open_cache(path: str | Path, *, allow_partial: bool = False) -> FeatureCache
     path = Path(path)
     ranges = _check_bytes(path)
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with _open_hdf5(path) as file:
             cache = _read(path, file, {name: offset for name, (offset, _) in ranges.items()})
     except (
         OSError,
@@ -183,6 +189,25 @@ def open_cache(path: str | Path, *, allow_partial: bool = False) -> FeatureCache
             "command that began it again to finish it (or pass --allow-partial to use what is there)"
         )
     return cache
+
+
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """The file for reading, without locks, whether or not this process has it open already.
+
+    HDF5 refuses to open a file anew with settings that differ from those of the first time, which in a notebook are
+    somebody else's; read through Python's own file it does not know that it is the same.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if not any(words in str(error) for words in OPENED_OTHERWISE):
+            raise
+        with path.open("rb", buffering=0) as stream, h5py.File(stream, "r") as file:
+            yield file
+    else:
+        with file:
+            yield file
 
 
 def matching_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -249,11 +274,11 @@ def _reserve(draft: Path, size: int, path: Path) -> None:
     """Take the disk space of the whole file now, so that a full disk shows before the first image is read."""
     with draft.open("r+b") as stream:
         try:
-            os.posix_fallocate(stream.fileno(), 0, size)
+            reserve_space(stream.fileno(), size)
         except OSError as error:
-            free = os.statvfs(draft.parent).f_bavail * os.statvfs(draft.parent).f_frsize
+            free = free_bytes(draft.parent) / 1e6
             raise CacheError(
-                f"{path} needs {size / 1e6:.0f} MB, and {draft.parent} has {free / 1e6:.0f} MB free "
+                f"{path} needs {size / 1e6:.0f} MB, and {draft.parent} has {free:.0f} MB free "
                 f"({error.strerror}); free some space, choose another --output, or use --dtype float16"
             ) from error
 

@@ -19,6 +19,8 @@ from mrnn.data.cache import (
     open_cache,
 )
 from mrnn.data.errors import CacheError
+from mrnn.data.exhaustion import writing
+from mrnn.data.files import sync_data
 
 
 def done_checksum(image_id: str, rows: np.ndarray) -> int:
@@ -39,19 +41,12 @@ class CacheWriter:
     lock=True, if another process is writing it or its file system has no locks.
     """
 
-    def __init__(self, path: Path, *, lock: bool = True) -> None:
-        self.cache: FeatureCache = open_cache(path, allow_partial=True)
-        self.states = self.cache.states.copy()
-        self._file = os.open(path, os.O_RDWR)
-        if lock:
-            try:
-                _lock(self._file, path)
-            except CacheError:
-                os.close(self._file)
-                raise
-            # Another writer may have gone on between our opening and our lock.
-            self.cache = open_cache(path, allow_partial=True)
-            self.states = self.cache.states.copy()
+    def __init__(self, path: str | Path, *, lock: bool = True) -> None:
+        self._path, self._lock_wanted = Path(path), lock
+        self._file: int | None = None
+        self._read()
+        if len(self.pending()):  # a complete cache has nothing to write, so whoever holds it does not matter
+            self._open()
 
     def __enter__(self) -> "CacheWriter":
         return self
@@ -59,8 +54,30 @@ class CacheWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.fdatasync(self._file)
-        os.close(self._file)
+        if self._file is not None:
+            sync_data(self._file)
+            os.close(self._file)
+
+    def _read(self) -> None:
+        self.cache: FeatureCache = open_cache(self._path, allow_partial=True)
+        self.states = self.cache.states.copy()
+
+    def _open(self) -> int:
+        """The descriptor to write with; at its first use the file is locked and read again.
+
+        Another writer may have gone on since it was read.
+        """
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR)
+            if self._lock_wanted:
+                try:
+                    _lock(self._file, self._path)
+                except CacheError:
+                    os.close(self._file)
+                    self._file = None
+                    raise
+                self._read()
+        return self._file
 
     def pending(self) -> np.ndarray:
         """Numbers (int64, rising) of the images still to be done."""
@@ -89,6 +106,8 @@ class CacheWriter:
 
     def reopen_failed(self) -> int:
         """Make failed images pending again; return how many."""
+        if (self.states == STATE_FAILED).any():
+            self._open()
         failed = np.flatnonzero(self.states == STATE_FAILED)
         self._mark(failed, STATE_PENDING)
         return len(failed)
@@ -111,15 +130,20 @@ class CacheWriter:
     def _put(self, name: str, indices: np.ndarray, values: np.ndarray) -> None:
         """Write one item per image in place, neighbours together."""
         item = values.nbytes // max(len(values), 1)
+        file = self._open()
         for begin, end in _runs(indices):
             data = np.ascontiguousarray(values[begin:end]).view(np.uint8).reshape(-1).data
             place = self.cache.offsets[name] + int(indices[begin]) * item
-            while data:
-                written = os.pwrite(self._file, data, place)
-                data, place = data[written:], place + written
+            with writing(self._path):
+                while data:
+                    written = os.pwrite(file, data, place)
+                    data, place = data[written:], place + written
 
     def _mark(self, indices: np.ndarray, state: int) -> None:
-        os.fdatasync(self._file)  # what the marks vouch for must be on disk before them
+        if not len(indices):
+            return
+        with writing(self._path):
+            sync_data(self._open())  # what the marks vouch for must be on disk before them
         self._put("state", indices, np.full(len(indices), state, dtype=np.uint8))
         self.states[indices] = state
 
@@ -135,9 +159,22 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise CacheError(f"another process is writing {path}; wait for it, or choose another --output") from None
+        raise CacheError(_holder(descriptor, path)) from None
     except OSError as error:
         raise CacheError(
             f"the file system of {path} cannot lock files ({error.strerror}); make sure that no other process writes "
             "it and pass --no-lock"
         ) from error
+
+
+def _holder(descriptor: int, path: Path) -> str:
+    """Who holds a lock that could not be had: writers lock a file for themselves, HDF5's readers lock it together."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return f"another process is writing {path}; wait for it, or choose another --output"
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return (
+        f"another process has {path} open for reading with HDF5's lock (a notebook with h5py?); close the file there, "
+        "open it there with h5py.File(..., locking=False), or pass --no-lock"
+    )

@@ -1,7 +1,7 @@
-"""What every data set reader returns: pictures with their splits, sentences and boxes.
+"""What every data set reader returns: images with their splits, sentences and boxes.
 
-A `Corpus` is text only. Whether a picture exists or can be decoded is found out by the extraction stage; a reader looks
-at the folder only to list what is missing. The order of `Corpus.images` is the order of the rows of a feature cache.
+A `Corpus` is text only. The extraction stage finds out whether a file exists and can be decoded; a reader looks at the
+folder only to list what is missing. The order of `Corpus.images` is the order of the rows of a feature cache.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A part of a picture that a phrase of one of its sentences names.
+    """A part of an image that a phrase of one of its sentences names.
 
-    left, top, width, height : pixels of the upright picture, counted from 0.
+    left, top, width, height : pixels of the upright image, counted from 0.
     sentence : index into `Image.sentences`, or -1 where the phrase belongs to none.
     """
 
@@ -34,10 +34,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture of a data set.
+    """An image of a data set.
 
     id : the data set's own name for it (the file name; for COCO the integer, in digits).
-    path : where it lies below the root, with forward slashes.
+    path : its path relative to the root, with forward slashes.
     split : 'train', 'val', 'test', or '' for none.
     sentences : raw text as in the data file, stripped of surrounding blanks; any number.
     """
@@ -51,11 +51,13 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the data files that the user should know of; it is counted and listed, never silently dropped.
+    """Something in the data files that the user should know about; it is counted and listed, never silently dropped.
 
-    kind : a short phrase that problems are counted by, such as 'captions without a picture'.
+    kind : a short phrase by which problems are counted, such as 'captions without a picture'.
     subject : the id, file or line concerned.
-    Characters that no file can hold (see `Corpus`) are written out, since it may be these that are wrong.
+    detail : more about it.
+
+    Characters that no file can store (see `Corpus`) are escaped, since they may be what is wrong.
     """
 
     kind: str
@@ -76,9 +78,10 @@ class Corpus:
 
     root : the folder that `Image.path` is relative to.
     integer_ids : the data set's ids are integers (COCO), and result files must hold them so.
-    notes : decisions of the reader worth a line, such as a held-out validation split.
-    pictures_lacking : why no picture is there, where the data set came without: its captions are of use all the same.
-    Raises CorpusError for two images of one id, a split that is not one of SPLITS or '', or text that no file can hold.
+    notes : decisions of the reader, a line each, such as a held-out validation split.
+    pictures_lacking : why there are no image files, if the data set came without; its captions are useful even so.
+
+    Raises CorpusError for two images with one id, a split other than SPLITS or '', or text that no file can store.
     """
 
     name: str
@@ -92,7 +95,7 @@ class Corpus:
     def __post_init__(self) -> None:
         twice = [image_id for image_id, count in Counter(image.id for image in self.images).items() if count > 1]
         if twice:
-            raise CorpusError(f"{self.name}: the image id {twice[0]!r} stands for more than one picture")
+            raise CorpusError(f"{self.name}: the image id {twice[0]!r} is used by more than one image")
         for image in self.images:
             if image.split and image.split not in SPLITS:
                 raise CorpusError(f"{self.name}: image {image.id!r} has the unknown split {image.split!r}")
@@ -119,10 +122,10 @@ class Corpus:
         return digest.hexdigest()
 
     def limited(self, n: int) -> "Corpus":
-        """The trial corpus of `--limit n`: n images that belong to a split, in proportion to the splits.
+        """The trial corpus of `--limit n`: n images, in proportion to the splits; images in no split are left out.
 
-        Always the same ones: evenly spaced in each split's own order. Every split that has images keeps at least one
-        as long as n allows it. With fewer than n images in splits, all of those.
+        They are always the same ones, evenly spaced in the order of each split. Every split that has images keeps at
+        least one as long as n allows it. If the splits have fewer than n images, all of them are kept.
         """
         if n < 1:
             raise CorpusError(f"a limit must be at least 1 image, not {n}")
@@ -147,15 +150,15 @@ class Corpus:
 
 
 def is_storable(text: str) -> bool:
-    """Whether UTF-8 and HDF5 can hold the text: no zero characters, no halves of surrogate pairs."""
+    """Whether UTF-8 and HDF5 can store the text: it has no NUL and no half of a surrogate pair."""
     return "\0" not in text and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text))
 
 
 def relative_path(text: str, *, where: str) -> str:
     """A path from a data file as a clean relative one with forward slashes.
 
-    where : the file (and line) it stands in, for the message.
-    Raises CorpusError if it is empty, absolute, or climbs out of the root.
+    where : the file (and line) that contains it, for the message.
+    Raises CorpusError if it is empty, absolute, or leads out of the root.
     """
     path = PurePosixPath(text.replace("\\", "/"))
     drive = len(text) > 1 and text[1] == ":"
@@ -165,7 +168,7 @@ def relative_path(text: str, *, where: str) -> str:
 
 
 def seeded_order(ids: Iterable[str], *, seed: int = 0) -> list[str]:
-    """The ids in a random order that depends on the seed and each id alone, not on the order they come in."""
+    """The ids in a random order that depends on the seed and the ids alone, not on the order in which they come."""
     return sorted(ids, key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode()).digest())
 
 

@@ -15,6 +15,7 @@ import click
 from mrnn.data.captions import SPLITS
 from mrnn.data.command import EXIT_FAILED, EXIT_IMAGES_FAILED, command
 from mrnn.data.options import dataset_option, json_option, no_lock_option, output_option, path_type, root_option
+from mrnn.data.outputs import OutputFile, is_cache
 from mrnn.data.settings import FEATURE_DTYPES
 from mrnn.data.stopping import stop_on_signals
 
@@ -40,7 +41,7 @@ Example:
 
 
 @command("merge-features", epilog=MERGE_EPILOG)
-@click.argument("output", type=path_type)
+@click.argument("output", type=OutputFile("a feature cache", is_cache))
 @click.argument("shards", nargs=-1, required=True, type=path_type)
 @no_lock_option
 def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
@@ -64,7 +65,9 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
 @click.argument("features", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @dataset_option("Data set whose images the features describe.")
 @root_option
-@output_option("Feature cache to write.", metavar="FILE", default=Path("feats.h5"))
+@output_option(
+    "Feature cache to write.", metavar="FILE", default=Path("feats.h5"), type=OutputFile("a feature cache", is_cache)
+)
 @click.option(
     "--ids",
     "ids_file",
@@ -116,6 +119,8 @@ def import_(
     from mrnn.data.foreign import import_features, read_foreign
 
     corpus = read_dataset(dataset, root)
+    for note in corpus.notes:
+        click.echo(note, err=True)
     foreign = read_foreign(
         features,
         features_name=features_name,
@@ -129,6 +134,8 @@ def import_(
     absent, strays = import_features(
         output, corpus, foreign, source=features, source_sha256=digest, layer=layer, dtype=dtype
     )
+    for kind, number in sorted(Counter(problem.kind for problem in corpus.problems).items()):
+        click.echo(f"{kind}: {number}", err=True)
     click.echo(f"{output}: {_counts(open_cache(output))}; {strays} rows of other images left out")
     if absent:
         sys.exit(EXIT_IMAGES_FAILED)

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mrnn.data.annotation_files import (
-    Pictures,
     find_file,
-    find_pictures,
     json_field,
     not_found,
     parse_json,
@@ -17,6 +15,7 @@ from mrnn.data.assembly import Draft, assemble
 from mrnn.data.captions import Corpus, Problem, relative_path, seeded_split
 from mrnn.data.errors import CorpusError
 from mrnn.data.karpathy import find_karpathy, read_entries
+from mrnn.data.pictures import Pictures, find_pictures
 from mrnn.data.splits import Splits, random_splits
 
 YEARS = ("2014", "2017")
@@ -24,21 +23,24 @@ FOLDERS = ("annotations", "")
 HELD_OUT_MAX = 5000  # val and test images of Karpathy's split, both from val2014
 
 
-def read_coco(root: Path) -> Corpus:
+def read_coco(root: str | Path) -> Corpus:
     """COCO from captions_train*.json and captions_val*.json in `annotations/` or root; either may be missing.
 
     Pictures lie in train2014/, val2014/ and so on, in the same below images/, or all in images/. Splits: those of
     dataset_coco.json or dataset.json if there, else train* is train and of val* two seeded parts of at most 5,000 are
     val and test, the rest train. Of two years the older is read: they are the same images.
+    Ids may be integers, as COCO's are, or strings.
     """
-    require_folder(root, "coco")
+    root = require_folder(root, "coco")
     files = _caption_files(root)
     drafts: dict[str, Draft] = {}
     problems: list[Problem] = []
     pictures = Pictures("", set())
     part_of: dict[str, str] = {}
+    integer_ids = True
     for part, path in files.items():
-        found, found_problems = _read_captions(path)
+        found, found_problems, integers = _read_captions(path)
+        integer_ids = integer_ids and integers
         both = next((image_id for image_id in found if image_id in part_of), None)
         if both:
             raise CorpusError(f"{path}: image {both} is in {files[part_of[both]].name} as well")
@@ -49,7 +51,7 @@ def read_coco(root: Path) -> Corpus:
             draft.path = there.prefix + draft.path
         drafts |= found
         problems += found_problems
-        pictures = Pictures("", pictures.paths | there.paths, pictures.lacking or there.lacking)
+        pictures = pictures.joined(there)
         part_of |= dict.fromkeys(found, part)
     splits = _karpathy_splits(root) or _official_splits(part_of)
     problems += [
@@ -66,7 +68,7 @@ def read_coco(root: Path) -> Corpus:
         pictures=pictures,
         problems=problems,
         notes=[f"captions from {', '.join(path.name for path in files.values())}", splits.note],
-        integer_ids=True,
+        integer_ids=integer_ids,
     )
 
 
@@ -81,33 +83,44 @@ def _caption_files(root: Path) -> dict[str, Path]:
     raise not_found("coco", "caption file", root, [*(f"annotations/{name}" for name in names), *names])
 
 
-def _read_captions(path: Path) -> tuple[dict[str, Draft], list[Problem]]:
-    """Images by id, with paths relative to their folder, in the order of the file."""
+def _read_captions(path: Path) -> tuple[dict[str, Draft], list[Problem], bool]:
+    """Images by id, with paths relative to their folder, in the order of the file; and whether all ids are integers."""
     document = parse_json(read_text(path), where=str(path))
     drafts: dict[str, Draft] = {}
     problems: list[Problem] = []
+    integers = True
     for number, record in enumerate(json_field(document, "images", list, where=str(path))):
         where = f"{path}, image {number}"
-        image_id = str(json_field(record, "id", int, where=where))
+        image_id = _id(record, "id", where=where)
+        integers = integers and isinstance(record["id"], int)
         picture = relative_path(json_field(record, "file_name", str, where=where), where=where)
         if image_id in drafts:
             problems.append(Problem("image ids that occur twice", image_id, f"the second, {picture}, is left out"))
         else:
             drafts[image_id] = Draft(image_id, picture)
-    seen: set[int] = set()
+    seen: set[str] = set()
     for number, record in enumerate(json_field(document, "annotations", list, where=str(path))):
         where = f"{path}, annotation {number}"
-        annotation_id = json_field(record, "id", int, where=where)
-        image_id = str(json_field(record, "image_id", int, where=where))
+        annotation_id = _id(record, "id", where=where)
+        image_id = _id(record, "image_id", where=where)
         caption = json_field(record, "caption", str, where=where)
         if image_id not in drafts:
             problems.append(Problem("captions of an image that is not listed", image_id, f"annotation {annotation_id}"))
         elif annotation_id in seen:
-            problems.append(Problem("annotation ids that occur twice", str(annotation_id), caption))
+            problems.append(Problem("annotation ids that occur twice", annotation_id, caption))
         else:
             drafts[image_id].sentences.append(caption)
         seen.add(annotation_id)
-    return drafts, problems
+    return drafts, problems, integers
+
+
+def _id(record: object, key: str, *, where: str) -> str:
+    """An id as text: COCO's are integers, people's own files hold strings as well. Raises CorpusError for others."""
+    text = isinstance(record, dict) and isinstance(record.get(key), str)
+    found = str(json_field(record, key, str if text else int, where=where)).strip()
+    if not found:
+        raise CorpusError(f"{where}: {key!r} is empty")
+    return found
 
 
 def _karpathy_splits(root: Path) -> Splits | None:

@@ -9,13 +9,18 @@ from typing import Any
 import click
 
 from mrnn.data.errors import MrnnError, SettingError, Stopped
+from mrnn.data.exhaustion import first_line, is_out_of_memory
 from mrnn.data.memory import suit_process
+from mrnn.data.outputs import check_outputs
 from mrnn.data.progress import progress_shown
 from mrnn.data.settings import Declared, declared_settings
 from mrnn.data.stopping import EXIT_INTERRUPTED
+from mrnn.data.streams import suit_streams, use_utf8
 
 EXIT_FAILED = 1
 EXIT_IMAGES_FAILED = 3
+
+MEMORY_REMEDY = "lower --batch-size, --workers, --beam or --pool, as the command has them, or use a larger machine"
 
 debug_option = click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 
@@ -83,14 +88,18 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate the function of a click command that has `debug_option`.
 
     A SettingError ends as wrong usage with exit code 2, other MrnnErrors and OSErrors as one line on stderr with 1,
-    Stopped as its message with its own code, Ctrl-C with 130. Any other error is a defect and keeps its traceback.
+    Stopped as its message with its own code, Ctrl-C with 130, running out of memory as one line with 1. Any other
+    error is a defect and keeps its traceback.
     """
 
     @wraps(command)
     def run(*args: Any, debug: bool, **kwargs: Any) -> None:
+        use_utf8()
+        suit_streams()
         suit_process()
         try:
             with progress_shown():
+                check_outputs(click.get_current_context())
                 command(*args, **kwargs)
         except Stopped as stop:
             click.echo(str(stop), err=True)
@@ -104,6 +113,11 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             if isinstance(error, SettingError):
                 raise click.UsageError(describe(error)) from error
             click.echo(f"error: {describe(error)}", err=True)
+            sys.exit(EXIT_FAILED)
+        except (MemoryError, RuntimeError) as error:
+            if debug or not is_out_of_memory(error):
+                raise
+            click.echo(f"error: not enough memory ({first_line(error)}); {MEMORY_REMEDY}", err=True)
             sys.exit(EXIT_FAILED)
 
     return run

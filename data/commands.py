@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "compare-runs": (
         "mrnn.train.cli_compare:main",
-        "Compare training runs: the settings in which they differ, and their results, the best dev perplexity first.",
+        "Compare training runs: the settings in which they differ, and their results, the best first.",
     ),
     "compare-results": (
         "mrnn.evaluate.commands.compare_results:main",

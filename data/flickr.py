@@ -2,20 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrnn.data.annotation_files import find_file, find_pictures, not_found, read_lines, read_table, require_folder
+from mrnn.data.annotation_files import find_file, not_found, other_files, read_lines, require_folder
 from mrnn.data.assembly import Draft, assemble
 from mrnn.data.captions import Corpus, Problem, relative_path
 from mrnn.data.errors import CorpusError
 from mrnn.data.karpathy import find_karpathy, read_entries
+from mrnn.data.pictures import find_pictures
 from mrnn.data.splits import Splits, find_split_lists, random_splits, read_split_lists
+from mrnn.data.tables import read_caption_table
 
 TOKEN_LINE = re.compile(r"(?P<name>[^#\t]+)#(?P<number>\d+)(?P<gap>[ \t]|$)(?P<caption>.*)")
 RESULTS_LINE = re.compile(r"(?P<name>[^|]+)\|\s*(?P<number>\d+)\s*(?P<gap>[| ]|$)(?P<caption>.*)")
-TABLE_COLUMNS = ("image", "image_name", "filename"), ("caption", "comment", "sentence")
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,24 @@ class Caption:
     problem: Problem | None = None
 
 
-def read_flickr8k(root: Path) -> Corpus:
+def read_flickr8k(root: str | Path) -> Corpus:
     """Flickr8k with the official lists, else Karpathy's splits if that file is there, else random ones."""
     return _read(root, FLICKR8K)
 
 
-def read_flickr30k(root: Path) -> Corpus:
+def read_flickr30k(root: str | Path) -> Corpus:
     """Flickr30k with split lists, else Karpathy's splits if that file is there, else random ones."""
     return _read(root, FLICKR30K)
 
 
-def _read(root: Path, layout: Layout) -> Corpus:
-    require_folder(root, layout.name)
+def _read(root: str | Path, layout: Layout) -> Corpus:
+    root = require_folder(root, layout.name)
     file = _caption_file(root, layout)
     drafts: dict[str, Draft] = {}
     problems: list[Problem] = []
     seen: set[tuple[str, int]] = set()
-    for caption in read_captions(file):
+    captions, notes = read_captions(file)
+    for caption in captions:
         draft = drafts.setdefault(caption.image, Draft(caption.image, caption.image))
         if caption.problem:
             problems.append(caption.problem)
@@ -102,19 +104,19 @@ def _read(root: Path, layout: Layout) -> Corpus:
         drafts=drafts.values(),
         pictures=pictures,
         problems=[*problems, *splits.problems],
-        notes=[f"captions from {file.name}", splits.note],
+        notes=[f"captions from {file.name}", *notes, *other_files(file, layout.captions), splits.note],
     )
 
 
-def captions_by_id(root: Path) -> dict[str, str]:
+def captions_by_id(root: str | Path) -> dict[str, str]:
     """Flickr8k's captions by the ids `name.jpg#k` that its judgement files use.
 
     In a file without k the captions of an image count from 0 in its order; of an id that occurs twice the first stays.
     """
-    require_folder(root, FLICKR8K.name)
+    root = require_folder(root, FLICKR8K.name)
     captions: dict[str, str] = {}
     seen: Counter[str] = Counter()
-    for caption in read_captions(_caption_file(root, FLICKR8K)):
+    for caption in read_captions(_caption_file(root, FLICKR8K))[0]:
         number = caption.number if caption.number >= 0 else seen[caption.image]
         captions.setdefault(f"{caption.image}#{number}", " ".join(caption.text.split()))
         seen[caption.image] += 1
@@ -135,17 +137,18 @@ def _caption_file(root: Path, layout: Layout) -> Path:
     return others[0]
 
 
-def read_captions(path: Path) -> Iterator[Caption]:
-    """The captions of a file in any of the three forms, which its first line tells apart.
+def read_captions(path: Path) -> tuple[Iterable[Caption], tuple[str, ...]]:
+    """The captions of a file in any of the three forms, which its first line tells apart, and notes on its reading.
 
     `name#k<TAB>caption`; `name| k| caption` under a header; CSV with a header that names an image and a caption column.
     """
     first = next((line for _, line in read_lines(path)), "")
     if TOKEN_LINE.fullmatch(first):
-        return _read_numbered(path, TOKEN_LINE, gap="\t", form="name.jpg#0, a tab and the caption")
+        return _read_numbered(path, TOKEN_LINE, gap="\t", form="name.jpg#0, a tab and the caption"), ()
     if "|" in first:
-        return _read_numbered(path, RESULTS_LINE, gap="|", form="'name.jpg| 0| caption'", header=first)
-    return _read_columns(path)
+        return _read_numbered(path, RESULTS_LINE, gap="|", form="'name.jpg| 0| caption'", header=first), ()
+    table = read_caption_table(path, with_splits=False)
+    return [Caption(row.image, -1, caption) for row in table.rows for caption in row.captions], table.notes
 
 
 def _read_numbered(
@@ -164,19 +167,6 @@ def _read_numbered(
             detail = f"{path.name}, line {number}: {gap!r} is missing"
             problem = Problem("damaged caption lines", image, detail)
         yield Caption(image, int(match["number"]), match["caption"], problem)
-
-
-def _read_columns(path: Path) -> Iterator[Caption]:
-    header, rows = read_table(path)
-    columns = [next((column for column in names if column in header), None) for names in TABLE_COLUMNS]
-    if None in columns:
-        raise CorpusError(
-            f"{path}, line 1: expected lines 'name.jpg#0<TAB>caption', or a header with an image and a caption column; "
-            f"found the columns {', '.join(map(repr, header)) or 'none'}"
-        )
-    image, caption = (header.index(column) for column in columns if column)
-    for _, row in rows:
-        yield Caption(row[image].strip(), -1, row[caption])
 
 
 def _splits(root: Path, layout: Layout, drafts: Mapping[str, Draft]) -> Splits:

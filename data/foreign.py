@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mrnn.data.annotation_files import read_lines
 from mrnn.data.cache import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Problem
@@ -27,11 +28,11 @@ class ForeignFeatures:
 
 
 def read_foreign(
-    path: Path,
+    path: str | Path,
     *,
     features_name: str = "feats",
     ids_name: str = "ids",
-    ids_file: Path | None = None,
+    ids_file: str | Path | None = None,
     count: int = 0,
     orientation: str = "auto",
 ) -> ForeignFeatures:
@@ -42,6 +43,7 @@ def read_foreign(
     orientation : 'rows' or 'columns' says which way round images lie; 'auto' tells from the number of images, and
     raises CacheError where both axes fit. MATLAB files of neuraltalk have images in columns.
     """
+    path = Path(path)
     arrays = _load(path, (features_name, ids_name))
     if features_name not in arrays:
         raise CacheError(f"{path} has no {features_name!r}; it has {', '.join(sorted(arrays['']))}: name one of them")
@@ -52,7 +54,7 @@ def read_foreign(
         )
     ids = None
     if ids_file is not None:
-        ids = tuple(line.strip() for line in ids_file.read_text().splitlines() if line.strip())
+        ids = tuple(line.strip() for _, line in read_lines(Path(ids_file)))
     elif ids_name in arrays:
         ids = tuple(_text(value) for value in arrays[ids_name].ravel())
     expected = count if ids is None else len(ids)
@@ -75,11 +77,11 @@ def read_foreign(
 
 
 def import_features(
-    output: Path,
+    output: str | Path,
     corpus: Corpus,
     foreign: ForeignFeatures,
     *,
-    source: Path,
+    source: str | Path,
     source_sha256: str,
     layer: str,
     dtype: str = "float16",
@@ -89,6 +91,7 @@ def import_features(
     Images without a row are failed with the reason. Returns the numbers of images without a row and of rows without
     an image; the latter are listed among the problems. Raises CacheError if no row belongs to an image.
     """
+    source = Path(source)
     ids = foreign.ids or tuple(image.id for image in corpus.images)
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     known = {image.id for image in corpus.images}

@@ -1,12 +1,13 @@
-"""IAPR TC-12: one description file per picture, SGML-like, in ISO-8859-1."""
+"""IAPR TC-12: one description file per image, SGML-like, in ISO-8859-1."""
 
 import os
 import re
 from pathlib import Path
 
-from mrnn.data.annotation_files import find_pictures, not_found, read_text, require_folder
+from mrnn.data.annotation_files import not_found, read_text, require_folder
 from mrnn.data.assembly import Draft, assemble
 from mrnn.data.captions import Corpus, Problem, relative_path
+from mrnn.data.pictures import find_pictures
 from mrnn.data.splits import find_split_lists, random_splits, read_split_lists
 
 ANNOTATION_FOLDERS = ("annotations_complete_eng", "annotations_complete", "annotations")
@@ -16,20 +17,21 @@ LISTS = {
     "val": ("iaprtc12_val_list.txt",),
     "test": ("iaprtc12_test_list.txt",),
 }
-# The files hold raw ampersands and are not always well-formed, so no XML parser: a field ends at the next known tag.
+# The files contain raw ampersands and are not always well-formed, so no XML parser reads them: a field ends at the
+# next known tag.
 TAGS = r"DOC|DOCNO|TITLE|DESCRIPTION|NOTES|LOCATION|DATE|IMAGE|THUMBNAIL"
 DESCRIPTION = re.compile(rf"<DESCRIPTION>(.*?)(?=</?(?:{TAGS})>|\Z)", re.DOTALL | re.IGNORECASE)
 IMAGE = re.compile(r"<IMAGE>([^<]*)", re.IGNORECASE)
 
 
-def read_iaprtc12(root: Path) -> Corpus:
+def read_iaprtc12(root: str | Path) -> Corpus:
     """IAPR TC-12 with the public train and test lists; images in neither have no split.
 
-    Ids are 'NN/NNNN', the place of the description file NN/NNNN.eng and of the picture NN/NNNN.jpg. A description is
-    split at ';' into sentences. The lists have no validation part, so a seeded part of train is held out; without lists
-    the splits are random.
+    Ids are 'NN/NNNN', for the description file NN/NNNN.eng and the image NN/NNNN.jpg. A description is split into
+    sentences at ';'. There is no list for validation, so a seeded part of train is held out; without lists the splits
+    are random.
     """
-    require_folder(root, "iaprtc12")
+    root = require_folder(root, "iaprtc12")
     folder = next((root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()), None)
     if folder is None:
         raise not_found("iaprtc12", "folder of descriptions", root, [f"{name}/" for name in ANNOTATION_FOLDERS])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrnn.data.annotation_files import (
-    find_pictures,
     json_field,
     not_found,
     parse_json,
@@ -16,6 +15,7 @@ from mrnn.data.annotation_files import (
 from mrnn.data.assembly import Draft, assemble
 from mrnn.data.captions import Corpus, Problem, relative_path
 from mrnn.data.errors import CorpusError
+from mrnn.data.pictures import find_pictures
 
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 PICTURE_FOLDERS = (
@@ -75,13 +75,13 @@ def _sentences(records: list[object], *, where: str) -> Iterator[str]:
             yield " ".join(tokens)
 
 
-def read_karpathy(root: Path) -> Corpus:
+def read_karpathy(root: str | Path) -> Corpus:
     """The data set of the one dataset_*.json in root.
 
     Ids are COCO's integers where every image has one, else file names. Pictures lie in one of PICTURE_FOLDERS, below it
     in `filepath` where the file gives one.
     """
-    require_folder(root, "karpathy")
+    root = require_folder(root, "karpathy")
     files = find_karpathy(root)
     if not files:
         raise not_found("karpathy", "captions", root, ["dataset.json", "dataset_*.json"])
@@ -93,9 +93,7 @@ def read_karpathy(root: Path) -> Corpus:
     entries = read_entries(files[0])
     integer_ids = bool(entries) and all(entry.cocoid >= 0 for entry in entries)
     named = {entry.path for entry in entries}
-    pictures = find_pictures(
-        root, PICTURE_FOLDERS, name="karpathy", named=named, recursive=any("/" in path for path in named)
-    )
+    pictures = find_pictures(root, PICTURE_FOLDERS, name="karpathy", named=named)
     drafts: dict[str, Draft] = {}
     problems = []
     for entry in entries:

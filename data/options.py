@@ -75,8 +75,14 @@ def seed_option(help: str) -> Decorator:
     return click.option("--seed", type=int, default=0, show_default=True, help=help)
 
 
-def output_option(help: str, *, metavar: str = "FOLDER", default: Path | None = None) -> Decorator:
-    """`--output`. help : what is written there, and the default where it depends on other options."""
+def output_option(
+    help: str, *, metavar: str = "FOLDER", default: Path | None = None, type: click.Path = path_type
+) -> Decorator:
+    """`--output`.
+
+    help : what is written there, and the default where it depends on other options
+    type : for a file an `OutputFile`, so that it replaces nothing that mrnn did not write
+    """
     return click.option(
-        "--output", type=path_type, metavar=metavar, default=default, show_default=default is not None, help=help
+        "--output", type=type, metavar=metavar, default=default, show_default=default is not None, help=help
     )

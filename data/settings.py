@@ -11,6 +11,8 @@ from typing import Any
 from mrnn.data.errors import SettingError
 
 FEATURE_DTYPES = ("float16", "float32")  # in which features can be stored; mrnn.data.cache has their bytes
+# The settings in a cache's provenance that decide what its features mean. Here, for commands that load no h5py.
+FEATURE_SETTINGS = ("backbone", "layer", "relu", "weights_sha256", "preprocessing")
 
 
 @dataclass(frozen=True)

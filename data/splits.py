@@ -1,4 +1,4 @@
-"""Which images are for training, validation and testing: split lists, and seeded splits where there are none."""
+"""Which images are for training, validation and testing: split lists, and seeded splits where there are no lists."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from mrnn.data.annotation_files import find_file, read_lines
 from mrnn.data.captions import Problem, seeded_split
 from mrnn.data.errors import CorpusError
 
-HELD_OUT_MAX = 1000  # images of val and of test in the papers' Flickr and IAPR splits
+HELD_OUT_MAX = 1000  # images each in val and test of the papers' Flickr and IAPR splits
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Split by image id; images that are not in it have none. note : where the splits come from, in a line."""
+    """Split by image id; other images are in no split. note : one line on where the splits come from."""
 
     by_id: dict[str, str]
     note: str
@@ -21,20 +21,22 @@ class Splits:
 
 
 def held_out(count: int) -> int:
-    """How many of `count` images a random val or test split gets: a tenth, at most 1,000; of 3 to 9 images one."""
+    """Size of a random val or test split of `count` images: a tenth, at most 1,000; one of 3 to 9 images."""
     return min(HELD_OUT_MAX, count // 10) or int(count >= 3)
 
 
 def random_splits(ids: Iterable[str]) -> Splits:
-    """Seeded splits of images for which no file says any."""
+    """Seeded random splits, for images without split lists."""
     ids = list(ids)
     share = held_out(len(ids))
     note = f"no split lists: {len(ids) - 2 * share} train, {share} val and {share} test images drawn at random (seed 0)"
+    if not share:
+        note += "; training takes at least three images, one for each split"
     return Splits(seeded_split(ids, val=share, test=share), note)
 
 
 def with_validation(splits: Splits) -> Splits:
-    """The splits as they are if any image is in val, else with a seeded part of train held out as val."""
+    """The same splits if any image is in val, else with a seeded part of train held out as val."""
     train = [image_id for image_id, split in splits.by_id.items() if split == "train"]
     if "val" in splits.by_id.values() or not train:
         return splits
@@ -47,7 +49,10 @@ def with_validation(splits: Splits) -> Splits:
 def find_split_lists(root: Path, folders: Sequence[str], names: Mapping[str, Sequence[str]]) -> dict[str, Path]:
     """The list file of every split that has one.
 
-    names : for each split the file names in use, looked for in the folders below root ('' = root itself).
+    root : the folder of the data set.
+    folders : where to look, below root ('' is root itself).
+    names : the file names in use for each split.
+
     Raises CorpusError if there is a list, but none of train or none of test.
     """
     found = {split: find_file(root, folders, candidates) for split, candidates in names.items()}
@@ -56,16 +61,16 @@ def find_split_lists(root: Path, folders: Sequence[str], names: Mapping[str, Seq
         if lists and split not in lists:
             raise CorpusError(
                 f"found {', '.join(map(str, lists.values()))}, but no list of the {split} images; "
-                f"put {' or '.join(names[split])} beside it, or take the others away for a random split"
+                f"add {' or '.join(names[split])} beside it, or remove the others to split at random"
             )
     return lists
 
 
 def read_split_lists(lists: Mapping[str, Path], *, resolve: Callable[[str], str]) -> Splits:
-    """The splits that list files give, with a part of train held out as val if there is no list for it.
+    """The splits of list files, with a part of train held out as val if it has no list.
 
-    lists : a file with one image a line for each split.
-    resolve : from a line of a list to the image id.
+    lists : for each split a file with one image per line.
+    resolve : turns a line of a list into an image id.
     Raises CorpusError for an image in two lists.
     """
     by_id: dict[str, str] = {}

@@ -1,4 +1,8 @@
-"""Stopping on request: after SIGTERM, SIGUSR1 or Ctrl-C the current step is finished and saved."""
+"""Stopping on request: after a signal or Ctrl-C the current step is finished and saved.
+
+Batch systems announce the end of a job in ways of their own: Slurm with SIGTERM or SIGUSR1, LSF and Grid Engine with
+SIGUSR2 or SIGXCPU; a terminal that goes away sends SIGHUP.
+"""
 
 import signal
 import threading
@@ -11,6 +15,7 @@ from mrnn.data.errors import Stopped
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: run the same command again
 EXIT_INTERRUPTED = 130
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGHUP, signal.SIGINT)
 
 
 class StopRequest:
@@ -38,13 +43,13 @@ class StopRequest:
 
     @property
     def code(self) -> int:
-        """The reason as a number, for other processes: 0 for none, 1 for the time limit, else that of the signal."""
-        return int(self._signal) if self._signal is not None else int(bool(self.reason))
+        """The reason as a number, for other processes: 0 for none, 1 for the time limit, else 1 + the signal's."""
+        return int(self._signal) + 1 if self._signal is not None else int(bool(self.reason))
 
     def adopt(self, code: int) -> None:
         """Take over the reason of another process, given as its `code`."""
         if code > 1:
-            self._signal = signal.Signals(code)
+            self._signal = signal.Signals(code - 1)
         elif code == 1:
             self._deadline = 0.0
 
@@ -56,13 +61,16 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(*, time_limit: float | None = None) -> Iterator[StopRequest]:
-    """Turn SIGTERM, SIGUSR1 and SIGINT into a StopRequest for the duration of a with block.
+    """Turn SIGNALS into a StopRequest for the duration of a with block.
+
+    SIGHUP stays ignored where this process was started so, as `nohup` does.
 
     Only the main thread may install signal handlers; in any other thread the request knows the time limit alone.
     """
     request = StopRequest(time_limit=time_limit)
     in_main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT) if in_main else ()
+    without_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [each for each in SIGNALS if in_main and not (each is signal.SIGHUP and without_hangup)]
     before = {number: signal.signal(number, request.receive) for number in numbers}
     try:
         yield request

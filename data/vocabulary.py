@@ -1,4 +1,4 @@
-"""The words a model knows, with their numbers."""
+"""The words that a model knows, and their numbers."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,8 +14,8 @@ UNKNOWN_ID = 1
 class Vocabulary:
     """Words by number.
 
-    words[0] is the boundary sign: as an input it means START, as a target END (START is never predicted, END never
-    fed, so one row serves both, as in the m-RNN authors' later code). words[1] stands for every word not listed.
+    words[0] is the boundary sign: START as an input, END as a target. START is never predicted and END never fed, so
+    one row serves both, as in the m-RNN authors' later code. words[1] replaces every word not listed.
     Its length is the paper's vocabulary size V.
     """
 
@@ -49,7 +49,7 @@ class Vocabulary:
 def build_vocabulary(sentences: Iterable[Sequence[str]], *, cutoff: int) -> Vocabulary:
     """The vocabulary of tokenised training sentences: words seen at least `cutoff` times, frequent ones first.
 
-    Words of equal frequency stand in alphabetical order. Words spelled like the two signs are left out.
+    Words of equal frequency are in alphabetical order. Words spelled like the two signs are left out.
     """
     counts = Counter(word for sentence in sentences for word in sentence)
     kept = [word for word, count in counts.items() if count >= cutoff and word not in (BOUNDARY, UNKNOWN)]

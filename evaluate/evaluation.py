@@ -9,7 +9,7 @@ the files of the folder are written, every time whole:
     report.html, figures/                     mrnn.evaluate.report
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,18 @@ from mrnn.data.cache import open_cache
 from mrnn.data.captions import SPLITS
 from mrnn.data.errors import SettingError
 from mrnn.data.files import write_json, write_whole
+from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
 from mrnn.evaluate.generation.decode import Caption
-from mrnn.evaluate.parts import Parts, only_one
+from mrnn.evaluate.metrics.captions import ONE_IMAGE
+from mrnn.evaluate.metrics.tokenizers import script_warnings
+from mrnn.evaluate.parts import LOCK, PARTS, Parts, only_one
 from mrnn.evaluate.per_image import FILE as RECORDS
 from mrnn.evaluate.per_image import write_records
 from mrnn.evaluate.report.evaluation import evaluation_page
 from mrnn.evaluate.report.figures import check_matplotlib, save_figures
-from mrnn.evaluate.report.loss_curve import read_log
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
@@ -46,7 +48,9 @@ from mrnn.evaluate.stages import (
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
 from mrnn.train.features import Features
-from mrnn.train.run_folder import METRICS
+from mrnn.train.run_files import read_log
+
+OUTPUTS = ("metrics.json", "captions.json", "nbest.json", RECORDS, "retrieved_*.jsonl", "report.html", "figures/*")
 
 
 def evaluate(
@@ -103,6 +107,10 @@ def evaluate(
     chosen = check_fit(trained, cache, split)
     words = known_prefix(trained, prefix)
     output = trained.run / f"evaluation-{split}" if output is None else Path(output)
+    names = OUTPUTS if (output / LOCK).exists() else (*OUTPUTS, f"{PARTS}/*")
+    refuse_foreign_folder(
+        output, names, is_ours=lambda folder: is_json_with("mrnn", "checkpoint")(folder / "metrics.json")
+    )
     settings = {"checkpoint_sha256": sha256_of(trained.file), "cache_sha256": cache_digest(cache), "split": split}
     with only_one(output):
         parts = Parts(output, settings)
@@ -130,6 +138,8 @@ def evaluate(
         if plain != decoding:
             greedy = generation_stage(evaluation, plain, prefix=words, name="greedy", run=run)
         results.captions, results.greedy = best_of(results.beams), best_of(greedy)
+        for warning in caption_warnings(evaluation, results.captions):
+            report(warning)
         results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
         described = {
             "decoding": decoding_settings(decoding, words),
@@ -137,6 +147,8 @@ def evaluate(
             "checkpoint": describe(trained, sha256=settings["checkpoint_sha256"]),
         }
         pictures = Pictures(Path(images or cache.root), named=images is not None)
+        if warning := pictures.warning([cache.images[i].path for i in chosen]):
+            report(warning)
         return write_results(
             evaluation, results, output, settings=described, n_best=n_best, pictures=pictures, figures=figures
         )
@@ -170,9 +182,26 @@ def write_results(
     page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)
     write_whole(output / "report.html", render(page).encode())
     if figures:
-        log = read_log(evaluation.trained.run / METRICS)
+        log = read_log(evaluation.trained.run, lenient=True)
         save_figures(output / "figures", log=log, metrics=metrics, records=records)
     return metrics
+
+
+def caption_warnings(evaluation: Evaluation, captions: Sequence[Caption] | None) -> list[str]:
+    """What makes the numbers of generated captions mean less than they seem to; captions as in `Results`."""
+    if captions is None:
+        return []
+    cache = evaluation.cache
+    sentences = [sentence for i in evaluation.images for sentence in cache.images[i].sentences]
+    warnings = script_warnings(sentences, tokenizer="ptb")
+    if len(captions) == 1:
+        warnings.append(ONE_IMAGE)
+    if not any(caption.words for caption in captions):
+        warnings.append(
+            f"warning: every caption is empty, so all their scores are 0; the model knows "
+            f"{len(evaluation.trained.vocabulary)} words: train it on more sentences, or with a lower --cutoff"
+        )
+    return warnings
 
 
 def best_of(beams: list[list[Caption]] | None) -> list[Caption] | None:

@@ -18,8 +18,7 @@ def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
     different = matching_settings(trained.features, cache.provenance)
     if different:
         pairs = "; ".join(
-            f"{name}: trained on {str(trained.features.get(name))[:40]}, the cache has "
-            f"{str(cache.provenance.get(name))[:40]}"
+            f"{name}: trained on {trained.features.get(name)}, the cache has {cache.provenance.get(name)}"
             for name in different
         )
         raise EvaluationError(

@@ -6,8 +6,6 @@ parts/NAME.npy, matrices of retrieval scores. A part is used only if its setting
 
 import fcntl
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from mrnn.data.errors import EvaluationError
-from mrnn.data.files import write_whole
+from mrnn.data.files import reserve_space, write_whole
 
+PARTS, LOCK = "parts", ".lock"
 MARK_SECONDS = 5.0  # between two writes of finished work: the most that is lost if the process is killed
 
 
@@ -27,14 +26,15 @@ class Parts:
 
     def __init__(self, output: Path, settings: dict[str, Any]) -> None:
         """settings : what the results of all stages depend on."""
-        self.folder = output / "parts"
+        self.folder = output / PARTS
         self.folder.mkdir(parents=True, exist_ok=True)
         self._settings = settings
 
     def clear(self) -> None:
         """Discard all finished work."""
-        shutil.rmtree(self.folder)
-        self.folder.mkdir()
+        for pattern in ("*.json", "*.npy"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def load(self, name: str, settings: dict[str, Any]) -> Any:
         """The stored result of a stage, or None if there is none with these settings.
@@ -105,7 +105,7 @@ class ScoreFile:
         values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
         with path.open("r+b") as stream:
             try:
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+                reserve_space(stream.fileno(), path.stat().st_size)
             except OSError as error:
                 raise EvaluationError(
                     f"{path} needs {path.stat().st_size / 1e6:.0f} MB ({error.strerror}); free some space, or "
@@ -120,7 +120,7 @@ class ScoreFile:
 def only_one(output: Path) -> Iterator[None]:
     """Lock the output folder. Raises EvaluationError if another evaluation has locked it."""
     output.mkdir(parents=True, exist_ok=True)
-    with (output / ".lock").open("w") as stream:
+    with (output / LOCK).open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,40 +8,38 @@ from typing import Any
 import numpy as np
 
 from mrnn.data.captions import Image
-from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
-from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
+from mrnn.evaluate.metrics.captions import CaptionScores, score_captions
+from mrnn.evaluate.metrics.captions import definitions as caption_definitions
 from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
+from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.sentences import tokenized_sentences
 
 OTHER_DEFINITIONS = {
     "ptb": f"the same scores, tokens {TOKEN_DEFINITIONS['ptb']}",
-    "perplexity": "2 ** (mean of -log2 P a word); END counted, START not, <unk> counted",
-    "perplexity_known": "the same over the words that are not <unk>",
     "by_length": "of the sentences with so many words, END not counted",
     "intervals": f"{LEVEL:.0%} of {RESAMPLES:,} bootstrap resamples of the images (percentiles); an image is "
-    "drawn with all its sentences, captions and queries; held fixed: CIDEr's document frequencies, P(w), the pool",
+    "drawn with all its sentences, captions and queries; held fixed: document frequencies, P(w), the pool",
     "retrieval": "percent, ranks from 1; of several sentences of an image the best counts; ties count against us "
     "(best_of_ties: for us, where there are any); median of an even number: mean of the middle two",
-    "image_to_sentence": "ranked by log P(w|I) - log P(w), P(w) the mean of P(w|I') over normaliser_images training "
-    "images drawn with the seed (by log P(w|I) alone where that is 0)",
-    "image_to_sentence_raw": "ranked by log P(w|I) alone",
-    "image_to_sentence_per_word": "ranked by log P(w|I) / (words + END)",
-    "sentence_to_image": "ranked by log P(w|I)",
 }
 
 
 @dataclass
 class Results:
-    """What was measured; None where it was not asked for and not there from an earlier run.
+    """What was measured; None where it was not asked for and is not there from an earlier run.
 
-    captions, greedy : one for each of evaluation.images; beams : all that each one's search ended with, best first.
-    perplexity, retrieval : what their stages return; perplexity_splits : that of further splits.
+    perplexity : what its stage returned
+    perplexity_splits : the same for further splits
+    beams : for each image all captions that its search ended with, best first
+    captions, greedy : the best caption and the greedy one of each image
+    retrieval : what its stage returned
     """
 
     perplexity: dict[str, Any] | None = None
@@ -49,7 +47,7 @@ class Results:
     beams: list[list[Caption]] | None = None
     captions: list[Caption] | None = None
     greedy: list[Caption] | None = None
-    retrieval: dict[str, Any] | None = None
+    retrieval: RetrievalResult | None = None
 
 
 def build_metrics(
@@ -57,7 +55,7 @@ def build_metrics(
 ) -> tuple[dict[str, Any], list[Record]]:
     """The content of metrics.json and of per_image.jsonl.
 
-    settings : what the numbers depend on beside the model and the cache; its seed is also that of the bootstrap.
+    settings : what the numbers depend on besides the model and the cache; its seed is also that of the bootstrap
     """
     trained, cache = evaluation.trained, evaluation.cache
     metrics: dict[str, Any] = {}
@@ -79,7 +77,7 @@ def build_metrics(
         metrics["greedy"] = {**(greedy.corpus if greedy else {}), **facts}
     metrics |= _diversity(evaluation, results)
     if results.retrieval:
-        metrics["retrieval"] = _without(results.retrieval, "answers", "sentence_answers", "ranks")
+        metrics["retrieval"] = results.retrieval.summary()
     chosen = _images(evaluation)
     said = None if results.captions is None else [" ".join(words) for words in _words(evaluation, results.captions)]
     records = build_records(
@@ -104,7 +102,7 @@ def build_metrics(
         },
         "vocabulary_size": len(trained.vocabulary),
         **settings,
-        "definitions": {**DEFINITIONS, **OTHER_DEFINITIONS, **DIVERSITY_DEFINITIONS},
+        "definitions": {**caption_definitions(), **names.definitions(), **OTHER_DEFINITIONS, **DIVERSITY_DEFINITIONS},
         "features": cache.provenance,
         "dataset": cache.dataset,
         "pictures": str(cache.root),
@@ -153,13 +151,10 @@ def _words(evaluation: Evaluation, captions: Sequence[Caption]) -> list[list[str
 
 
 def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tuple[dict[str, Any], CaptionScores | None]:
-    """Facts about all the captions, and scores over the images that have a reference with a word in it."""
-    words = _words(evaluation, captions)
-    candidates, references = {}, {}
-    for image, said in zip(_images(evaluation), words, strict=True):
-        sentences = [tokens for tokens in map(tokenize, image.sentences) if tokens]
-        if sentences:
-            candidates[image.id], references[image.id] = said, sentences
+    """Facts about all the captions, and scores over the images that have a reference with a word."""
+    references = evaluation.pool.references()
+    said = dict(zip(evaluation.pool.ids, _words(evaluation, captions), strict=True))
+    candidates = {image: words for image, words in said.items() if image in references}
     facts: dict[str, Any] = {
         "captions": len(captions),
         "scored": len(candidates),
@@ -175,22 +170,21 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tupl
     facts["ngram_precision_with_penalty"] = list(scores.ngram_precision_with_penalty)
     facts["brevity_penalty"] = scores.brevity_penalty
     raw = {image.id: image.sentences for image in _images(evaluation)}
-    spoken = {image: " ".join(said) for image, said in candidates.items()}
+    spoken = {image: " ".join(words) for image, words in candidates.items()}
     try:
         facts["ptb"] = score_captions(*tokenize_all(spoken, raw, tokenizer="ptb")).corpus
-    except ValueError:  # all that an image's sentences say is punctuation to this tokeniser
+    except ValueError:  # to this tokeniser an image's sentences consist of punctuation alone
         facts["ptb"] = None
     return facts, scores
 
 
 def _diversity(evaluation: Evaluation, results: Results) -> dict[str, Any]:
-    """Diversity of our captions, of the greedy ones, and of people's."""
+    """Diversity of the captions, of the greedy ones, and of one reference per image."""
     cache = evaluation.cache
     training = {tuple(words) for words in tokenized_sentences(cache, cache.done("train"))[0]} or None
-    first = (next(filter(None, map(tokenize, image.sentences)), None) for image in _images(evaluation))
     said = {"captions": results.captions, "greedy": results.greedy}
     texts = {name: _words(evaluation, captions) for name, captions in said.items() if captions is not None}
     if not texts:
         return {}
-    texts["people"] = [words for words in first if words]
+    texts["people"] = [sentences[0] for sentences in evaluation.pool.references().values()]
     return {"diversity": {name: asdict(diversity(words, training)) for name, words in texts.items() if words}}

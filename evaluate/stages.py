@@ -5,6 +5,7 @@ A stage keeps its finished work in `Parts`, so that an interrupted evaluation re
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -16,6 +17,7 @@ from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.generation.decode import Caption, Decoder, DecodingConfig
 from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
 from mrnn.evaluate.parts import MARK_SECONDS, Parts
+from mrnn.evaluate.pool import Pool, build_pool
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.sentences import sentences_of
@@ -49,6 +51,11 @@ class Evaluation:
     stop: StopRequest
     threads: int = 1
     report: Report = silent
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The images with their sentences that have a word, listed once for all stages and reports."""
+        return build_pool(self.cache, self.images)
 
     def check_stop(self) -> None:
         """Raise Stopped if `stop` asks for it."""

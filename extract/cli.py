@@ -14,6 +14,7 @@ from mrnn.data.options import (
     output_option,
     root_option,
 )
+from mrnn.data.outputs import OutputFile, is_cache
 from mrnn.data.stopping import stop_on_signals
 from mrnn.extract.config import Colour, ExtractionConfig, parse_shard
 
@@ -39,7 +40,12 @@ def read_colour(context: click.Context, option: click.Parameter, text: str | Non
 @command("extract-features", epilog=EPILOG)
 @dataset_option("Data set to read.")
 @root_option
-@output_option("Feature cache to write, or to resume.", metavar="FILE", default=Path("feats.h5"))
+@output_option(
+    "Feature cache to write, or to resume.",
+    metavar="FILE",
+    default=Path("feats.h5"),
+    type=OutputFile("a feature cache", is_cache),
+)
 @setting_options(ExtractionConfig)
 @click.option("--mean", metavar="R,G,B", callback=read_colour, help="Mean to subtract per channel; white is 1.")
 @click.option("--std", metavar="R,G,B", callback=read_colour, help="Standard deviation to divide by per channel.")

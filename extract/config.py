@@ -11,8 +11,8 @@ Colour = tuple[float, float, float]
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use; fewer than the machine has in most batch jobs."""
-    return len(os.sched_getaffinity(0))
+    """CPUs that this process may use; fewer than the machine has in most batch jobs. macOS knows only the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,17 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CorpusError, SettingError
 from mrnn.data.files import sync_folder, write_whole
+from mrnn.data.outputs import is_cache, refuse_foreign
 from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
+from mrnn.data.tokenize import segmentation_warning
 from mrnn.extract.config import ExtractionConfig, available_cpus, shard_range
 from mrnn.extract.resuming import AskedCache
 
 if TYPE_CHECKING:
     from mrnn.extract.backbones import Backbone
 
+REPORT_COLUMNS = ("kind", "id", "reason")
 FAILED_KIND = "picture failed"  # of a line in the report
 
 
@@ -77,6 +80,10 @@ def extract_dataset(
     if not output.absolute().parent.is_dir():
         raise SettingError(f"there is no folder {output.absolute().parent} for the output")
     corpus = _with_images(corpus, limit)
+    refuse_foreign(output, is_cache, what="a feature cache")
+    refuse_foreign(report_path(output), is_report, what="a report of extract-features")
+    if warning := segmentation_warning(text for image in corpus.images for text in image.sentences):
+        report(warning)
     # Here, so that all of the above is refused before torch is loaded.
     from mrnn.extract.backbones import build_backbone
     from mrnn.extract.network import check_precision, choose_device
@@ -87,7 +94,11 @@ def extract_dataset(
     device = choose_device(config.device)
     check_precision(config.precision, device)
     network = build_backbone(
-        config.backbone, weights=config.weights, layer=config.layer, overrides=config.preprocessing()
+        config.backbone,
+        weights=config.weights,
+        layer=config.layer,
+        overrides=config.preprocessing(),
+        report=report,
     )
     provenance = _provenance(corpus, network, config, device=device.type, limit=limit)
     target = output.with_name(f"{output.name}.new") if overwrite else output
@@ -125,6 +136,12 @@ def extract_dataset(
     cache = open_cache(output)
     problems = _write_report(cache, corpus, report_path(output))
     return Extraction(cache, computed, problems, report_path(output))
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is the report of an extraction."""
+    with path.open("rb") as stream:
+        return stream.readline() == "\t".join(REPORT_COLUMNS).encode() + b"\n"
 
 
 def report_path(output: Path) -> Path:
@@ -168,6 +185,6 @@ def _write_report(cache: FeatureCache, corpus: Corpus, path: Path) -> dict[str, 
     """List the problems of the data set and the failed images in a file; return how many there are of each kind."""
     rows = [(problem.kind, problem.subject, problem.detail) for problem in corpus.problems]
     rows += [(FAILED_KIND, image_id, reason) for image_id, reason in cache.reasons.items()]
-    lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in [("kind", "id", "reason"), *rows]]
+    lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in [REPORT_COLUMNS, *rows]]
     write_whole(path, "".join(f"{line}\n" for line in lines).encode())
     return dict(sorted(Counter(kind for kind, _, _ in rows).items()))

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mrnn.data.errors import ImageError, SettingError
+from mrnn.extract.formats import unsupported_format
 
 # Pillow's own limit for a decompression bomb, twice its MAX_IMAGE_PIXELS; checked here too, since callers may lift it.
 MAX_PIXELS = 178_956_970
@@ -105,14 +106,14 @@ class Preprocessing:
         return left / new_width, top / new_height, (left + self.crop) / new_width, (top + self.crop) / new_height
 
 
-def load_image(source: Path | BinaryIO, preprocessing: Preprocessing) -> np.ndarray:
+def load_image(source: str | Path | BinaryIO, preprocessing: Preprocessing) -> np.ndarray:
     """Decode a picture, set it upright, resize and crop it. Returns (crop, crop, 3) uint8, RGB.
 
     Of an animation the first frame; transparency lies on white; more than 8 bits are scaled to 8. Safe in many threads.
     Raises MissingImageError if there is no such file and ImageError if it is not a picture within the limits; any other
     OSError is about the machine, not the file.
     """
-    data = read_bytes(source) if isinstance(source, Path) else source.read(MAX_BYTES + 1)
+    data = read_bytes(Path(source)) if isinstance(source, str | Path) else source.read(MAX_BYTES + 1)
     if not data:
         raise ImageError("the file is empty")
     if len(data) > MAX_BYTES:
@@ -130,7 +131,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file. Raises as load_image does."""
     try:
         if not stat.S_ISREG((status := path.stat()).st_mode):
-            raise ImageError("not a regular file")
+            raise ImageError("a folder, not an image file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size > MAX_BYTES:
             raise ImageError(f"{status.st_size} bytes; at most {MAX_BYTES} are read")
         return path.read_bytes()
@@ -204,8 +205,9 @@ def _reason(error: Exception, data: bytes) -> str:
         return f"more than {MAX_PIXELS} pixels; it is not decoded"
     if isinstance(error, UnidentifiedImageError):
         start = data[:200].lstrip().lower()
-        web_page = start.startswith((b"<!doctype html", b"<html"))
-        return "a web page (HTML), not a picture" if web_page else "not a picture of a known format"
+        if start.startswith((b"<!doctype html", b"<html")):
+            return "a web page (HTML), not a picture"
+        return unsupported_format(data) or "not a picture of a known format"
     if "truncated" in str(error).lower():
         return "truncated: the file ends before the picture does"
     return f"cannot be decoded: {str(error) or type(error).__name__}"

@@ -1,4 +1,4 @@
-"""One forward pass over a full batch of bytes, on the CPU or the GPU, equal bits for equal batches."""
+"""A forward pass over a full batch of bytes, on the CPU or the GPU; equal batches give equal bits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ from mrnn.extract.images import normalise
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of 'auto', 'cpu', 'cuda' or 'cuda:N'. Raises SettingError if it is not there."""
+    """The device for 'auto', 'cpu', 'cuda' or 'cuda:N'. Raises SettingError if it does not exist."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SettingError(f"there is no kind of device {name!r}; give auto, cpu, cuda or cuda:N") from None
+        raise SettingError(f"there is no device {name!r}; give auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise SettingError(f"features are computed on cpu or cuda, not on {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingError(f"{name} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+        raise SettingError(f"{name} does not exist: torch sees {torch.cuda.device_count()} CUDA devices")
     return device
 
 
@@ -35,10 +35,10 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 class BatchNetwork:
-    """A backbone on its device. Call it with a batch; every batch has exactly `batch_size` rows.
+    """A backbone on its device, called with batches of exactly `batch_size` rows.
 
-    With that a row's features depend on nothing but its picture and its place in the batch: not on what else is in the
-    batch, not on how often the work was interrupted.
+    The fixed size makes the features of a row depend on its image and its place in the batch alone: not on the rest of
+    the batch, and not on how often the work was interrupted.
     """
 
     def __init__(self, backbone: Backbone, *, batch_size: int, device: torch.device, precision: str) -> None:
@@ -49,12 +49,12 @@ class BatchNetwork:
         self._network = backbone.network.to(device).to(memory_format=torch.channels_last)
 
     def empty_batch(self) -> Tensor:
-        """(B, crop, crop, 3) uint8 zeros; in pinned memory if it will travel to a GPU."""
+        """(B, crop, crop, 3) uint8 zeros; in pinned memory if they are to be copied to a GPU."""
         shape = (self.batch_size, self._side, self._side, 3)
         return torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
     def __call__(self, batch: Tensor) -> np.ndarray:
-        """(B, D) float32 of (B, crop, crop, 3) uint8. Raises MrnnError if the GPU's memory is full."""
+        """Features (B, D) float32 of (B, crop, crop, 3) uint8. Raises MrnnError if the memory of the GPU is full."""
         assert len(batch) == self.batch_size
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
@@ -62,14 +62,14 @@ class BatchNetwork:
                 return features.float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise MrnnError(
-                f"{self.device} has not memory enough for batches of {self.batch_size}; "
-                "use a smaller --batch-size (a new file) or --device cpu"
+                f"{self.device} has too little memory for batches of {self.batch_size}; "
+                "use a smaller --batch-size (in a new file) or --device cpu"
             ) from error
 
 
 @contextmanager
 def repeatable(*, threads: int | None = None) -> Iterator[None]:
-    """Fix what the last bits depend on: the number of threads (None: as it is), cuDNN's algorithms, no TF32."""
+    """Fix what the last bits depend on: the number of threads (None: unchanged), cuDNN's algorithms, no TF32."""
     before = torch.get_num_threads()
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with exact, kept_activations():

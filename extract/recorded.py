@@ -1,4 +1,4 @@
-"""The backbone that made the features a model was trained on, rebuilt from what the checkpoint recorded of them."""
+"""Rebuilds the backbone that computed the features of a model's training, from what the checkpoint recorded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,13 @@ from mrnn.extract.images import Preprocessing
 def rebuild_backbone(recorded: Mapping[str, Any], weights: str | None, *, feature_size: int, where: str) -> Backbone:
     """The recorded network with its layer, preprocessing and weights.
 
-    recorded : provenance of the features. weights : instead of the recorded origin. feature_size : what the model
-    takes. where : the checkpoint, for messages. Raises EvaluationError if the features are of unknown or foreign
-    origin, WeightsError if the weights cannot be had or are not the recorded ones.
+    recorded : provenance of the features.
+    weights : where to take the weights from; None for the recorded origin.
+    feature_size : D of the model.
+    where : the checkpoint, for messages.
+
+    Raises EvaluationError if the features are of unknown or foreign origin, WeightsError if the weights cannot be
+    obtained or are not the recorded ones.
     """
     origin = weights or str(recorded.get("weights", ""))
     try:
@@ -25,8 +29,8 @@ def rebuild_backbone(recorded: Mapping[str, Any], weights: str | None, *, featur
         )
     except (KeyError, ValueError) as error:
         raise EvaluationError(
-            f"{where} does not say how its features were made in a way that can be repeated ({error}); "
-            "picture files need a model trained on features of extract-features"
+            f"{where} does not record how to compute its features again ({error}); "
+            "image files need a model trained on features of extract-features"
         ) from error
     if backbone.weights_sha256 != recorded.get("weights_sha256"):
         raise WeightsError(
@@ -36,12 +40,12 @@ def rebuild_backbone(recorded: Mapping[str, Any], weights: str | None, *, featur
         )
     if backbone.feature_size != feature_size:
         raise EvaluationError(
-            f"{backbone.name} gives {backbone.feature_size} numbers a picture, {where} takes {feature_size}"
+            f"{backbone.name} gives {backbone.feature_size} numbers per image, {where} takes {feature_size}"
         )
     return backbone
 
 
 def as_recorded(recorded: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
-    """Features rounded as the cache stored them, float32, so that answers equal those from the cache."""
+    """Features as float32, rounded as the cache stored them, so that results equal those from the cache."""
     dtype = np.dtype(str(recorded.get("dtype", "float32")))
     return features.astype(dtype).astype(np.float32)

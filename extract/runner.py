@@ -1,8 +1,8 @@
-"""Pending pictures -> batches -> backbone -> cache; reading, computing and writing overlap.
+"""Pending images -> batches -> backbone -> cache; reading, computing and writing overlap.
 
-Threads decode a bounded number of batches ahead (Pillow gives up the interpreter's lock meanwhile), the network runs in
-the calling thread, one more thread writes and syncs. Batches are cut at the same places in every run, and a picture has
-the same place in its batch, so that killed, resumed and sharded runs give the same bytes.
+Threads decode a bounded number of batches ahead (Pillow releases the interpreter lock meanwhile), the network runs in
+the calling thread, and one more thread writes and syncs. Batches are cut at the same places in every run, and an image
+always has the same place in its batch, so that killed, resumed and sharded runs write the same bytes.
 """
 
 from collections import deque
@@ -18,19 +18,27 @@ from torch import Tensor
 from mrnn.data.cache import STATE_DONE
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.errors import CorpusError, ImageError
+from mrnn.data.exhaustion import memory_for
 from mrnn.data.progress import Progress
 from mrnn.data.stopping import StopRequest
 from mrnn.extract.backbones import Backbone
 from mrnn.extract.images import MissingImageError, Preprocessing, load_image
 from mrnn.extract.network import BatchNetwork, choose_device, repeatable
 
+LESS = "lower --batch-size, where the command has it, or use another --device"
 BATCHES_AHEAD = 2
 UNSAVED_BATCHES = 2
 
 
 @dataclass
 class DecodedBatch:
-    """Pictures on their way. numbers : index of each picture; rows : its place in `pixels`, other rows being zero."""
+    """Decoded images, ready for the network.
+
+    numbers : the number of each image in the cache.
+    rows : the row of each image in `pixels`.
+    pixels : (B, crop, crop, 3) uint8; the other rows, and those of images that could not be decoded, are zero.
+    errors : number -> why that image could not be decoded.
+    """
 
     numbers: list[int]
     rows: list[int]
@@ -38,7 +46,7 @@ class DecodedBatch:
     errors: dict[int, ImageError] = field(default_factory=dict)
 
     def decoded(self) -> tuple[list[int], list[int]]:
-        """Numbers and rows of the pictures that could be decoded."""
+        """Numbers and rows of the images that could be decoded."""
         kept = [(number, row) for number, row in zip(self.numbers, self.rows, strict=True) if number not in self.errors]
         return [number for number, _ in kept], [row for _, row in kept]
 
@@ -58,9 +66,19 @@ def extract(
 ) -> None:
     """Compute the features of all pending images of a cache.
 
-    root : the folder that the images' paths are relative to. on_error : 'skip' marks a picture that cannot be decoded
-    as failed, 'fail' raises its ImageError. Raises CorpusError, with nothing marked, if the pictures are not there at
-    all or no more; Stopped if `stop` asks for it, after the batch in hand is saved.
+    writer : the cache.
+    backbone : the network; its feature size is that of the cache.
+    root : the folder that the paths of the images are relative to.
+    batch_size : rows of every forward pass.
+    threads : CPU threads of the network.
+    device : 'auto', 'cpu', 'cuda' or 'cuda:N'.
+    workers : threads that decode images.
+    precision : 'float32', or 'bfloat16' on CUDA devices.
+    on_error : 'skip' marks an image that cannot be decoded as failed, 'fail' raises its ImageError.
+    stop : asked after each batch.
+
+    Raises CorpusError, with nothing marked, if all files are missing or the folder has disappeared; Stopped if `stop`
+    asks for it, after the current batch is saved.
     """
     stop = stop or StopRequest()
     network = BatchNetwork(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
@@ -88,7 +106,10 @@ def extract(
                 number, error = min(batch.errors.items())
                 raise ImageError(f"{images[number].id} ({paths[number]}): {error}")
             numbers, rows = batch.decoded()
-            features = network(batch.pixels)[rows] if rows else np.empty((0, backbone.feature_size), np.float32)
+            with memory_for(
+                f"the batch of {len(rows)} images that begins with {images[batch.numbers[0]].id}", remedy=LESS
+            ):
+                features = network(batch.pixels)[rows] if rows else np.empty((0, backbone.feature_size), np.float32)
             saver.save(np.array(numbers, dtype=np.int64), features, batch.errors)
             if stop.reason:
                 saver.wait()
@@ -106,10 +127,10 @@ def features_of_files(
     precision: str = "float32",
     threads: int | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Features (n, D) float32 of picture files, and {index: reason} of those that cannot be decoded (rows of NaN).
+    """Features of image files, computed as `extract` computes them; the arguments are its own.
 
-    The same way as `extract`: with its batch size, threads and device a picture's features have the same bits up to its
-    place in the batch.
+    Returns (n, D) float32 and {index: reason} for the files that cannot be decoded, whose rows are NaN. With the batch
+    size, threads and device of an extraction the bits are equal up to the place of an image in its batch.
     """
     network = BatchNetwork(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
     features = np.full((len(paths), backbone.feature_size), np.nan, dtype=np.float32)
@@ -122,7 +143,8 @@ def features_of_files(
         for batch in batches:
             numbers, rows = batch.decoded()
             if rows:
-                features[numbers] = network(batch.pixels)[rows]
+                with memory_for(f"the batch of {len(rows)} images that begins with {paths[numbers[0]]}", remedy=LESS):
+                    features[numbers] = network(batch.pixels)[rows]
             reasons.update({number: str(error) for number, error in batch.errors.items()})
     return features, reasons
 
@@ -135,10 +157,18 @@ def decoded_batches(
     *,
     workers: int,
 ) -> Generator[DecodedBatch, None, None]:
-    """Decode the pictures of each part, whose numbers lie in one batch, while the caller works on the part before."""
+    """Decode batches of images while the caller works on the batch before.
+
+    parts : numbers of images, each part from within one batch.
+    paths : the file of each image by its number.
+    preprocessing : how a file becomes pixels.
+    network : it says how large a batch is.
+    workers : threads that decode.
+    """
 
     def decode(number: int, row: np.ndarray) -> None:
-        row[:] = load_image(paths[number], preprocessing)
+        with memory_for(f"decoding {paths[number]}", remedy="lower --workers, or make the image smaller"):
+            row[:] = load_image(paths[number], preprocessing)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         waiting: deque[tuple[DecodedBatch, list[Future[None]]]] = deque()
@@ -165,7 +195,7 @@ def decoded_batches(
 
 
 def _cut(pending: np.ndarray, *, batch_size: int) -> list[list[int]]:
-    """Rising image numbers in parts, each within one batch; batches begin at multiples of batch_size."""
+    """Split rising image numbers into parts, each within one batch; batches begin at multiples of batch_size."""
     if not len(pending):
         return []
     cuts = np.flatnonzero(np.diff(pending // batch_size)) + 1
@@ -173,7 +203,7 @@ def _cut(pending: np.ndarray, *, batch_size: int) -> list[list[int]]:
 
 
 class _Saver:
-    """Writes results in a thread of its own, a few batches behind; an error there is raised by the next call here."""
+    """Writes results in a thread of its own, a few batches behind; an error there is raised by the next call."""
 
     def __init__(self, writer: CacheWriter, progress: Progress) -> None:
         self._writer, self._progress = writer, progress
@@ -192,13 +222,13 @@ class _Saver:
             self._pool.shutdown()
 
     def save(self, numbers: np.ndarray, features: np.ndarray, errors: dict[int, ImageError]) -> None:
-        """Hand over the results of a batch."""
+        """Queue the results of a batch for writing."""
         self._failed += len(errors)
         self._waiting.append(self._pool.submit(self._write, numbers, features, errors))
         self.wait(leave=UNSAVED_BATCHES)
 
     def wait(self, *, leave: int = 0) -> None:
-        """Return when at most `leave` batches are not saved yet."""
+        """Wait until at most `leave` batches are unsaved."""
         while len(self._waiting) > leave:
             note = f"{self._failed} failed" if self._failed else ""
             self._progress.add(self._waiting.popleft().result(), note=note)
@@ -212,14 +242,18 @@ class _Saver:
 
 
 class _Witness:
-    """Tells a picture that is missing from a folder that is: a picture known to have been there must still be."""
+    """Tells a missing file from a missing folder.
+
+    Where files are missing, one that is known to have existed must still exist; otherwise the folder is gone (an
+    unmounted disk, say), and marking the images of a whole batch as failed would be wrong.
+    """
 
     def __init__(self, root: Path, paths: Sequence[Path], *, done: np.ndarray) -> None:
         self._root, self._paths = root, paths
         self._path: Path | None = paths[done[0]] if len(done) else None
 
     def check(self, batch: DecodedBatch) -> None:
-        """Raises CorpusError if pictures of the batch are missing because all are."""
+        """Raise CorpusError if images of the batch are missing because all files are."""
         there = [n for n in batch.numbers if not isinstance(batch.errors.get(n), MissingImageError)]
         if len(there) < len(batch.numbers):
             if self._path is None and not there:
@@ -227,12 +261,12 @@ class _Witness:
             known = self._path or (self._paths[there[0]] if there else None)
             if known is None:
                 raise CorpusError(
-                    f"none of the {len(self._paths)} pictures is there, the first being {self._paths[0]}; "
+                    f"none of the {len(self._paths)} images was found, the first being {self._paths[0]}; "
                     "is --root the right folder?"
                 )
             if not known.exists():
                 raise CorpusError(
-                    f"the pictures below {self._root} are gone: {known} was there before; "
+                    f"the images in {self._root} have disappeared: {known} existed before; "
                     "nothing was marked as failed, run the command again when they are back"
                 )
         if there:

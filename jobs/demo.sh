@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run the whole pipeline: extract, train, evaluate. `make demo` runs this script inside the virtual environment.
-#   DATASET  scenes (default: images that the program draws itself) or any name that extract-features knows
+#   DATASET  scenes (default: synthetic images drawn by the program) or any name that extract-features knows
 #   ROOT     folder of that data set
 #   LIMIT    number of images to use of a named data set (default 1000)
 #   WEIGHTS  weights of the network (default: pretrained if they can be downloaded, else seeded random, with a notice)
@@ -26,7 +26,7 @@ if [ -n "${WEIGHTS:-}" ]; then
     extract "$@" --weights "$WEIGHTS"
 elif ! extract "$@" --weights pretrained; then
     echo "NOTICE: pretrained AlexNet weights are not available here. The demo continues with RANDOM weights (seed 0):"
-    echo "NOTICE: the pipeline is the real one, but its features carry no knowledge of photographs."
+    echo "NOTICE: the pipeline is complete, but its features contain no knowledge of photographs."
     extract "$@" --weights random:0
 fi
 train-mrnn --features "$OUT/feats.h5" --output "$OUT/run" --epochs "${EPOCHS:-12}" --cutoff "${CUTOFF:-3}"

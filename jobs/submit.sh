@@ -1,8 +1,8 @@
 #!/bin/sh
 # Submit a whole experiment: extraction in shards, merging, training, evaluation. Each job waits for the one before.
 #   sh jobs/submit.sh OUT SHARDS [options of extract-features]
-# Activate the virtual environment first. The script prints the job numbers. It keeps what is finished, so after a failure
-# run the same line again. These variables hold options, separated by spaces:
+# Activate the virtual environment first. The script prints the job numbers. After a failure, run the same line again:
+# finished work is kept. These variables hold options, separated by spaces:
 #   TRAIN, EVALUATE              for train-mrnn and evaluate-mrnn
 #   SBATCH_EXTRACT, SBATCH_TRAIN, SBATCH_EVALUATE   for sbatch: "--gpus-per-task=1 --time=1:00:00"
 set -eu

@@ -1,11 +1,12 @@
 """Compare mrnn.evaluate.metrics.ptb with the program it is a twin of: the tokeniser in pycocoevalcap, run by Java.
 
-    python tests/compare_ptb.py                      # the captions below $MRNN_DATA, odd strings, the golden file
+    python tests/compare_ptb.py                      # golden file, captions below $MRNN_DATA, characters, odd strings
     python tests/compare_ptb.py --strings 20000 --seed 3
     python tests/compare_ptb.py --write-golden       # after adding a sentence to the golden file
 
 Prints for each set how many captions differ, the digest that tests/evaluate/metrics/test_ptb.py knows it by, and the
-first of those that differ. Exit code 1 if one of a data set or the golden file differs; odd strings only count.
+first of those that differ. Exit code 1 if one of a data set or the golden file differs; characters and odd strings are
+only counted.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,11 +25,12 @@ from pathlib import Path
 import click
 
 from mrnn.data.annotation_files import read_lines
-from mrnn.evaluate.metrics.ptb import PUNCTUATION, ptb_tokenize
+from mrnn.evaluate.metrics.ptb import LINE_BREAKS, PUNCTUATION, ptb_tokenize
 
 GOLDEN = Path(__file__).parent / "evaluate" / "metrics" / "ptb_golden.json"
 JAR = "tokenizer/stanford-corenlp-3.4.1.jar"
 SECONDS = 600
+FRAMES = ("{}", "zz{}zz", "zz {} zz", "1{}2", "1{}zz", "zz{}1")
 # What odd strings are made of: whatever the tokeniser treats in a way of its own.
 PIECES = """
     a b T S I dog man the The Big CAT o d l y s t n don can it x 5 12 100 2010 3rd 10 . . , ' ' " - - -- / & ! ? : ; (
@@ -55,6 +58,18 @@ def odd_strings(number: int, seed: int) -> list[str]:
 
     words = [["the", "a", "Dog", "Man", word(), word()] for _ in range(5 * number)]
     return [" ".join(source.choice(words[5 * n + i]) for i in range(source.randint(1, 5))) for n in range(number)]
+
+
+def every_character() -> list[str]:
+    """Each assigned character of Unicode's basic plane by itself, between letters and between digits.
+
+    Every caption is followed by a plain one, so that it cannot depend on the character after it.
+    """
+    characters = [
+        chr(number) for number in range(0x80, 0x10000) if unicodedata.category(chr(number)) not in ("Cn", "Cs")
+    ]
+    written = [frame.format(each) for each in characters if not LINE_BREAKS.match(each) for frame in FRAMES]
+    return [caption for each in written for caption in (each, "ok")]
 
 
 def java_tokenize(captions: Sequence[str]) -> list[list[str]]:
@@ -113,6 +128,7 @@ def main(data: Path | None, strings: int, seed: int, show: int, write_golden: bo
         click.echo("real captions skipped: neither --data nor MRNN_DATA names their folder")
     for name, captions in (real_captions(data) if data else {}).items():
         wrong += compare(name, captions, show=show)
+    compare("every character of the basic plane", every_character(), show=show)
     compare(f"odd strings, seed {seed}", odd_strings(strings, seed), show=show)
     sys.exit(wrong > 0)
 

@@ -36,8 +36,9 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.cli import merge
 from mrnn.extract.cli import main as extract
-from mrnn.train.checkpoint import BEST, LAST, read_checkpoint
+from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.cli import main as train
+from mrnn.train.run_files import BEST, LAST
 from tests.kills import count_calls
 
 IMAGES, BATCH, SHARDS = 48, 8, 3

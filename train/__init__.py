@@ -1,1 +1,1 @@
-"""Stage 2: cached features and tokenised captions into a trained model. Touches no picture, needs no torchvision."""
+"""Stage 2: train a model on cached features and captions. It reads no image file and does not need torchvision."""

@@ -1,8 +1,8 @@
 """Batches of captions: sentences as word numbers, packed step by step, with the features of their images.
 
-Packing: a batch is laid out time-major, all first words, then all second words and so on, its sentences in order of
-falling length. So no padding exists anywhere, and step t of the recurrence works on the first sizes[t] rows of step
-t - 1. Rectangular batches, for CUDA graphs, continue every sentence to the end of the longest.
+A packed batch is laid out time-major: all first words, then all second words, and so on, with the sentences sorted by
+decreasing length. There is no padding, and step t of the recurrence works on the first sizes[t] rows of step t - 1.
+Rectangular batches, which CUDA graphs need, extend every sentence to the length of the longest.
 """
 
 from collections.abc import Hashable, Iterator
@@ -23,10 +23,11 @@ WINDOW = 20  # batches whose sentences are sorted by length together
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What training sees of a batch, whatever the task; CUDA graphs and processes know no more of it.
+    """The part of a batch that training uses, whatever the task; CUDA graphs and processes use nothing else.
 
-    sentences : (B,) their numbers, in the batch's order. count : units that the cost is summed over. share : this
-    count over that of all processes' parts of the batch.
+    sentences : (B,) int64, sentence numbers in the order of the batch.
+    count : number of units that the cost is summed over.
+    share : `count` divided by its sum over all processes' parts of the batch.
     """
 
     sentences: np.ndarray
@@ -34,26 +35,26 @@ class Batch:
     share: float = 1.0
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by the names of their fields."""
+        """The tensors by field name."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
     def shape(self) -> Hashable:
-        """Equal for two batches whose tensors can take each other's place in memory in one and the same computation."""
+        """A key that is equal for two batches if one recorded computation can serve both."""
+        # Lists count too: `sizes` decides which kernels the recurrence launches, and a CUDA graph cannot branch.
         lists = [tuple(value) for field in fields(self) if isinstance(value := getattr(self, field.name), list)]
         return tuple(tuple(tensor.shape) for tensor in self.tensors().values()), tuple(lists)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionBatch(Batch):
-    """Packed sentences with what predicts them, on the device of the model; `count` is the number of words to predict.
+    """Packed sentences and their image features, on the device of the model; `count` is the number of words to predict.
 
-    inputs, targets, image_of_token : (P,) int64, P rows; a target is NOTHING where a row is there for the shape only
-    and takes no part in the loss. sizes : how many rows the t-th step has; the sentences' steps come first, then
-    whatever rounds P up. image_of_token points into features : (I, D) float32, a row for every distinct image, and
-    some more to round I up.
-    Numbers of rows are rounded so that few shapes occur: oneDNN makes a kernel for each, in half a millisecond, and
-    keeps it.
+    inputs : (P,) int64, word numbers that the model reads.
+    targets : (P,) int64, word numbers to predict; NOTHING in rows that only fill up the shape and have no loss.
+    sizes : number of rows of each step; the steps of the sentences come first, then the rows that round P up.
+    image_of_token : (P,) int64, row of `features` for each row.
+    features : (I, D) float32, one row per distinct image, then the rows that round I up.
     """
 
     inputs: Tensor
@@ -71,27 +72,34 @@ def pack(
     device: torch.device | str = "cpu",
     rectangular: bool = False,
 ) -> CaptionBatch:
-    """The batch of the sentences of these numbers.
+    """Pack some sentences, given by number, into a batch.
 
-    rectangular : every step has a row for every sentence, and every sentence a row of features. Batches of as many
-    sentences, of which the longest are as long, then have one shape; a tenth of their rows predict nothing. (The
-    inputs there are the words that happen to follow.)
+    sentences : the sentences to choose from.
+    numbers : (B,) int, numbers of the chosen ones.
+    features : features by image number.
+    device : device of the batch.
+    rectangular : whether every step has one row per sentence, and `features` one row per sentence. Batches with equally
+        many sentences and equally long longest sentences then have one shape; a tenth of their rows predict nothing.
     """
     lengths = sentences.starts[numbers + 1] - sentences.starts[numbers]
     order = np.argsort(-lengths, kind="stable")
     numbers, lengths = numbers[order], lengths[order]
-    # Row t, column b: is there a t-th input in sentence b, and where do its words lie. Inputs are START and the words,
-    # targets the words and END.
+    # Row t, column b: whether sentence b has a t-th input, and where its words are. The inputs are START and the words;
+    # the targets are the words and END. Boolean indexing by `cells` reads row by row, which is the time-major order.
     steps = np.arange(lengths[0] + 1)[:, None]
     present = steps <= lengths
     cells = np.ones_like(present) if rectangular else present
     positions = sentences.starts[numbers] + steps
+    # Positions outside a sentence are clipped to valid ones: in a rectangular batch, the inputs past its end are the
+    # words that happen to follow it, which does no harm since their targets are NOTHING.
     last = len(sentences.tokens) - 1
     inputs = np.where(steps == 0, BOUNDARY_ID, sentences.tokens[np.clip(positions - 1, 0, last)])[cells]
     targets = np.where(steps < lengths, sentences.tokens[np.clip(positions, 0, last)], BOUNDARY_ID)
     targets = np.where(present, targets, NOTHING)[cells]
     images, image_of_sentence = np.unique(sentences.image[numbers], return_inverse=True)
     image_of_token = np.broadcast_to(image_of_sentence, present.shape)[cells]
+    # Row counts are rounded up so that few shapes occur: oneDNN builds a kernel for each new shape, which takes half a
+    # millisecond, and keeps it.
     more_images = len(numbers) - len(images) if rectangular else -len(images) % IMAGE_ROWS
 
     def to_device(array: np.ndarray, filling: int) -> Tensor:
@@ -111,7 +119,12 @@ def pack(
 
 
 def batch_bounds(sentences: int, batch_size: int, *, window: int = WINDOW) -> list[tuple[int, int]]:
-    """Begin and end of every batch of an epoch among its shuffled sentences; no batch crosses a window's border."""
+    """Start and stop of each batch within the shuffled sentences of an epoch; no batch crosses a window's border.
+
+    sentences : number of sentences.
+    batch_size : sentences per batch.
+    window : number of batches in a window.
+    """
     windows = range(0, sentences, window * batch_size)
     return [
         (begin, min(begin + batch_size, start + window * batch_size, sentences))
@@ -123,11 +136,15 @@ def batch_bounds(sentences: int, batch_size: int, *, window: int = WINDOW) -> li
 def epoch_order(
     lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int, window: int = WINDOW
 ) -> list[np.ndarray]:
-    """The sentence numbers of the batches of one epoch; every sentence occurs once.
+    """The sentence numbers of each batch of one epoch; every sentence occurs once.
 
-    Sentences are shuffled, sorted by length within windows of `window` batches, cut, and the batches shuffled: a batch
-    then holds sentences of nearly one length, and the recurrence few steps. Depends on seed and epoch alone, so a run
-    that resumes needs nothing but the number of batches done.
+    Sentences are shuffled, sorted by length within windows of `window` batches, and cut into batches, which are then
+    shuffled. So the sentences of a batch have nearly the same length, and the recurrence takes few steps.
+
+    lengths : (S,) int, number of words of each sentence.
+    batch_size : sentences per batch.
+    seed, epoch : the order depends on these alone, so a run that resumes needs only the number of batches done.
+    window : number of batches whose sentences are sorted together.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -150,7 +167,13 @@ def epoch_batches(
     part: tuple[int, int] = (0, 1),
     rectangular: bool = False,
 ) -> Iterator[CaptionBatch]:
-    """The batches of one epoch from batch number `skip` on; of each, part I of N (every N-th sentence)."""
+    """The batches of one epoch.
+
+    sentences, features, batch_size, device, rectangular : as for `pack` and `epoch_order`.
+    seed, epoch : decide the order of the sentences.
+    skip : number of batches to leave out at the start.
+    part : (I, N), to yield only part I of N of each batch: every N-th sentence.
+    """
     lengths = sentences.lengths
     for numbers in epoch_order(lengths, batch_size, seed=seed, epoch=epoch)[skip:]:
         chosen, share = part_of_batch(numbers, lengths + 1, *part)
@@ -158,12 +181,17 @@ def epoch_batches(
 
 
 def part_of_batch(numbers: np.ndarray, words: np.ndarray, index: int, count: int) -> tuple[np.ndarray, float]:
-    """The sentences of part `index` of `count` of a batch, and the share of the batch's words that they hold.
+    """The sentences of one part of a batch, and the share of the batch's words that they hold.
 
-    words : (S,) words of every sentence, END included. The parts tile the batch, with about as many words each. A part
-    that would be empty, which a short batch can leave, gets a sentence with the share 0: no process may sit a step out.
+    The parts together make up the batch and hold about equally many words.
+
+    numbers : (B,) int, the sentences of the batch.
+    words : (S,) int, number of words of every sentence, END included.
+    index, count : number of the part, from 0, and number of parts.
     """
     chosen = numbers[index::count]
     if not len(chosen):
+        # A short batch can have fewer sentences than there are processes. No process may skip a step, since the others
+        # wait for its gradients; so it works on a sentence whose share is 0.
         return numbers[:1], 0.0
     return chosen, float(words[chosen].sum() / words[numbers].sum())

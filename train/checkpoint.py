@@ -1,16 +1,16 @@
-"""Checkpoints: plain types and tensors in a .pt file, from which a model rebuilds itself.
+"""Checkpoints: plain types and tensors in a .pt file, from which a model can be rebuilt.
 
-checkpoint_best.pt is the model to use. checkpoint_last.pt also holds all that training needs to go on (optimiser,
-sampler position, generator states); checkpoint_previous.pt is the one before it, in case the last is damaged. A
-checkpoint is a dict:
+checkpoint_best.pt is the model to use. checkpoint_last.pt also holds everything that training needs to resume
+(optimiser, sampler position, generator states); checkpoint_previous.pt is the one before it, in case the last is
+damaged. A checkpoint is a dict:
 
     format "mrnn-checkpoint", version 2, model (a name of KINDS), config (fields of its config), vocabulary (words),
     weights (state dict), features (provenance of the feature cache), settings (TrainSettings.flat),
     progress (fields of mrnn.train.run_folder.Progress), and in checkpoint_last.pt training (Training.state)
 
-Version 1 knew captioners only: its progress names bits, tokens and best_perplexity what is now cost, count and best.
+Version 1 supported captioners only; its progress had bits, tokens and best_perplexity for cost, count and best.
 
-Files come from anywhere, so they are read with weights_only=True: nothing in them is executed.
+Files may come from anywhere, so they are read with weights_only=True: no code in them is executed.
 """
 
 import pickle
@@ -26,10 +26,10 @@ from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.train.models import KINDS
 from mrnn.train.models.captioner import Captioner
+from mrnn.train.run_files import BEST, LAST
 
 FORMAT, VERSION = "mrnn-checkpoint", 2
 FORMER_PROGRESS = {"bits": "cost", "tokens": "count", "best_perplexity": "best"}  # of version 1
-LAST, PREVIOUS, BEST = "checkpoint_last.pt", "checkpoint_previous.pt", "checkpoint_best.pt"
 UNREADABLE = (
     OSError,
     zipfile.BadZipFile,
@@ -45,10 +45,16 @@ UNREADABLE = (
 
 @dataclass
 class TrainedModel:
-    """A model read from a checkpoint, in evaluation mode, with what it depends on.
+    """A model read from a checkpoint, in evaluation mode, with the data that describe it.
 
-    features : provenance of the cache it was trained on. settings : of the training run. run : its folder.
-    file : the checkpoint read. progress : epoch, step, best and so on at the time it was written.
+    model : the model, in evaluation mode.
+    name : its kind, a key of KINDS.
+    vocabulary : words by number.
+    features : provenance of the cache that it was trained on.
+    settings : settings of the training run.
+    run : run folder.
+    file : the checkpoint that was read.
+    progress : epoch, step, best and so on at the time the checkpoint was written.
     """
 
     model: Captioner
@@ -62,9 +68,13 @@ class TrainedModel:
 
 
 def load_trained(run: Path, *, device: torch.device | str = "cpu", which: str = "best") -> TrainedModel:
-    """Rebuild the trained model of a run folder, or of a checkpoint file.
+    """Rebuild the trained model of a run folder or of a checkpoint file.
 
-    which : 'best' or 'last', where `run` is a folder. Raises CheckpointError if there is none, or it does not fit.
+    run : run folder, or a .pt file.
+    device : device of the model.
+    which : 'best' or 'last', if `run` is a folder.
+
+    Raises CheckpointError if there is no checkpoint, or if it does not describe a model of this version.
     """
     run = Path(run)
     file = run / {"best": BEST, "last": LAST}[which] if run.is_dir() else run
@@ -110,13 +120,16 @@ def rebuild(content: dict[str, Any], file: Path) -> tuple[Captioner, Vocabulary]
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """The content of a checkpoint with its tensors on the CPU. CheckpointError if it is missing, damaged or foreign."""
+    """The content of a checkpoint, with its tensors on the CPU.
+
+    Raises CheckpointError if the file is missing, damaged, or not a checkpoint of mrnn.
+    """
     if not file.is_file():
         raise CheckpointError(
             f"{file}: no such checkpoint; give the run folder that train-mrnn wrote, or a .pt file of it"
         )
     try:
-        with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums that torch.save writes
+        with zipfile.ZipFile(file) as archive:  # torch.load does not check the checksums that torch.save writes
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
@@ -144,9 +157,11 @@ def of_today(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_checkpoint(file: Path, content: dict[str, Any], *, previous: Path | None = None) -> None:
-    """Replace `file` whole or not at all: temporary name, fsync, rename.
+    """Write a checkpoint atomically: under a temporary name, followed by fsync and rename.
 
-    previous : where the file that is replaced stays on, if given; at every moment one of the two is complete.
+    file : the checkpoint to write or replace.
+    content : the dict described above, without format and version.
+    previous : name that the replaced file keeps, if given. At every moment one of the two files is complete.
     """
     with new_file(file, replace=True, previous=previous) as draft:
         torch.save({"format": FORMAT, "version": VERSION, **content}, draft)

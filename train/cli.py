@@ -1,6 +1,6 @@
 """train-mrnn: train a model on a feature cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mrnn.data.command import command, setting_option, setting_options
+from mrnn.data.options import allow_partial_option, features_option, output_option, overwrite_option
 from mrnn.data.settings import declared_settings
 from mrnn.train.models import KINDS
 from mrnn.train.settings import RunOptions, TrainSettings
@@ -30,26 +31,31 @@ def model_options(function: Callable[..., None]) -> Callable[..., None]:
         for name, default, declared in declared_settings(described.config):
             found.setdefault(name, []).append((kind, default, declared))
     for name, users in reversed(found.items()):
-        by_default: dict[Any, list[str]] = {}
-        for kind, default, _ in users:
-            by_default.setdefault(default, []).append(kind)
-        defaults = "; ".join(f"{default} for {', '.join(kinds)}" for default, kinds in by_default.items())
         declared = users[0][2]
-        function = setting_option(name, None, replace(declared, help=f"{declared.help}  [default: {defaults}]"))(
-            function
-        )
+        described = replace(declared, help=f"{declared.help}  [default: {defaults_of(users)}]")
+        function = setting_option(name, None, described)(function)
     return function
 
 
+def defaults_of(users: Sequence[tuple[str, Any, Any]]) -> str:
+    """The default of a setting in words, by kind of model where it is not one for all. users : (kind, default, ...)."""
+    kinds: dict[Any, list[str]] = {}
+    for kind, default, _ in users:
+        kinds.setdefault(default, []).append(kind)
+    if len(kinds) == 1 and len(users) == len(KINDS):
+        return str(users[0][1])
+    return "; ".join(f"{default} for {', '.join(names)}" for default, names in kinds.items())
+
+
 @command("train-mrnn", epilog=EPILOG)
-@click.option("--features", required=True, type=click.Path(path_type=Path), help="Feature cache to train on.")
-@click.option("--output", type=click.Path(path_type=Path), help="Run folder.  [default: runs/<cache>-<model>]")
+@features_option
+@output_option("Run folder to write.  [default: runs/CACHE-MODEL]")
 @setting_options(TrainSettings)
 @model_options
 @setting_options(RunOptions)
 @click.option("--time-limit", type=click.FloatRange(min=0), help="Save and stop after this many minutes.")
-@click.option("--overwrite", is_flag=True, help="Delete the run in the output folder and start a new one.")
-@click.option("--allow-partial", is_flag=True, help="Accept a cache in which some images are still pending.")
+@overwrite_option
+@allow_partial_option
 def main(
     features: Path, output: Path | None, allow_partial: bool, time_limit: float | None, overwrite: bool, **values: Any
 ) -> None:
@@ -58,12 +64,9 @@ def main(
     from mrnn.data.stopping import stop_on_signals
     from mrnn.train.loop import train
 
-    try:
-        names = [name for name, _, _ in declared_settings(RunOptions)]
-        options = RunOptions(**{name: values.pop(name) for name in names}, overwrite=overwrite)
-        settings = TrainSettings.of(**{name: value for name, value in values.items() if value is not None})
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    names = [name for name, _, _ in declared_settings(RunOptions)]
+    options = RunOptions(**{name: values.pop(name) for name in names}, overwrite=overwrite)
+    settings = TrainSettings.of(**{name: value for name, value in values.items() if value is not None})
     cache = open_cache(features, allow_partial=allow_partial)
     folder = output or Path("runs") / f"{features.stem}-{settings.model}"
     with stop_on_signals(time_limit=None if time_limit is None else time_limit * 60) as stop:

@@ -8,55 +8,74 @@ from typing import Any
 
 import click
 
-from mrnn.data.command import debug_option, one_line_errors
+from mrnn.data.command import command
 from mrnn.data.errors import CheckpointError
-from mrnn.train.comparison import Run, differing, names_of, ranked, read_run
-from mrnn.train.learning_curves import draw_curves
+from mrnn.data.options import json_option
+from mrnn.data.outputs import OutputFile, is_marked
+from mrnn.train.comparison import Run, by_criterion, differing, names_of, ranked, read_run
+from mrnn.train.learning_curves import TITLE, draw_curves
 
 WIDTH = 140  # of a line
 
 
-@click.command("compare-runs")
+EPILOG = """\b
+Example:
+  compare-runs runs/feats-mrnn runs/feats-rnn-base --figure curves.png"""
+
+
+@command("compare-runs", epilog=EPILOG)
 @click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all settings and curves.")
-@click.option("--figure", type=click.Path(path_type=Path), help="Draw the learning curves (.png, .svg or .pdf).")
-@debug_option
-@one_line_errors
+@json_option
+@click.option(
+    "--figure",
+    type=OutputFile("a figure of learning curves", is_marked(TITLE)),
+    help="Draw the learning curves (.png, .svg or .pdf).",
+)
 def main(folders: tuple[Path, ...], as_json: bool, figure: Path | None) -> None:
-    """Compare training runs: the settings in which they differ, and their results, the best dev perplexity first.
+    """Compare training runs: the settings in which they differ, and their results, the best first.
 
-    Runs may still be going on. Seconds are those of training; words/s is the median over the logged steps.
-
-    \b
-    Example:
-      compare-runs runs/feats-mrnn runs/feats-rnn-base --figure curves.png
+    Runs whose best epoch is chosen by different numbers (dev perplexity, recalls) are in tables of their own. Runs may
+    still be under way. Seconds are those of training; words/s is the median over the logged steps. With
+    --json, all settings and curves are printed.
     """
-    runs = ranked([read_run(folder) for folder in dict.fromkeys(folders)])
+    groups = [ranked(group) for group in by_criterion([read_run(folder) for folder in dict.fromkeys(folders)])]
+    runs = [run for group in groups for run in group]
     if not any(run.settings for run in runs):
         raise CheckpointError(
             "; ".join(f"{run.path}: {run.state}" for run in runs) + "; give run folders that train-mrnn wrote"
         )
-    names = differing(runs)
     if figure is not None:
-        draw_curves(figure, runs, labels=_labels(runs, names))
-    click.echo(json.dumps(summary(runs), indent=2) if as_json else _table(runs, names))
+        draw_curves(figure, runs, labels=_labels(runs, differing(runs)))
+    if as_json:
+        click.echo(json.dumps(summary(runs), indent=2))
+    else:
+        click.echo("\n\n".join(_table(group, differing(group)) for group in groups))
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
-    """What `compare-runs --json` prints; `best_val_perplexity` and `best_epoch` are null before the first epoch."""
+    """What `compare-runs --json` prints; `best_val_perplexity` (or what the run is judged by) and `best_epoch` are null
+    before the first epoch."""
     return {
         "differing": differing(runs),
         "runs": [
             {
                 "run": str(run.path),
                 "state": run.state,
-                "best_val_perplexity": run.best.val_perplexity if run.best else None,
+                f"best_{run.criterion.key}": run.best.value if run.best else None,
                 "best_epoch": run.best.number if run.best else None,
                 "steps": run.steps,
                 "seconds": run.seconds,
-                "words_per_second": run.words_per_second,
+                f"{run.cost.units}_per_second": run.speed,
                 "settings": run.settings,
-                "curve": [vars(epoch) for epoch in run.epochs],
+                "curve": [
+                    {
+                        "number": epoch.number,
+                        f"train_{run.cost.key}": epoch.cost,
+                        run.criterion.key: epoch.value,
+                        "seconds": epoch.seconds,
+                    }
+                    for epoch in run.epochs
+                ],
             }
             for run in runs
         ],
@@ -66,11 +85,12 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 def _table(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Results and settings in columns; settings that do not fit beside the results stand below, a row each."""
     folders = names_of(runs)
-    rows = [["run", "dev perplexity", "epoch", "steps", "seconds", "words/s", "state"]]
+    criterion, cost = runs[0].criterion, runs[0].cost
+    rows = [["run", criterion.label, "epoch", "steps", "seconds", f"{cost.units}/s", "state"]]
     for run, folder in zip(runs, folders, strict=True):
-        results = [f"{run.best.val_perplexity:.3f}", str(run.best.number)] if run.best else ["-", "-"]
+        results = [f"{run.best.value:.3f}", str(run.best.number)] if run.best else ["-", "-"]
         effort = [str(run.steps), f"{run.seconds:.0f}"] if run.settings else ["-", "-"]
-        speed = "-" if run.words_per_second is None else f"{run.words_per_second:.0f}"
+        speed = "-" if run.speed is None else f"{run.speed:.0f}"
         rows.append([folder, *results, *effort, speed, run.state])
     columns = [[name, *(_setting(run, name) for run in runs)] for name in names]
     wide = _aligned([[*row[:-1], *cells, row[-1]] for row, *cells in zip(rows, *columns, strict=True)])

@@ -7,23 +7,28 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.cache import FEATURE_SETTINGS
+from mrnn.data.settings import FEATURE_SETTINGS
+from mrnn.train.measures import BITS, PERPLEXITY, Cost, Criterion, measures_of
+from mrnn.train.run_files import CONFIG, METRICS, DamagedLog, read_log
 
-CONFIG, METRICS = "config.json", "metrics.jsonl"
 FEATURES_COMPARED = ("dataset", "annotation_sha256", "limit", "dtype", *FEATURE_SETTINGS)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch. train_bits : bits a word in training mode. seconds : of training, without validation."""
+    """A finished epoch.
+
+    number : from 1. cost : per unit, in training mode. value : of the run's criterion. seconds : spent on training,
+    without validation.
+    """
 
     number: int
-    train_bits: float
-    val_perplexity: float
+    cost: float
+    value: float
     seconds: float
 
 
@@ -31,8 +36,11 @@ class Epoch:
 class Run:
     """What a run folder says of itself.
 
-    state : 'finished', 'epoch 3 of 20', or what is wrong with the folder. settings : those of the run and, with
-    'features ' before their names, of its feature cache. words_per_second : median over the logged steps, or None.
+    state : 'finished', 'epoch 3 of 20', or what is wrong with the folder.
+    settings : those of the run and, with 'features ' before their names, those of its feature cache.
+    epochs, steps : what it has finished.
+    speed : units per second, the median over the logged steps; None if there is none.
+    criterion, cost : what the best epoch is chosen by, and what is minimised.
     """
 
     path: Path
@@ -40,13 +48,15 @@ class Run:
     settings: dict[str, Any] = field(default_factory=dict)
     epochs: tuple[Epoch, ...] = ()
     steps: int = 0
-    words_per_second: float | None = None
+    speed: float | None = None
+    criterion: Criterion = PERPLEXITY
+    cost: Cost = BITS
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch of the lowest dev perplexity (the first such), or None if there is none yet."""
-        finite = [epoch for epoch in self.epochs if math.isfinite(epoch.val_perplexity)]
-        return min(finite, key=lambda epoch: epoch.val_perplexity, default=None)
+        """The epoch with the best value of the criterion (the first such), or None if there is none yet."""
+        finite = [epoch for epoch in self.epochs if math.isfinite(epoch.value)]
+        return min(finite, key=lambda epoch: self.criterion.order(epoch.value), default=None)
 
     @property
     def seconds(self) -> float:
@@ -59,31 +69,32 @@ def read_run(path: Path) -> Run:
     try:
         config = json.loads((path / CONFIG).read_text())
         settings = _settings(config["settings"], config["features"])
-        lines = (path / METRICS).read_text().splitlines(keepends=True)
+        criterion, cost = measures_of(config)
+        log = read_log(path)
     except FileNotFoundError as error:
         return Run(path, f"no {Path(error.filename).name}")
     except OSError as error:
         return Run(path, error.strerror or "cannot be read")
+    except DamagedLog as error:
+        return Run(path, str(error))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Run(path, f"{CONFIG} or {METRICS} is damaged")
+        return Run(path, f"{CONFIG} is damaged")
     epochs: list[Epoch] = []
     speeds: list[float] = []
     steps = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith("\n"):
-            break  # being written, or left by a kill: it is written again
+    for number, record in enumerate(log, start=1):
         try:
-            record = json.loads(line)
             steps = int(record["step"])
             if record["kind"] == "epoch":
-                values = (float(record[name]) for name in ("train_bits", "val_perplexity", "seconds"))
+                values = (float(record[name]) for name in (f"train_{cost.key}", criterion.key, "seconds"))
                 epochs.append(Epoch(int(record["epoch"]), *values))
             else:
-                speeds.append(float(record["tokens_per_s"]))
-        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+                speeds.append(float(record[f"{cost.unit}_per_s"]))
+        except (ValueError, KeyError, TypeError, OverflowError):
             return Run(path, f"{METRICS}, line {number}, is damaged")
-    run = Run(path, "", settings, tuple(epochs), steps, statistics.median(speeds) if speeds else None)
-    return Run(path, _state(run), settings, run.epochs, steps, run.words_per_second)
+    speed = statistics.median(speeds) if speeds else None
+    run = Run(path, "", settings, tuple(epochs), steps, speed, criterion, cost)
+    return replace(run, state=_state(run))
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -94,8 +105,16 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def ranked(runs: Sequence[Run]) -> list[Run]:
-    """By best dev perplexity; runs without one come last, in the order given."""
-    return sorted(runs, key=lambda run: run.best.val_perplexity if run.best else math.inf)
+    """By the best value of their criterion; runs without one come last, in the order given."""
+    return sorted(runs, key=lambda run: run.criterion.order(run.best.value if run.best else None))
+
+
+def by_criterion(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that are judged by the same number together, in the order of the first of each."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.criterion.key, []).append(run)
+    return [*groups.values()]
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

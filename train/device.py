@@ -1,4 +1,4 @@
-"""Which device a computation runs on."""
+"""The device that a computation runs on."""
 
 import torch
 
@@ -6,9 +6,13 @@ from mrnn.data.errors import TrainingError
 
 
 def pick_device(name: str, precision: str, *, local: int = 0) -> torch.device:
-    """The device of a name; 'auto' is the GPU where there is one.
+    """The device of a name.
 
-    local : number of this process on its machine. 'cuda' is then the GPU of that number, or the only one it may see.
+    name : a torch device, or 'auto' for the GPU if there is one. 'cuda' is GPU number `local` if several are visible.
+    precision : 'fp32' or 'bf16', which needs a GPU.
+    local : number of this process on its machine.
+
+    Raises TrainingError if the device cannot be used, or not with this precision.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

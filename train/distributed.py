@@ -1,9 +1,10 @@
-"""Training by several processes: each takes its part of every batch, and all hold the same weights.
+"""Training by several processes: each works on its part of every batch, and all hold the same weights.
 
-torchrun, or srun as in jobs/train.sbatch, starts them and tells each who it is: RANK of WORLD_SIZE, LOCAL_RANK on its
-machine, and where the first one listens, MASTER_ADDR and MASTER_PORT. Without these there is one process, and nothing
-here does anything. Gradients are averaged by DistributedDataParallel, over NCCL between GPUs, else over gloo; the few
-numbers beside them travel by gloo. The first process alone validates, writes and reports.
+torchrun, or srun as in jobs/train.sbatch, starts the processes and sets their environment: RANK and WORLD_SIZE,
+LOCAL_RANK on the machine, and MASTER_ADDR and MASTER_PORT, where the first one listens. Without these variables there
+is a single process, and nothing here has an effect. DistributedDataParallel averages the gradients, over NCCL between
+GPUs and over gloo otherwise; all other numbers are exchanged over gloo. Only the first process validates, writes and
+reports.
 """
 
 import atexit
@@ -24,15 +25,18 @@ from mrnn.data.command import EXIT_FAILED
 from mrnn.data.errors import Stopped, TrainingError
 from mrnn.data.stopping import StopRequest
 
-TIMEOUT = timedelta(minutes=30)  # the others wait for the first, which validates; that is the longest they may
+TIMEOUT = timedelta(minutes=30)  # the longest that the others wait for the first process, which validates
 Result = TypeVar("Result")
 
 
 class Ranks:
     """The processes of a training, as one of them sees them.
 
-    rank : its number, from 0. count : of processes. local : its number on its machine. Every method is to be called by
-    all of them, in the same order.
+    All processes must call the same methods in the same order.
+
+    rank : number of this process, from 0.
+    count : number of processes.
+    local : number of this process on its machine.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, local: int = 0) -> None:
@@ -45,17 +49,23 @@ class Ranks:
         return self.rank == 0
 
     def cost(self, function: Callable[[Any, Any], Tensor], model: nn.Module, batch: Any, *, seed: list[int]) -> Tensor:
-        """function(model, batch). Its backward pass leaves, in all processes, the mean of their gradients.
+        """function(model, batch); its backward pass leaves the mean of the processes' gradients in each of them.
 
-        seed : of this step's dropout, which each process draws for itself. It depends on nothing before, so that a
-        checkpoint need not hold the state of every process. (One process alone draws on where it stopped, as ever.)
+        function : the cost of a model and a batch, a scalar.
+        model : the same model object in every call.
+        batch : this process's part of the batch.
+        seed : seed of the dropout of this step, which each process draws on its own.
         """
+        # With several processes, dropout is seeded again in every step, so that a checkpoint need not hold the
+        # generator state of each process. A single process keeps one stream, whose state the checkpoint holds.
         if self.count == 1:
             return function(model, batch)
         if self._cost is None:
             self._cost = DistributedDataParallel(_Cost(function, model))
-            # A rehearsal: after its first pass it lays out the gradients anew, for good. The order in which three or
-            # more are summed depends on the layout, so without this a resumed run would differ in its last bits.
+            # A rehearsal pass: after its first backward pass, DistributedDataParallel rebuilds its gradient buckets
+            # once, in the order in which gradients arrived. The order in which three or more processes' gradients are
+            # summed depends on that layout. Without the rehearsal the first step after a resume would use the initial
+            # layout and differ from the uninterrupted run in its last bits.
             self._cost(batch).backward()
             model.zero_grad()
         torch.manual_seed(int(np.random.SeedSequence([*seed, self.rank]).generate_state(1, np.uint64)[0]))
@@ -63,7 +73,7 @@ class Ranks:
         return cost
 
     def sums(self, *values: float) -> list[float]:
-        """The sum over the processes of each value."""
+        """The sum of each value over the processes."""
         if self.count == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
@@ -71,13 +81,15 @@ class Ranks:
         return total.tolist()
 
     def meet(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         self.sums(0.0)
 
     def asked_to_stop(self, stop: StopRequest) -> bool:
-        """Whether any process was asked to stop; then all of them are, with the same reason."""
+        """Whether any process was asked to stop; all of them then stop for the same reason."""
         if self.count == 1:
             return bool(stop.reason)
+        # A signal reaches the processes at different moments. If each decided on its own, those that did not see it
+        # yet would start a step and wait for the others for ever.
         code = torch.tensor(stop.code)
         dist.all_reduce(code, dist.ReduceOp.MAX)
         stop.adopt(int(code))
@@ -93,7 +105,7 @@ class Ranks:
         return result
 
     def check_same(self, facts: dict[str, Any]) -> None:
-        """Raise TrainingError in all processes unless these facts are the same in all."""
+        """Raise TrainingError in every process unless these facts are equal in all of them."""
         if self.count == 1:
             return
         everyone: list[Any] = [None] * self.count
@@ -110,12 +122,13 @@ class Ranks:
 class _Cost(nn.Module):
     """A function of a model and a batch, as a module for DistributedDataParallel.
 
-    It shows the model's parameters only: buffers, which are constant here, would be sent before every step.
+    Only the model's parameters are registered. Buffers are constant here, and DistributedDataParallel would broadcast
+    them before every step.
     """
 
     def __init__(self, function: Callable[[Any, Any], Tensor], model: nn.Module) -> None:
         super().__init__()
-        self._function, self._hidden = function, (model,)
+        self._function, self._hidden = function, (model,)  # in a tuple, which nn.Module does not search for modules
         self.shown = nn.ParameterList(model.parameters())
 
     def forward(self, batch: Any) -> Tensor:
@@ -126,9 +139,9 @@ class _Cost(nn.Module):
 def joined() -> Iterator[Ranks]:
     """Join the other processes of this training, if the environment names any, for the duration of a with block.
 
-    Raises TrainingError if they cannot be reached, or if one of them is gone. Stopped is raised in the first process;
-    the others leave quietly with its exit code. Where there are several, the process then ends with the exit code of
-    this training, whatever it still does, but for an exception that nobody catches (see _leave).
+    Raises TrainingError if the others cannot be reached, or if one of them is gone. Stopped is raised in the first
+    process only; the others exit silently with its exit code. With several processes, the interpreter later exits with
+    the exit code of this training, unless an exception is left uncaught (see _leave).
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield Ranks()
@@ -148,18 +161,18 @@ def joined() -> Iterator[Ranks]:
             yield ranks
         except Stopped as stop:
             stopped = stop
-        # Nobody leaves before the first has saved: to a launcher, a process that ends is a reason to end the others.
+        # No process leaves before the first has saved: launchers kill the other processes as soon as one ends.
         ranks.meet()
         dist.destroy_process_group()
         atexit.register(_leave, stopped.exit_code if stopped else 0)
     except Exception as error:
-        atexit.register(_leave, EXIT_FAILED)  # with the group as it is: to leave a broken one can wait for ever
+        atexit.register(_leave, EXIT_FAILED)  # without destroying the group, which for a broken one can hang for ever
         gone = isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
         if not gone:
             raise
         raise TrainingError(
             f"process {rank} of {count}: another process of this training is gone or does not answer ({_line(error)}); "
-            "its own last lines say why. The same command goes on from the last checkpoint"
+            "its own last lines say why. The same command resumes from the last checkpoint"
         ) from error
     if stopped and rank == 0:
         raise stopped
@@ -168,13 +181,13 @@ def joined() -> Iterator[Ranks]:
 
 
 def _leave(code: int) -> None:
-    """End the process at its exit without C++'s farewells.
-
-    gloo's threads outlive even a group that was left in good order, since DistributedDataParallel holds it (torch
-    2.15). At the end of a busy process they now and then abort it, and after an error they wait for one that is gone.
-    """
+    """End the process at interpreter exit without running C++ destructors."""
+    # gloo's threads outlive even a group that was destroyed properly, since DistributedDataParallel keeps a reference
+    # to it (torch 2.15). In C++'s own shutdown they sometimes abort a process on a busy machine, and after an error
+    # they wait for a process that is gone. os._exit skips that shutdown, and with it the flushing of the streams.
     sys.stdout.flush()
     sys.stderr.flush()
+    # sys.last_value is set when the interpreter reports an uncaught exception; its exit code would otherwise be lost.
     os._exit(EXIT_FAILED if getattr(sys, "last_value", None) else code)
 
 

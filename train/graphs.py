@@ -1,8 +1,9 @@
 """Forward and backward passes as CUDA graphs, for training on a single GPU.
 
 The kernels of these networks are so short that a GPU waits for Python to launch them, some hundreds per step. A graph
-is launched at once. It repeats the very same work on the same addresses, so it serves batches of one shape only: they
-are made rectangular (mrnn.train.batches.pack), which leaves one shape per length of sentence, two dozen on Flickr8k.
+is launched as a whole. It repeats the same work on the same addresses, so it serves batches of one shape only. Batches
+are therefore made rectangular (mrnn.train.batches.pack), which leaves one shape per sentence length: two dozen on
+Flickr8k.
 """
 
 from collections.abc import Callable, Hashable
@@ -21,17 +22,22 @@ Work = Callable[[], tuple[Tensor, ...]]
 Capture = Callable[[Work], tuple[Callable[[], None], tuple[Tensor, ...]]]
 Shape = tuple[nn.Module, Hashable]  # the model and Batch.shape
 NO_MORE = "no more CUDA graphs are recorded"
-WARM_UPS = 3  # runs before a capture, in which libraries set themselves up
+WARM_UPS = 3  # runs before a capture, in which libraries initialise and allocate their workspaces
 
 
 class Graphs:
-    """A cost of a model and a rectangular batch, with the value and the gradients of the cost it is made from.
+    """A cost function of a model and a rectangular batch that replays CUDA graphs; value and gradients stay the same.
 
-    A graph of its forward and backward pass is recorded when a shape comes for the second time, and replayed from then
-    on. Once the memory of the device is full no more are recorded, and other shapes are computed kernel by kernel.
-    Each cost is to be differentiated before the next is asked for, and none may be alive then: what is recorded keeps
-    the streams of an earlier backward pass, which a graph cannot. Precision and training mode are to stay as they are.
-    Raises TrainingError if a graph cannot be recorded: what that leaves behind in CUDA is past mending.
+    The forward and backward pass of a shape is recorded when the shape occurs for the second time, and replayed from
+    then on. When the memory of the device is full, no more graphs are recorded, and other shapes are computed kernel by
+    kernel. Each cost must be differentiated and released before the next call. Precision and training mode must not
+    change between calls.
+
+    cost : the function to record, (model, batch) -> scalar.
+    capture : records work as a graph; see `cuda_capture`.
+    report : called with each line of text for users.
+
+    Raises TrainingError if a graph cannot be recorded.
     """
 
     def __init__(self, cost: CostFunction, capture: Capture, *, report: Callable[[str], None]) -> None:
@@ -42,6 +48,7 @@ class Graphs:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         shape = model, batch.shape()
+        # Recording costs WARM_UPS + 1 passes and memory, which a shape that occurs only once never repays.
         if shape in self._seen and shape not in self._recorded and not self._full:
             self._record(shape, batch)
         self._seen.add(shape)
@@ -51,12 +58,15 @@ class Graphs:
         return total
 
     def _record(self, shape: Shape, batch: Batch) -> None:
+        # No earlier cost may be alive here: its autograd graph keeps the streams of an earlier backward pass, which a
+        # capture must not touch.
         try:
             self._recorded[shape] = _Recorded(self._cost, shape[0], batch, self._capture)
         except torch.OutOfMemoryError:
             self._full = True
             self._report(f"{NO_MORE} after {len(self._recorded)}: the device's memory is full")
         except RuntimeError as error:
+            # A failed capture leaves the CUDA context in a state that cannot be repaired, so training must end here.
             raise TrainingError(
                 f"a pass cannot be recorded as a CUDA graph ({str(error).partition(chr(10))[0]}); run the same command "
                 "with --no-graphs"
@@ -64,7 +74,7 @@ class Graphs:
 
 
 class _Recorded:
-    """The cost and the gradients of what lies in memory of its own."""
+    """A recorded pass: the cost and its gradients for a batch that is copied to fixed addresses."""
 
     def __init__(self, cost: CostFunction, model: nn.Module, batch: Batch, capture: Capture) -> None:
         self._memory = {name: tensor.clone() for name, tensor in batch.tensors().items()}
@@ -73,13 +83,15 @@ class _Recorded:
 
         def work() -> tuple[Tensor, ...]:
             total = cost(model, own)
+            # autograd.grad returns the gradients instead of adding them to .grad, whose memory the graph does not own.
+            # The cost is detached so that its autograd graph is freed.
             return total.detach(), *torch.autograd.grad(total, parameters)
 
         self._replay, self._results = capture(work)
         self.replays = 0
 
     def __call__(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The cost, and gradients of all parameters, of another batch; they hold until the next call."""
+        """The cost and the gradients of all parameters for another batch; both are overwritten by the next call."""
         for name, tensor in batch.tensors().items():
             self._memory[name].copy_(tensor)
         self._replay()
@@ -91,8 +103,8 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recorded: _Recorded, batch: Batch, *parameters: Tensor) -> Tensor:
         total, *ctx.gradients = recorded(batch)
-        ctx.recorded, ctx.replay = recorded, recorded.replays
-        return total.clone()
+        ctx.recorded, ctx.replay = recorded, recorded.replays  # lets `backward` detect that a later replay overwrote it
+        return total.clone()  # `total` itself is overwritten by the next replay
 
     @staticmethod
     @once_differentiable
@@ -103,11 +115,16 @@ class _Replay(torch.autograd.Function):
 
 
 def cuda_capture(device: torch.device) -> Capture:
-    """Record work on a GPU as CUDA graphs, which share their working memory: one runs at a time."""
+    """A function that records work on a GPU as a CUDA graph and returns the replay function and the results.
+
+    All graphs share one memory pool. That is safe because only one of them runs at a time.
+    """
     pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
     def capture(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
-        with torch.cuda.device(device):  # whose generator and streams are meant; another may be the current one
+        with torch.cuda.device(device):  # another device may be the current one, with its own generator and streams
+            # PyTorch requires warm-up runs on a side stream before a capture: the first calls of libraries allocate
+            # memory and choose algorithms, which a graph cannot record.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UPS):

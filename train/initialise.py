@@ -1,4 +1,4 @@
-"""Weights before training. The papers give none of this; settings choose, dev perplexity decides."""
+"""Initial weights. The papers do not describe theirs; these were chosen by dev perplexity (docs/experiments.md)."""
 
 import numpy as np
 import torch
@@ -12,13 +12,17 @@ from mrnn.train.sentences import Sentences
 def initialise_captioner(
     model: nn.Module, config: RecurrentConfig, generator: torch.Generator, *, embedding: str, recurrence: str
 ) -> None:
-    """Draw all weights of a model with a layer `output` on the CPU from one generator, in the order of their names.
+    """Draw all weights of a model on the CPU from one generator, in the order of their names.
 
-    Word vectors are uniform in [-embedding_scale, embedding_scale]; every matrix uniform in +-sqrt(3 / inputs), which
-    keeps the variance, the output layer's times output_scale; biases 0. The recurrence is recurrence_scale times the
-    identity (as ReLU networks want it: Le et al. 2015, arXiv 1504.00941), a random orthogonal matrix, or as the others.
+    Word vectors are uniform in [-embedding_scale, embedding_scale]. Matrices are uniform in +-sqrt(3 / inputs), which
+    keeps the variance; the output layer is multiplied by output_scale. Biases are 0. The recurrent matrix is
+    recurrence_scale times the identity (recommended for ReLU by Le et al. 2015, arXiv 1504.00941), times a random
+    orthogonal matrix, or times a matrix drawn like the others.
 
-    embedding, recurrence : names of those two layers in the model.
+    model : the model, whose output layer is called `output`.
+    config : scales and kind of recurrence.
+    generator : source of all random numbers.
+    embedding, recurrence : names of the embedding and of the recurrent layer in the model.
     """
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -39,9 +43,9 @@ def initialise_captioner(
 
 
 def word_log_frequencies(sentences: Sentences, vocabulary_size: int) -> torch.Tensor:
-    """log of each word's share among the targets, END counted: (V,) float32, for the output bias as in DVSA section 6.
+    """Log relative frequency of each word among the targets, END counted, for the output bias as in DVSA section 6.
 
-    A word that never occurs (`<unk>` may not) counts as seen half a time.
+    Returns (V,) float32. A word that does not occur, as `<unk>` may not, has a count of one half.
     """
     counts = np.bincount(sentences.tokens, minlength=vocabulary_size).astype(np.float64)
     counts[BOUNDARY_ID] += len(sentences)

@@ -9,12 +9,13 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import TrainingError
+from mrnn.data.exhaustion import memory_for
 from mrnn.data.stopping import StopRequest
 from mrnn.train.batches import Batch
-from mrnn.train.checkpoint import LAST
 from mrnn.train.distributed import joined
 from mrnn.train.optim import gradient_norm, learning_rate, squared_norm
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_files import LAST
 from mrnn.train.run_folder import RunFolder, SaveTimer, WatchedFolder
 from mrnn.train.settings import RunOptions, TrainSettings
 
@@ -28,20 +29,20 @@ def train(
     stop: StopRequest | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train a model on a cache into a run folder, or resume the run that is there.
+    """Train a model on a cache into a run folder, or resume the run in that folder.
 
     A run that was stopped or killed resumes from its last checkpoint and ends, on a CPU, with the same weights bit for
     bit. Several processes that call this share the work (distributed.py).
 
     cache : the opened feature cache.
-    folder : the run folder; it is made if it is not there.
-    settings : what the result depends on; a run resumes only with the same.
-    options : what may change from one call to the next.
-    stop : looked at after every step, so that another thread or a signal handler can ask for an end; see
+    folder : the run folder, which is created if it does not exist.
+    settings : everything that the result depends on; a run resumes only with equal settings.
+    options : settings that may change from one call to the next.
+    stop : checked after every step, so that another thread or a signal handler can request a stop; see
         mrnn.data.stopping.
-    report : called with each line of text for people.
+    report : called with each line of text for users.
 
-    Raises Stopped after saving, if asked to stop, and TrainingError if training cannot start or resume.
+    Raises Stopped after saving, if a stop was requested, and TrainingError if training cannot start or resume.
     """
     folder, options, stop = Path(folder), options or RunOptions(), stop or StopRequest()
     with (
@@ -49,7 +50,7 @@ def train(
         RunFolder(folder, overwrite=options.overwrite, report=report) if ranks.first else WatchedFolder(folder) as run,
     ):
         report = run.report
-        ranks.meet()  # only now is a run that is overwritten out of sight
+        ranks.meet()  # before this, another process could still see a run that the first one overwrites
         last = run.read_last()
         training = prepare(cache, settings, options, last=last, report=report, ranks=ranks)
         progress = training.progress
@@ -76,7 +77,8 @@ def train(
                 rectangular=training.graphs is not None,
             ):
                 try:
-                    record = train_step(training, batch)
+                    with memory_for(f"a step on {batch.count} words", remedy="lower --batch-size"):
+                        record = train_step(training, batch)
                 except TrainingError as error:
                     raise TrainingError(f"{error}; {run.describe_last()}") from None
                 if progress.step % options.log_every == 0:
@@ -93,7 +95,7 @@ def train(
 
 
 def train_step(training: Training, batch: Batch) -> dict[str, Any]:
-    """One step of optimisation on a batch; returns its line for metrics.jsonl."""
+    """One optimisation step on a batch; returns its line for metrics.jsonl."""
     settings, progress, task = training.settings, training.progress, training.task
     model, ranks = training.model, training.ranks
     lr = learning_rate(
@@ -108,14 +110,16 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
 
     model.train()
     training.optimiser.zero_grad(set_to_none=True)
-    # Without the cache, which graphs do not allow: no weight is used twice in a step.
+    # Without autocast's cache of cast weights, which CUDA graphs do not allow. No weight is used twice in a step, so
+    # the cache would save nothing.
     bf16 = settings.precision == "bf16"
     with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         cost = ranks.cost(training.graphs or task.cost, model, batch, seed=[settings.seed, progress.step])
-    # The processes' gradients are averaged: their number times each one's share makes that the mean over all units.
+    # DistributedDataParallel averages over processes, whose parts differ in size. Weighting each mean by share * count
+    # makes the result the mean over all units of the batch.
     (cost / batch.count * (batch.share * ranks.count)).backward()
     norm = gradient_norm(model)
-    own, grad_norm = torch.stack([cost.detach(), norm]).tolist()
+    own, grad_norm = torch.stack([cost.detach(), norm]).tolist()  # one transfer from the GPU, not two
     total, count = ranks.sums(own, batch.count) if batch.share else ranks.sums(0.0, 0)
     check_finite(training, batch, total / count, grad_norm)
     if 0 < settings.clip < grad_norm:
@@ -142,7 +146,7 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
 
 
 def validate_and_save(training: Training, run: RunFolder, report: Callable[[str], None]) -> None:
-    """End an epoch: validation, the best checkpoint, the lines for people and machines, the last checkpoint."""
+    """End an epoch: validate, save the best checkpoint, log and report, save the last checkpoint."""
     progress, task = training.progress, training.task
     criterion, measure = task.criterion, task.measure
     found: dict[str, float] = training.ranks.by_first(lambda: task.validate(training.evaluated, training.data))
@@ -173,12 +177,18 @@ def validate_and_save(training: Training, run: RunFolder, report: Callable[[str]
 
 
 def check_finite(training: Training, batch: Batch, cost: float, grad_norm: float) -> None:
-    """Raise TrainingError, before the weights are touched, if the cost per unit or its gradient is of no use."""
+    """Raise TrainingError if training has diverged, before the step changes the weights.
+
+    training : state of the run.
+    batch : the batch of this step, whose images the message names.
+    cost : cost per unit.
+    grad_norm : norm of the gradient; not finite in a diverged run.
+    """
     if math.isfinite(grad_norm) and cost < training.task.limit(training.data):
         return
     images = sorted({training.image_ids[i] for i in training.data.train.image[batch.sentences]})
     shown = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
     raise TrainingError(
         f"training diverged at step {training.progress.step + 1}: {cost:g} {training.task.measure.label}, gradient "
-        f"norm {grad_norm:g}. The batch holds the images {shown}. Lower --lr or --clip and start anew with --overwrite"
+        f"norm {grad_norm:g}. The batch holds the images {shown}. Lower --lr or --clip and start again with --overwrite"
     )

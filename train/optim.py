@@ -1,7 +1,7 @@
 """Optimisers, learning-rate schedules and the moving average of the weights.
 
-Each optimiser adds the gradient of lambda ||theta||^2 itself, after clipping, through `weight_decay` = 2 lambda: the
-coupled L2 of the paper's cost (A3), not AdamW's decoupled decay. With adam it is therefore scaled like any gradient.
+Each optimiser adds the gradient of lambda ||theta||^2 itself, after clipping, through `weight_decay` = 2 lambda. This
+is the coupled L2 penalty of the paper's cost (A3), not AdamW's decoupled decay, so adam scales it like any gradient.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,17 @@ from mrnn.train.settings import OPTIMISERS
 def build_optimiser(
     name: str, parameters: Iterable[nn.Parameter], *, lr: float, l2: float, momentum: float = 0.9, beta2: float = 0.999
 ) -> torch.optim.Optimizer:
-    """One of OPTIMISERS. l2 : lambda of the cost. momentum : of sgd, and adam's beta1. beta2 : decay of squares."""
+    """Build an optimiser.
+
+    name : one of OPTIMISERS.
+    parameters : parameters to optimise.
+    lr : initial learning rate.
+    l2 : lambda of the cost.
+    momentum : momentum of sgd, and beta1 of adam.
+    beta2 : decay of squared gradients in adam and rmsprop.
+
+    Raises ValueError for another name.
+    """
     decay = 2 * l2
     if name == "adam":
         return torch.optim.Adam(parameters, lr=lr, betas=(momentum, beta2), weight_decay=decay, fused=True)
@@ -29,8 +39,16 @@ def build_optimiser(
 
 
 def learning_rate(step: int, *, schedule: str, peak: float, warmup: int, total: int) -> float:
-    """The learning rate of step 0, 1, ..., total - 1: a linear rise over `warmup` steps, then constant or down to
-    zero along a cosine. A pure function, so there is no state to save."""
+    """The learning rate of one step: a linear warm-up, then constant or falling to zero along a cosine.
+
+    A pure function, so a checkpoint holds no state of it.
+
+    step : 0, 1, ..., total - 1.
+    schedule : one of SCHEDULES (mrnn.train.settings).
+    peak : highest learning rate.
+    warmup : number of steps over which the rate rises.
+    total : number of steps of the whole training.
+    """
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     if schedule == "constant":
@@ -50,9 +68,10 @@ def gradient_norm(model: nn.Module) -> torch.Tensor:
 
 
 class WeightAverage:
-    """Exponential moving average of a model's weights; its early steps average over what there is.
+    """Exponential moving average of a model's weights.
 
-    decay : at most this much of the old average is kept a step (0.999 averages over about 1,000 steps).
+    model : the model whose weights are averaged; it is copied.
+    decay : largest share of the old average kept per step; 0.999 averages over about 1,000 steps.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -61,6 +80,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after step number `step` (from 1)."""
+        """Include the weights after step number `step`, counted from 1."""
+        # Early on a smaller share is kept, so that the average forgets the initial weights.
         kept = min(self.decay, step / (step + 9))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - kept)

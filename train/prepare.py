@@ -1,8 +1,8 @@
-"""Everything the training loop works on, made from a cache and settings, or taken up from a checkpoint."""
+"""Everything that the training loop works on, created from a cache and settings or restored from a checkpoint."""
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from mrnn.data.cache import STATE_FAILED, FeatureCache, matching_settings, read_checksums
 from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.tokenize import segmentation_warning
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.train.checkpoint import load_trained, model_content
 from mrnn.train.device import pick_device
@@ -26,16 +27,17 @@ from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.task import Task, TrainingData
 
 Report = Callable[[str], None]
+MUCH_UNKNOWN = 0.1  # share of the words in training sentences; of Flickr8k 3 % are <unk> with the default cutoff
 
 
 class Clock:
-    """Time from lap to lap."""
+    """A stopwatch for consecutive laps."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
 
     def lap(self) -> float:
-        """Seconds since the lap before, or since the start."""
+        """Seconds since the last lap, or since the start."""
         before, self._last = self._last, time.perf_counter()
         return self._last - before
 
@@ -44,8 +46,19 @@ class Clock:
 class Training:
     """The state of a run.
 
-    average : the moving average of the weights, if asked for. provenance, fingerprint : of the cache. graphs : computes
-    the cost on a single GPU. ranks : the run's processes.
+    settings : everything that the result depends on.
+    task : objective, batches and validation.
+    data : the training and dev split.
+    image_ids : ids of the images by number.
+    model : the model in training.
+    optimiser : its optimiser.
+    average : moving average of the weights, if requested.
+    progress : how far the run has come.
+    provenance : how the features of the cache were made.
+    fingerprint : digest of the cache's images, sentences and features.
+    graphs : computes the cost on a single GPU, if CUDA graphs are used.
+    ranks : the processes of the run.
+    clock : measures the steps.
     """
 
     settings: TrainSettings
@@ -64,12 +77,12 @@ class Training:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self.data.device
 
     @property
     def evaluated(self) -> Any:
-        """The model that is validated and kept: the average, where there is one."""
+        """The model that is validated and kept as the best: the average if there is one."""
         return self.average.model if self.average else self.model
 
     @property
@@ -81,16 +94,20 @@ class Training:
         return f"{progress.epoch} epochs" if progress.epoch >= settings.epochs else ""
 
     def content(self, model: Captioner) -> dict[str, Any]:
-        """The part of a checkpoint that says what the model is and where it comes from."""
+        """The part of a checkpoint that describes the model and its origin."""
         origin = {"features": self.provenance, "settings": self.settings.flat()}
         return model_content(self.settings.model, model, self.data.vocabulary) | origin
 
     def describe(self) -> dict[str, Any]:
-        """For config.json: what stands in the checkpoints, and what it was applied to."""
+        """The content of config.json: settings and configuration as in the checkpoints, and sizes of the data."""
         return {
             "settings": self.settings.flat(),
             "config": asdict(self.model.config),
-            "task": {"name": self.task.name, **asdict(self.task.criterion), "cost": asdict(self.task.measure)},
+            "task": {
+                "name": self.task.name,
+                "criterion": asdict(self.task.criterion),
+                "cost": asdict(self.task.measure),
+            },
             "features": self.provenance,
             "vocabulary_size": len(self.data.vocabulary),
             "train_sentences": len(self.data.train),
@@ -101,7 +118,7 @@ class Training:
         }
 
     def state(self) -> dict[str, Any]:
-        """What only going on needs, as plain types and tensors."""
+        """The part of a checkpoint that only resuming needs, as plain types and tensors."""
         on_gpu = self.device.type == "cuda"
         return {
             "optimiser": self.optimiser.state_dict(),
@@ -121,10 +138,17 @@ def prepare(
     report: Report,
     ranks: Ranks | None = None,
 ) -> Training:
-    """Set a run up, or take it up from the content of its last checkpoint.
+    """Set up a new run, or restore a run from the content of its last checkpoint.
 
-    Raises TrainingError if there is nothing to train on, the settings or the cache are not those of the run, or the
-    weights to start from do not fit.
+    cache : the opened feature cache.
+    settings : everything that the result depends on.
+    options : settings that do not alter the result.
+    last : content of the last checkpoint; None for a new run.
+    report : called with each line of text for users.
+    ranks : the processes of the run; a single one by default.
+
+    Raises TrainingError if there is nothing to train on, if the run was started with other settings or another cache,
+    or if the weights to start from do not fit.
     """
     ranks = ranks or Ranks()
     fingerprint = cache_fingerprint(cache)
@@ -133,14 +157,11 @@ def prepare(
     device = pick_device(options.device, settings.precision, local=ranks.local)
     if options.threads:
         torch.set_num_threads(options.threads)
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)  # for dropout, which uses torch's global generator; weights have their own
 
-    for split, remedy in (
-        ("train", ""),
-        ("val", "; extract-features holds out a part where a data set has no val split"),
-    ):
+    for split in ("train", "val"):
         if not len(cache.done(split)):
-            raise TrainingError(f"{cache.path} has no images of the split {split!r} with features{remedy}")
+            raise TrainingError(f"{cache.path} has no images of the split {split!r} with features{split_remedy(cache)}")
     start_from = load_trained(Path(settings.init_from)) if settings.init_from and last is None else None
     words, image = tokenized_sentences(cache, cache.done("train"))
     if last is not None:
@@ -154,6 +175,10 @@ def prepare(
         if not len(sentences):
             raise TrainingError(f"{cache.path}: the images of the split {split!r} have no sentences to learn from")
     report_data(cache, vocabulary, train, val, report)
+    for warning in data_warnings(words, vocabulary, cutoff=settings.cutoff):
+        report(warning)
+    if warning := segmentation_warning(text for i in cache.done("train") for text in cache.images[i].sentences):
+        report(warning)
 
     features = Features(cache, budget=options.memory_budget, device=device)
     kind = kind_of(settings.model)
@@ -165,6 +190,7 @@ def prepare(
     elif start_from is not None:
         take_weights(model, start_from.model, cache, start_from.features, settings.init_from)
     else:
+        # On the CPU, before the model moves to its device, so that a seed gives the same weights on every device.
         model.initialise(torch.Generator().manual_seed(settings.seed))
         task.begin(model, data, settings)
     model.to(device)
@@ -197,7 +223,7 @@ def prepare(
 
 
 def take_up(training: Training, last: dict[str, Any]) -> None:
-    """Put optimiser, average, generators and progress where the checkpoint left them."""
+    """Restore optimiser, average, generators and progress from the content of a checkpoint."""
     training.progress = Progress.from_dict(last["progress"])
     state = last["training"]
     try:
@@ -209,31 +235,47 @@ def take_up(training: Training, last: dict[str, Any]) -> None:
             torch.cuda.set_rng_state(state["generator_cuda"], training.device)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise CheckpointError(
-            f"the last checkpoint cannot be taken up ({error}); start anew with --overwrite"
+            f"the last checkpoint cannot be resumed ({error}); start again with --overwrite"
         ) from error
 
 
 def refuse_changes(last: dict[str, Any], cache: FeatureCache, settings: TrainSettings, fingerprint: str) -> None:
-    """Raise TrainingError unless a run with this last checkpoint may go on with these settings and this cache."""
+    """Raise TrainingError unless a run can resume with these settings and this cache.
+
+    last : content of the run's last checkpoint.
+    cache : the opened feature cache.
+    settings : the settings of this call.
+    fingerprint : `cache_fingerprint` of the cache.
+    """
     changed = settings.changed_from(last["settings"])
     before, now = last["features"], cache.provenance
     changed += [
         f"{name} of the features {before.get(name)}, now {now.get(name)}" for name in matching_settings(before, now)
     ]
     if "training" not in last:
-        raise CheckpointError("the last checkpoint holds no training state; start anew with --overwrite")
+        raise CheckpointError("the last checkpoint holds no training state; start again with --overwrite")
+    # The digest of the data tells only that something changed, so it is reported only if nothing more telling is known.
     if not changed and last["training"].get("fingerprint") != fingerprint:
         was, new = str(last["training"].get("fingerprint"))[:12], fingerprint[:12]
         changed.append(f"images, sentences or features of the cache {was}, now {new}")
     if changed:
         raise TrainingError(
-            f"this run was started with different settings: {'; '.join(changed)}. Use the former, choose another "
-            "--output, or start anew with --overwrite"
+            f"this run was started with different settings: {'; '.join(changed)}. Use the former settings, choose "
+            "another --output, or start again with --overwrite"
         )
 
 
 def take_weights(model: Captioner, other: Captioner, cache: FeatureCache, features: dict[str, Any], run: str) -> None:
-    """Start from the weights of another run; its feature scale comes along."""
+    """Copy the weights of another run into a model, with its feature mean and scale.
+
+    model : the new model.
+    other : the trained model.
+    cache : the cache to train on.
+    features : provenance of the cache that `other` was trained on.
+    run : name of the other run, for messages.
+
+    Raises TrainingError if the features differ or the shapes do not fit.
+    """
     differing = matching_settings(features, cache.provenance)
     if differing:
         raise TrainingError(
@@ -243,12 +285,12 @@ def take_weights(model: Captioner, other: Captioner, cache: FeatureCache, featur
         model.load_state_dict(other.state_dict())
     except RuntimeError:
         raise TrainingError(
-            f"the network of {run} has another shape ({other.config}); give --model and sizes as they were there"
+            f"the network of {run} has another shape ({other.config}); give the same --model and sizes"
         ) from None
 
 
 def cache_fingerprint(cache: FeatureCache) -> str:
-    """Hex digest of all that training sees of a cache: images done, their sentences, the checksums of their rows."""
+    """Hex digest of everything that training reads of a cache: finished images, their sentences, row checksums."""
     digest = hashlib.sha256()
     checksums = read_checksums(cache)
     for split in ("train", "val"):
@@ -257,8 +299,35 @@ def cache_fingerprint(cache: FeatureCache) -> str:
     return digest.hexdigest()
 
 
+def split_remedy(cache: FeatureCache) -> str:
+    """What to do about a split without images."""
+    if len(cache.images) < 3:
+        return (
+            f"; it has {len(cache.images)} in all, and at least three are needed, one for each of train, val and test"
+        )
+    return "; give the data set a list of splits, or leave all splits out to have them drawn at random"
+
+
+def data_warnings(words: Sequence[Sequence[str]], vocabulary: Vocabulary, *, cutoff: int) -> list[str]:
+    """A warning where much of what the training sentences say is <unk> to the model. words : of each sentence."""
+    total = sum(map(len, words))
+    unknown = sum(word not in vocabulary.numbers for sentence in words for word in sentence)
+    if unknown <= MUCH_UNKNOWN * total:
+        return []
+    return [
+        f"warning: {unknown / total:.0%} of the words in the training sentences become <unk>, since they occur fewer "
+        f"than {cutoff} times; the model knows {len(vocabulary)} words. With few sentences use a lower --cutoff"
+    ]
+
+
 def report_data(cache: FeatureCache, vocabulary: Vocabulary, train: Sentences, val: Sentences, report: Report) -> None:
-    """Say what is trained on, and what is left out."""
+    """Report what is trained on and what is left out.
+
+    cache : the opened feature cache.
+    vocabulary : words by number.
+    train, val : sentences of the two splits.
+    report : called with each line.
+    """
     report(
         f"{cache.path}: {len(cache.done('train'))} training images with {len(train)} sentences, "
         f"{len(cache.done('val'))} dev images with {len(val)}; {len(vocabulary)} words"

@@ -1,4 +1,4 @@
-"""The folder of a run: its lock, its checkpoints and its metrics, none of which a kill at any moment can spoil."""
+"""The folder of a run: lock, checkpoints and metrics, which stay consistent if the process is killed at any moment."""
 
 import fcntl
 import json
@@ -11,20 +11,26 @@ from types import TracebackType
 from typing import Any
 
 from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.exhaustion import writing
 from mrnn.data.files import write_whole
-from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, read_checkpoint, write_checkpoint
+from mrnn.data.outputs import is_json_with, refuse_foreign_folder
+from mrnn.train.checkpoint import read_checkpoint, write_checkpoint
+from mrnn.train.run_files import BEST, CONFIG, LAST, LOCK, METRICS, PREVIOUS
 from mrnn.train.settings import RunOptions
-
-CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
 
 
 @dataclass
 class Progress:
     """How far a run has come.
 
-    epoch : epochs finished. batch, cost, count, seconds : of the epoch under way, its batches done, the cost and the
-    units summed over them, and the time they took. step : batches done in all. best : the task's criterion of the best
-    epoch, best_epoch; None before the first validation.
+    epoch : number of finished epochs.
+    batch : number of finished batches of the current epoch.
+    cost : cost summed over these batches.
+    count : number of units summed over these batches.
+    seconds : time that these batches took.
+    step : number of finished batches of the whole run.
+    best : the task's criterion after the best epoch; None before the first validation.
+    best_epoch : number of the best epoch, from 1.
     """
 
     epoch: int = 0
@@ -38,28 +44,36 @@ class Progress:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Progress":
-        """What `asdict` gave; CheckpointError if it lacks something."""
+        """Progress from the dict of `asdict`. Raises CheckpointError if a field is missing."""
         try:
             return cls(**{field.name: values[field.name] for field in fields(cls)})
         except KeyError as error:
             raise CheckpointError(f"the checkpoint's progress is not complete ({error})") from error
 
     def finish_epoch(self) -> None:
-        """Count the epoch under way as finished."""
+        """Count the current epoch as finished."""
         self.epoch, self.batch, self.cost, self.count, self.seconds = self.epoch + 1, 0, 0.0, 0, 0.0
 
 
 class RunFolder:
-    """One process's hold on a run folder. Use as a context manager.
+    """A run folder that this process has locked. Use as a context manager.
 
-    report : called with each notice, a line of text. Raises TrainingError if another process trains into the folder.
+    path : the folder, which is created if it does not exist.
+    overwrite : whether to delete the run in it.
+    report : called with each notice, a line of text.
+
+    Raises TrainingError if another process trains into the folder.
     """
 
     def __init__(
         self, path: Path, *, overwrite: bool = False, report: Callable[[str], None] = lambda line: None
     ) -> None:
         self.path, self.report = path, report
+        refuse_foreign_folder(
+            path, (CONFIG, METRICS), is_ours=lambda folder: is_json_with("settings", "vocabulary_size")(folder / CONFIG)
+        )
         path.mkdir(parents=True, exist_ok=True)
+        # The kernel releases the lock when the process ends, so a killed run leaves no stale lock.
         self._lock = open(path / LOCK, "a")  # noqa: SIM115 (held until __exit__)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +106,8 @@ class RunFolder:
         self._lock.close()
 
     def read_last(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is whole, or None if there is none yet. CheckpointError if all are damaged."""
+        """The newest undamaged checkpoint, or None if there is none yet. Raises CheckpointError if all are damaged."""
+        # PREVIOUS covers a damaged LAST, and a kill between the two renames of a save.
         files = [file for file in (self.path / LAST, self.path / PREVIOUS) if file.exists()]
         for file in files:
             try:
@@ -100,20 +115,24 @@ class RunFolder:
             except CheckpointError as error:
                 self.report(f"notice: {error}")
         if files:
-            raise CheckpointError(f"{self.path}: no checkpoint can be read; start anew with --overwrite")
+            raise CheckpointError(f"{self.path}: no checkpoint can be read; start again with --overwrite")
         return None
 
     def describe_last(self) -> str:
-        """Which checkpoints there are, in words, for a run that cannot go on."""
+        """A sentence on the existing checkpoints, for the message of a run that cannot continue."""
         held = [self.path / name for name in (LAST, BEST) if (self.path / name).exists()]
         steps = [f"{file} holds step {read_checkpoint(file)['progress']['step']}" for file in held]
         return ", ".join(steps) or "no checkpoint had been written yet"
 
     def begin(self, config: dict[str, Any], *, metrics_bytes: int, step: int, tensorboard: bool) -> None:
-        """Write config.json, cut metrics.jsonl to what the checkpoint knows, and open the TensorBoard events.
+        """Write config.json, cut metrics.jsonl to the length at the checkpoint, and open the TensorBoard events.
 
-        metrics_bytes : 0 for a new run. step : where TensorBoard goes on; later events of a lost session are dropped.
+        config : content of config.json.
+        metrics_bytes : length of metrics.jsonl at the last checkpoint; 0 for a new run.
+        step : last step; TensorBoard drops later events, which a killed process left.
+        tensorboard : whether to write TensorBoard events, if TensorBoard is installed.
         """
+        # A killed process may have logged steps after its last checkpoint; the resumed run will log them again.
         write_whole(self.path / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
         size = os.fstat(self._metrics.fileno()).st_size
         if size < metrics_bytes:
@@ -128,19 +147,23 @@ class RunFolder:
             self._board = SummaryWriter(self.path, purge_step=step + 1)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl, and its numbers to TensorBoard."""
-        self._metrics.write(json.dumps(record).encode() + b"\n")
-        self._metrics.flush()
+        """Append a line to metrics.jsonl, and write its numbers to TensorBoard."""
+        with writing(self.path / METRICS):
+            self._metrics.write(json.dumps(record).encode() + b"\n")
+            self._metrics.flush()
         if self._board is not None:
             for name, value in record.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
     def save_last(self, content: dict[str, Any], progress: Progress, training: dict[str, Any]) -> None:
-        """Write checkpoint_last.pt; the one it replaces stays as checkpoint_previous.pt.
+        """Write checkpoint_last.pt; the file that it replaces becomes checkpoint_previous.pt.
 
-        content : see checkpoint.py. training : what going on needs beyond it.
+        content : the model and its origin; see checkpoint.py.
+        progress : how far the run has come.
+        training : the state that only resuming needs.
         """
+        # Metrics reach the disk first, so that a checkpoint never counts lines that a power failure can take away.
         os.fsync(self._metrics.fileno())
         training = {**training, "metrics_bytes": os.fstat(self._metrics.fileno()).st_size}
         content = {**content, "progress": asdict(progress), "training": training}
@@ -152,7 +175,7 @@ class RunFolder:
 
 
 class WatchedFolder(RunFolder):
-    """The run folder for a process beside the one that writes: it reads the last checkpoint and leaves no trace."""
+    """The run folder for the processes that do not write: it reads the last checkpoint and changes nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.report = path, lambda line: None
@@ -174,14 +197,14 @@ class WatchedFolder(RunFolder):
 
 
 class SaveTimer:
-    """When to save in the middle of an epoch: every so many seconds or steps."""
+    """Decides when to save within an epoch: after an interval of seconds or steps."""
 
     def __init__(self, options: RunOptions) -> None:
         self._seconds, self._steps = options.saving_interval()
         self._saved = time.monotonic()
 
     def after(self, step: int) -> bool:
-        """Whether to save after this step; if so, the interval begins anew."""
+        """Whether to save after this step; if so, the interval starts again."""
         if self._steps is not None:
             return step % self._steps == 0
         now = time.monotonic()

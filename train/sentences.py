@@ -1,4 +1,4 @@
-"""Captions as word numbers: what training, perplexity and retrieval read of a cache's sentences."""
+"""Captions as word numbers, for training, perplexity and retrieval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from mrnn.data.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Sentences:
-    """Tokenised sentences of chosen images.
+    """Tokenised sentences of some images.
 
-    tokens : (sum of lengths,) int32, word numbers of all sentences one after another, without signs.
-    starts : (S + 1,) int64, where each begins in tokens. image : (S,) int64, the number of its image in the cache.
-    skipped : how many sentences were left out because they hold no word.
+    tokens : (sum of lengths,) int32, word numbers of all sentences one after another, without START and END.
+    starts : (S + 1,) int64, where each sentence starts in `tokens`; the last entry is their number.
+    image : (S,) int64, number of the image of each sentence in the cache.
+    skipped : number of sentences that were left out because they contain no word.
     """
 
     tokens: np.ndarray
@@ -30,12 +31,12 @@ class Sentences:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(S,) int64, words of each sentence without signs."""
+        """(S,) int64, number of words of each sentence, without END."""
         return np.diff(self.starts)
 
     @property
     def targets(self) -> int:
-        """Words to predict: those of the sentences and an END for each."""
+        """Number of words to predict: the words of the sentences, and END once per sentence."""
         return len(self.tokens) + len(self)
 
 
@@ -46,7 +47,12 @@ def tokenized_sentences(cache: FeatureCache, images: Sequence[int] | np.ndarray)
 
 
 def encode_sentences(words: Sequence[Sequence[str]], image: np.ndarray, vocabulary: Vocabulary) -> Sentences:
-    """Number the words of sentences; those without a word are skipped and counted."""
+    """Encode sentences as word numbers; sentences without a word are skipped and counted.
+
+    words : the words of each sentence.
+    image : (S,) int64, image number of each sentence.
+    vocabulary : words by number.
+    """
     kept = np.array([bool(sentence) for sentence in words], dtype=bool)
     encoded = [vocabulary.encode(sentence) for sentence in words if sentence]
     lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
@@ -59,5 +65,5 @@ def encode_sentences(words: Sequence[Sequence[str]], image: np.ndarray, vocabula
 
 
 def sentences_of(cache: FeatureCache, split: str, vocabulary: Vocabulary) -> Sentences:
-    """The sentences of those images of a split that have features."""
+    """The sentences of the images of a split that have features."""
     return encode_sentences(*tokenized_sentences(cache, cache.done(split)), vocabulary)

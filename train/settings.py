@@ -1,10 +1,14 @@
-"""What a training run depends on (TrainSettings), and what it does not (RunOptions). Free of torch."""
+"""Settings that alter the result of training (TrainSettings), and those that do not (RunOptions).
+
+This module does not import torch.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 from mrnn.train.models.kinds import KINDS, CaptionerConfig, kind_of
 
@@ -15,10 +19,10 @@ SCHEDULES = ("cosine", "constant")
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything that alters the result; the checkpoint holds it, and a run resumes only with the same.
+    """Everything that alters the result. Checkpoints hold it, and a run resumes only with equal settings.
 
-    network : the model's own settings by name, where they are not the defaults of its config (mrnn.train.models.kinds).
-    docs/experiments.md says how the defaults were chosen.
+    `network` holds the model's own settings by name, where they differ from the defaults of its config
+    (mrnn.train.models.kinds). docs/experiments.md describes how the defaults were chosen.
     """
 
     model: str = setting("mrnn", "Kind of model to train; rnn-base is mrnn without the image.", choices=tuple(KINDS))
@@ -59,41 +63,47 @@ class TrainSettings:
 
     @classmethod
     def of(cls, **values: Any) -> "TrainSettings":
-        """From general settings and the model's own side by side. Raises ValueError for one that the model lacks."""
+        """Settings from general ones and the model's own, given together.
+
+        Raises SettingError for a setting that the model does not have.
+        """
         general = {each.name for each in fields(cls)} - {"network"}
         own = {name: value for name, value in values.items() if name not in general}
         return cls(**{name: value for name, value in values.items() if name in general}, network=own)
 
     def but(self, **values: Any) -> "TrainSettings":
-        """These settings with some changed, general ones or the model's own. Raises ValueError as `of`."""
+        """A copy with some settings changed, general ones or the model's own. Raises SettingError as `of` does."""
         general = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
         return TrainSettings.of(**{**general, **self.network, **values})
 
     def config(self, *, vocabulary: int, features: int) -> CaptionerConfig:
-        """The configuration of the model for V words and D features. Raises ValueError if a setting is not its own."""
+        """The configuration of the model for V words and D features.
+
+        Raises SettingError if `network` has a setting that the model does not have.
+        """
         kind = kind_of(self.model)
         foreign = [name for name in self.network if name not in kind.settings()]
         if foreign:
-            raise ValueError(
+            raise SettingError(
                 f"{foreign[0]} is not a setting of {self.model}; its own are {', '.join(sorted(kind.settings()))}"
             )
         return kind.config(vocabulary, features, **self.network)
 
     def flat(self) -> dict[str, Any]:
-        """General settings and all of the model's own side by side, as checkpoints and config.json hold them."""
+        """General settings and all of the model's own in one dict, as in checkpoints and config.json."""
         general = {name: value for name, value in asdict(self).items() if name != "network"}
         return general | self.config(vocabulary=2, features=1).own_settings()
 
     def changed_from(self, before: Mapping[str, Any]) -> list[str]:
-        """The settings that differ from those of a run under way (`flat`), as 'lr 0.001, now 0.002'; [] if none does.
+        """Settings that differ from those of a started run (`flat`), as 'lr 0.001, now 0.002'; [] if none differs.
 
-        A setting that the run does not know, since it is older, had the default. More epochs are no change where the
-        schedule does not depend on their number.
+        More epochs are not a difference if the schedule does not depend on their number.
         """
         if before.get("model") != self.model:
             return [f"model {before.get('model')}, now {self.model}"]
         changed = []
         now = self.flat()
+        # Defaults stand in for settings that did not exist yet when an older run was started.
         before = TrainSettings(model=self.model).flat() | dict(before)
         for name in before:
             was, is_ = before[name], now.get(name)
@@ -105,9 +115,9 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What may change each time a run resumes, since it does not alter the result.
+    """Settings that may change whenever a run resumes, since they do not alter the result.
 
-    (Another device, number of threads or of processes adds in another order: same result up to rounding.)
+    Another device or number of threads or processes adds in another order: the result is the same up to rounding.
     """
 
     device: str = setting("auto", "auto (the GPU if there is one), cpu, cuda, cuda:1, ...")
@@ -124,10 +134,10 @@ class RunOptions:
         self.saving_interval()
 
     def saving_interval(self) -> tuple[float | None, int | None]:
-        """Seconds or steps between saves; one of the two is None."""
+        """Seconds and steps between saves, one of which is None."""
         match = re.fullmatch(r"(\d+)([smh]?)", self.save_every)
         if not match or int(match[1]) < 1:
-            raise ValueError(f"save_every must be like 5m, 90s, 1h or a number of steps, not {self.save_every!r}")
+            raise SettingError(f"save_every must be like 5m, 90s, 1h or a number of steps, not {self.save_every!r}")
         if not match[2]:
             return None, int(match[1])
         return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]], None

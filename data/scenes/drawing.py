@@ -1,4 +1,4 @@
-"""Drawing a scene with pillow: four times too large, then reduced, then a little noise over it."""
+"""Drawing a scene with Pillow: at four times the size, then reduced, then with a little noise added."""
 
 import random
 
@@ -60,7 +60,7 @@ def _put(picture: Image.Image, group: Group, thing: int, rng: random.Random) -> 
 
 
 def _texture(paint: Image.Image, group: Group, centre: tuple[float, float], rng: random.Random) -> None:
-    """Stripes or dots over the square around a thing, in white, on light colours in black."""
+    """Draw white stripes or dots over the square around a thing; black ones on light colours."""
     brush = ImageDraw.Draw(paint)
     ink = COLOURS[accent(group.colour)]
     reach = group.radius * SCALE
@@ -80,7 +80,7 @@ def _texture(paint: Image.Image, group: Group, centre: tuple[float, float], rng:
 
 
 def accent(colour: str) -> str:
-    """The colour of stripes and dots on a thing of a colour."""
+    """The colour of stripes and dots on a thing of this colour."""
     return "black" if colour in ("white", "yellow", "pink", "orange") else "white"
 
 

@@ -1,4 +1,4 @@
-"""What stands where in the pictures of the scenes set, as numbers and names; drawn and described elsewhere."""
+"""What is where in the pictures of the scenes set, as numbers and names; other modules draw and describe it."""
 
 import math
 import random
@@ -26,7 +26,8 @@ PICTURE_SIZES = ((96, 96), (96, 80), (80, 96), (96, 72), (84, 84))
 class Background:
     """Two tones and how they meet: 'plain' (the first alone), 'fade', 'horizon', 'speckled' or 'checked'.
 
-    phrases : adverbials that name it. avoid : colours that would not be seen on it.
+    phrases : adverbials that name it.
+    avoid : colours that would be invisible on it.
     """
 
     kind: str
@@ -79,9 +80,12 @@ BACKGROUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Things of one kind: `centres` in pixels from the upper left corner, one for each thing.
+    """Things of one kind.
 
-    texture : 'plain', 'striped' or 'dotted'. turn : rotation in radians. radius : of the circle around a thing.
+    texture : 'plain', 'striped' or 'dotted'.
+    turn : rotation in radians.
+    radius : of the circle around a thing, in pixels.
+    centres : of the things, in pixels from the upper left corner.
     """
 
     shape: str
@@ -111,9 +115,9 @@ class Group:
 class Scene:
     """A picture: groups from back to front.
 
-    relation : how the second group stands to the first: 'left', 'right', 'above', 'below', 'inside', 'front' (partly
-    covering it); of a single group: 'row', 'column', or the place in the picture, such as 'top left'.
-    With three groups they stand in a row from left to right ('row').
+    relation : where the second group is with respect to the first: 'left', 'right', 'above', 'below', 'inside' or
+    'front' (partly covering it); of a single group: 'row', 'column', or the place in the picture, such as 'top left'.
+    Three groups are in a row from left to right ('row').
     """
 
     width: int
@@ -154,7 +158,7 @@ def arrange(rng: random.Random) -> Scene:
 
 
 def _within(centre: float, radius: float, side: int) -> float:
-    """The centre moved so far that the thing lies within the picture."""
+    """The centre, moved if necessary so that the thing is within the picture."""
     return min(max(centre, radius + 1), side - radius - 1)
 
 

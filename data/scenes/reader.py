@@ -1,6 +1,6 @@
 """Scenes: pictures of coloured shapes that the program draws itself, with captions and true boxes.
 
-For a demonstration and for tests on a machine that has no data set. Everything about picture number i follows from the
+For a demonstration and for tests on a machine without a data set. Everything about picture number i follows from the
 seed and i alone, so a smaller set is the beginning of a larger one, and several processes may draw into one folder.
 """
 
@@ -17,18 +17,20 @@ from mrnn.data.scenes.sentences import describe
 
 PICTURES = 1200
 HELD_OUT_SHARE = 12  # a twelfth is for validation, a twelfth for testing
-GENERATION = 1  # part of the file names: raise it whenever the same number would give another picture
+GENERATION = 1  # part of the file names: raise it whenever the same number would give a different picture
 FOLDER = "images"
 
 
-def read_scenes(root: Path, *, count: int = PICTURES, seed: int = 0) -> Corpus:
-    """The scenes set; pictures that root lacks are drawn.
+def read_scenes(root: str | Path, *, count: int = PICTURES, seed: int = 0) -> Corpus:
+    """The scenes set; pictures missing in root are drawn.
 
-    Of 1,200 pictures 1,000 are train, 100 val and 100 test. Each picture has five sentences, each phrase that names
-    things a box for each of them. Raises CorpusError for fewer than one picture, or a root that cannot be a folder.
+    Of 1,200 pictures 1,000 are train, 100 val and 100 test. Each picture has five sentences, and each phrase
+    that names things has a box for each of them. Raises CorpusError for fewer than one picture, or a root that cannot
+    be a folder.
     """
     if count < 1:
         raise CorpusError(f"scenes: a set has at least 1 picture, not {count}")
+    root = Path(root)
     corpus = Corpus(
         "scenes",
         root,
@@ -59,7 +61,7 @@ def _image(number: int, *, count: int, seed: int) -> Image:
 
 
 def _draw_missing(root: Path, corpus: Corpus, *, seed: int) -> None:
-    """Draw the pictures that are not there, each under a temporary name that is then changed, so none is ever half."""
+    """Draw the missing pictures, each under a temporary name that is then changed, so that none is ever incomplete."""
     folder = root / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Five sentences for a scene, as different people might write them, with the groups that their phrases name.
 
-A sentence is a list of parts: plain words, or a `Mention` of a group. Each writer looks at another aspect (what is
-where, how many, what it stands on, which is bigger) and leaves out what it does not look at.
+A sentence is a list of parts: plain words, or a `Mention` of a group. Each writer describes a different aspect (what is
+where, how many, on what background, which is bigger) and leaves out the rest.
 """
 
 import random
@@ -52,14 +52,14 @@ Parts = list[str | Mention]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A sentence, and its phrases with the groups they name; every phrase stands in the text letter for letter."""
+    """A sentence, and its phrases with the groups that they name; every phrase is a substring of the text."""
 
     text: str
     phrases: tuple[tuple[str, Group], ...]
 
 
 def describe(scene: Scene, rng: random.Random, *, count: int = 5) -> tuple[Described, ...]:
-    """Different sentences for a scene. Every aspect has its turn before one comes again in other words."""
+    """Different sentences for a scene. Every aspect is used once before one is used again in other words."""
     found: dict[str, Described] = {}
     aspects: list[Callable[[Scene, random.Random], Parts]] = []
     while len(found) < count:
@@ -103,7 +103,7 @@ def _ground_first(scene: Scene, rng: random.Random) -> Parts:
 
 
 def _how_many(scene: Scene, rng: random.Random) -> Parts:
-    """'three shapes on a grey background'; of one kind, 'three stars'."""
+    """'three shapes on a grey background', or 'three stars' if they are of one kind."""
     total = sum(len(group.centres) for group in scene.groups)
     same = len({group.shape for group in scene.groups}) == 1
     noun = rng.choice(SHAPE_WORDS.get(scene.groups[0].shape, (scene.groups[0].shape,)) if same else GENERIC)
@@ -233,7 +233,7 @@ def _plural(noun: str, count: int) -> str:
 
 
 def _written(parts: Parts, rng: random.Random) -> Described:
-    """The sentence of the parts, in half of the cases with a capital, a full stop, or both."""
+    """The sentence of the parts, half of the time with a capital, a full stop, or both."""
     text = ""
     spans: list[tuple[int, int, Group]] = []
     for part in parts:

@@ -16,9 +16,6 @@ from mrnn.data.options import (
 )
 from mrnn.train.settings import TrainSettings
 
-METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
-RETRIEVAL = ("R@1", "R@5", "R@10", "median_rank")
-
 EPILOG = """\b
 Example:
   evaluate-baselines --features feats.h5
@@ -67,21 +64,24 @@ def main(
 
 def table(content: dict[str, Any], models: list[dict[str, Any]]) -> str:
     """The tables that the command prints: a row for each baseline and for each model beside them."""
-    counts, columns = content["counts"], ("perplexity", *METRICS)
+    from mrnn.evaluate.metrics import names
+
+    counts, shown = content["counts"], [names.metric_of("perplexity"), *names.CAPTION_SCORES]
+    recalls = list(names.recall_columns())
     lines = [
         f"{content['dataset']} {content['split']}: {counts['images']} images, {counts['sentences']} sentences; "
         f"training: {counts['training_images']} images; vocabulary {content['vocabulary_size']}",
-        " " * 18 + "".join(f"{name:>11}" for name in columns),
+        " " * 18 + "".join(f"{row.key:>11}" for row in shown),
     ]
     named = [*content["baselines"].items(), *((metrics["name"], metrics) for metrics in models)]
     for name, values in named:
-        cells = [f"{values[c]:.{2 if c == 'perplexity' else 3}f}" if c in values else "" for c in columns]
+        cells = [row.format(values[row.key]) if row.key in values else "" for row in shown]
         if any(cells):
             lines.append(f"{name:<18}" + "".join(f"{cell:>11}" for cell in cells))
     for direction in ("image_to_sentence", "sentence_to_image"):
-        lines.append(f"{direction:<18}" + "".join(f"{name:>13}" for name in (*RETRIEVAL, "among images")))
+        lines.append(f"{direction:<18}" + "".join(f"{name:>13}" for name in (*recalls, "among images")))
         for name, values in named:
             if "retrieval" in values:
-                numbers = (f"{values['retrieval'][direction][column]:13.1f}" for column in RETRIEVAL)
+                numbers = (f"{values['retrieval'][direction][column]:13.1f}" for column in recalls)
                 lines.append(f"{name:<18}" + "".join(numbers) + f"{values['retrieval']['images']:13}")
     return "\n".join(lines)

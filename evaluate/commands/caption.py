@@ -52,22 +52,28 @@ def main(
     workers: int,
     **settings: Any,
 ) -> None:
-    """Generate a caption for each image file."""
+    """Generate a caption for each image file.
+
+    IMAGE is an image file, a folder of images, or a pattern such as 'holiday/*.jpg'.
+    """
     decoding = config_from(DecodingConfig, settings)
 
+    from mrnn.data.pictures import picture_files
+
+    files = picture_files(images)
     from mrnn.evaluate.api import caption_files
     from mrnn.train.checkpoint import load_trained
     from mrnn.train.device import pick_device
 
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
-    found = caption_files(trained, images, decoding=decoding, prefix=prefix, weights=weights, workers=workers)
+    found = caption_files(trained, files, decoding=decoding, prefix=prefix, weights=weights, workers=workers)
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.captioned import captioned_page
         from mrnn.evaluate.report.page import render
 
-        files = [caption.file for caption in found.captions]
-        page = captioned_page(trained, files, found.features, found.beams, settings=found.settings)
+        readable = [caption.file for caption in found.captions]
+        page = captioned_page(trained, readable, found.features, found.beams, settings=found.settings)
         write_whole(html, render(page).encode())
     if as_json:
         click.echo(json.dumps([caption.to_json() for caption in found.captions], indent=1, ensure_ascii=False))

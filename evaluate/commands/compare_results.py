@@ -87,6 +87,9 @@ def side_by_side(comparison: "Comparison", a: Path, b: Path, *, images: Path | N
 
 def comparison_text(comparison: "Comparison") -> str:
     """The tables that the command prints."""
+    from mrnn.evaluate.metrics.names import metric_of
+    from mrnn.evaluate.studies.comparison import MEASURES
+
     alone = f" ({comparison.only_a:,} only in A, {comparison.only_b:,} only in B)"
     lines = [
         f"{comparison.shared:,} shared images" + (alone if comparison.only_a or comparison.only_b else ""),
@@ -95,15 +98,15 @@ def comparison_text(comparison: "Comparison") -> str:
         f"{'':<32}{'A':>10}{'B':>10}{'B - A':>10}  {f'{LEVEL:.0%} interval':<22}{'p':>7}  better",
     ]
     for row in comparison.differences:
-        digits = 1 if " " in row.name else 2 if row.name.startswith("perplexity") else 3
-        between = f"{row.low:+.{digits}f} to {row.high:+.{digits}f}"
+        metric = metric_of(row.name)
+        low, high, gap = (metric.format(value, sign=True) for value in (row.low, row.high, row.difference))
         lines.append(
-            f"{row.name:<32}{row.a:10.{digits}f}{row.b:10.{digits}f}{row.difference:+10.{digits}f}  {between:<22}"
+            f"{row.name:<32}{metric.format(row.a):>10}{metric.format(row.b):>10}{gap:>10}  {f'{low} to {high}':<22}"
             f"{row.p:7.3f}  {row.better.upper()}".rstrip()
         )
     for name, examples in comparison.examples.items():
         if examples:
-            lines += ["", f"differ most by {EXPLAINED[name]}:"]
+            lines += ["", f"differ most by {MEASURES[name].label}:"]
         for example in examples:
             lines += [
                 f"  {example.image_id}: A {example.a:.4g}, B {example.b:.4g}",
@@ -111,10 +114,3 @@ def comparison_text(comparison: "Comparison") -> str:
                 f"    B  {example.caption_b or '-'}",
             ]
     return "\n".join(lines)
-
-
-EXPLAINED = {
-    "CIDEr": "CIDEr of the caption",
-    "rank": "rank of the image's first own sentence",
-    "bits": "bits a word of the image's sentences",
-}

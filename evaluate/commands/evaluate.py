@@ -98,7 +98,7 @@ def main(
 
     from mrnn.data.stopping import stop_on_signals
     from mrnn.evaluate.evaluation import evaluate
-    from mrnn.evaluate.report.console import details
+    from mrnn.evaluate.report.console import details, summary
     from mrnn.evaluate.report.papers import papers_data_set, papers_table
 
     use_threads(threads)
@@ -135,30 +135,3 @@ def main(
 def is_default(option: str) -> bool:
     """Whether the option of the command that is running was not given."""
     return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.DEFAULT
-
-
-def summary(metrics: dict[str, Any]) -> str:
-    """The table that the command prints last."""
-    lines = []
-    if "perplexity" in metrics:
-        lines.append(
-            f"perplexity {metrics['perplexity']:.2f} ({metrics['perplexity_known']:.2f} without <unk>), vocabulary "
-            f"{metrics['vocabulary_size']}"
-        )
-    names = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
-    if "Bleu_1" in metrics:
-        decoding = metrics["decoding"]
-        label = "sampled" if decoding["sample"] else f"beam {decoding['beam']}"
-        label += ", by length" if decoding["length_norm"] else ""
-        lines.append(" " * 18 + "".join(f"{name:>9}" for name in names))
-        for title, scores in ((label, metrics), ("greedy", metrics["greedy"])):
-            lines.append(f"{title:<18}" + "".join(f"{scores[name]:9.3f}" for name in names))
-    if "retrieval" in metrics:
-        retrieval = metrics["retrieval"]
-        lines.append(f"{'':<27}" + "".join(f"{name:>13}" for name in ("R@1", "R@5", "R@10", "median_rank")))
-        directions = ("image_to_sentence", "image_to_sentence_raw", "image_to_sentence_per_word", "sentence_to_image")
-        for name in (name for name in directions if name in retrieval):
-            lines.append(f"{name:<27}" + "".join(f"{value:13.1f}" for value in retrieval[name].values()))
-        for name, values in retrieval.get("best_of_ties", {}).items():
-            lines.append(f"{name + ', ties won':<27}" + "".join(f"{value:13.1f}" for value in values.values()))
-    return "\n".join(lines)

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from mrnn.data.command import setting_options
-from mrnn.data.options import Decorator, path_type
+from mrnn.data.options import Decorator
+from mrnn.data.outputs import OutputFile, is_page
 from mrnn.evaluate.settings import RetrievalConfig
 
 Config = TypeVar("Config")
@@ -24,7 +25,7 @@ weights_option = click.option(
 
 def html_option(help: str) -> Decorator:
     """`--html`. help : what the page shows."""
-    return click.option("--html", type=path_type, metavar="FILE.html", help=help)
+    return click.option("--html", type=OutputFile("a web page", is_page), metavar="FILE.html", help=help)
 
 
 def some_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mrnn.data.command import command
-from mrnn.data.datasets import READERS
-from mrnn.data.options import output_option, path_type, root_option, split_option
+from mrnn.data.options import dataset_option, output_option, path_type, root_option, split_option
+from mrnn.data.outputs import OutputFile, is_json_with
 from mrnn.evaluate.metrics.tokenizers import TOKENIZERS
 from mrnn.evaluate.settings import ALL
 
@@ -28,7 +28,7 @@ they are left out and the reason is printed. docs/metrics.md defines every score
 
 @command("evaluate-captions", epilog=EPILOG)
 @click.argument("results", type=path_type, metavar="RESULTS.json")
-@click.option("--dataset", type=click.Choice(list(READERS)), help="Data set whose captions are the references.")
+@dataset_option("Data set whose captions are the references.", required=False)
 @root_option
 @split_option("Images of the data set.", more=(ALL,))
 @click.option(
@@ -51,7 +51,11 @@ they are left out and the reason is printed. docs/metrics.md defines every score
     show_default=True,
     help="Time limit for each of METEOR and SPICE, in seconds.",
 )
-@output_option("Also write the scores to this file.", metavar="FILE.json")
+@output_option(
+    "Also write the scores to this file.",
+    metavar="FILE.json",
+    type=OutputFile("a file of scores", is_json_with("ngram_precision", "counts", "tokenizer", "definitions")),
+)
 @click.option("--per-image", is_flag=True, help="Include the scores of every image in --output.")
 def main(
     results: Path,
@@ -97,18 +101,20 @@ def main(
 
 def table(scores: "CaptionScores", *, title: str, counts: dict[str, Any]) -> str:
     """The table that the command prints."""
-    rows = {
-        "BLEU, cumulative (coco-caption's Bleu_n)": [scores.corpus[f"Bleu_{n}"] for n in range(1, 5)],
-        "n-gram precision, individual": scores.ngram_precision,
-        f"the same x brevity penalty {scores.brevity_penalty:.3f}": scores.ngram_precision_with_penalty,
-    }
+    from mrnn.evaluate.report.console import bleu_table
+
+    bleu = bleu_table(
+        [scores.corpus[f"Bleu_{n}"] for n in range(1, 5)],
+        ngram_precision=scores.ngram_precision,
+        ngram_precision_with_penalty=scores.ngram_precision_with_penalty,
+        brevity_penalty=scores.brevity_penalty,
+    )
     others = [name for name in scores.corpus if not name.startswith("Bleu")]
     subset = "" if counts["images"] == counts["images_in_references"] else f" of {counts['images_in_references']:,}"
     return "\n".join(
         [
             f"{title}: {counts['images']:,}{subset} images, {counts['references']:,} references",
-            " " * 42 + "".join(f"{'n = ' + str(n):>9}" for n in range(1, 5)),
-            *(f"{name:<42}" + "".join(f"{value:9.3f}" for value in values) for name, values in rows.items()),
+            *bleu,
             "   ".join(f"{name} {scores.corpus[name]:.3f}" for name in others),
         ]
     )

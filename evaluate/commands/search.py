@@ -120,6 +120,8 @@ def main(
         click.echo(f"notice: {notice}", err=True)
     root = images or cache.root
     if html:
+        if warning := Pictures(root).warning([result.path for result in found.results]):
+            click.echo(warning, err=True)
         page = results_page(found, Pictures(root, named=images is not None), sentence=sentence, image=image)
         write_whole(html, render(page).encode())
     if as_json:

@@ -1,1 +1,1 @@
-"""Captions from a trained model, and why every word was chosen."""
+"""Generate captions from a trained model, and explain why each word was chosen."""

@@ -1,17 +1,17 @@
-"""Captions from a trained model: greedy, beam search and sampling, in one stepping loop over many images.
+"""Captions from a trained model: greedy, beam search and sampling, in one loop over the steps of many images.
 
-Every image has K hypotheses (beam K; sampling and greedy have one). A step feeds the last word of each, takes
-log P(next word | words, I), and lets the strategy choose K continuations among the K x V. Finished hypotheses keep
-their place and score and compete with the others, as in NeuralTalk; an image is done when all of its K are. Scores are
-sums of natural log-probabilities over all words and END, prefix words included, never normalised by length while
-searching.
+Every image has K hypotheses (K is the beam width, and 1 for greedy decoding and sampling). A step reads the last word
+of each, computes log P(next word | words, I), and lets the strategy choose K of the K x V continuations. Finished
+hypotheses keep their place and score and compete with the others, as in NeuralTalk; an image is done when all of its K
+hypotheses are. Scores are sums of natural log-probabilities over all words and END, including prefix words; they are
+not normalised by length during the search.
 
-`<unk>` is not written unless asked for: a caption with it is of no use to a reader. Its probability is not given to
-other words: log-probabilities are the model's own. Exactly equal scores are taken in the order of torch.topk.
+By default `<unk>` is not generated, since it means nothing to a reader. Its probability is not redistributed:
+log-probabilities are the model's own. Exact ties are broken as by torch.topk.
 
-A caption depends on its own image only. Rounding still differs with the batch, so where two continuations are as good
-as equal a float32 model may choose differently. `Decoder`, which the commands use, therefore searches in float32 and,
-for the few images where a choice was as close as that, once more in float64.
+A caption depends on its own image only. But rounding depends on the batch, so a float32 model may choose differently
+where two continuations are almost equally probable. `Decoder`, which the commands use, therefore searches in float32,
+and repeats the search in float64 for the few images where a choice was that close.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ from mrnn.evaluate.settings import DecodingConfig
 from mrnn.train.models.captioner import Captioner, State, select
 from mrnn.train.products import product
 
-# Of two scores in float32, sums of up to some 30 log-probabilities, the error stays below a tenth of this
-# (tests/evaluate/generation/test_decode.py).
+# A choice with a smaller lead, in nats, is decided in float64. The error of a float32 score, a sum of up to about 30
+# log-probabilities, stays below a tenth of this (tests/evaluate/generation/test_decode.py).
 MARGIN = 3e-4
 
 
@@ -38,8 +38,9 @@ MARGIN = 3e-4
 class Caption:
     """One hypothesis.
 
-    words : word numbers without END. log_probs : natural log P of each word and, if complete, of END behind them.
-    complete : it ended by itself. log_prob : their sum, log P(words | I).
+    words : word numbers without END.
+    log_probs : natural log P of each word and, if complete, of the END that follows.
+    complete : whether the model ended it with END.
     """
 
     words: tuple[int, ...]
@@ -48,17 +49,19 @@ class Caption:
 
     @property
     def log_prob(self) -> float:
+        """log P(words | I), the sum of log_probs."""
         return sum(self.log_probs)
 
     def order(self, *, length_norm: bool) -> tuple[bool, float]:
-        """Sorting key of an image's hypotheses: complete ones first, then the highest score."""
+        """Sort key for the hypotheses of an image: complete ones first, then by decreasing score."""
         return not self.complete, -self.log_prob / (len(self.log_probs) if length_norm else 1)
 
 
 class Decoder:
-    """The captions that `generate` gives for a model in float64, in a fraction of the time.
+    """Finds the captions that `generate` finds for a float64 model, in a fraction of the time.
 
-    Log-probabilities are those of float32 where its choices were clear of MARGIN, else of float64.
+    Log-probabilities are computed in float64 for images with a choice closer than MARGIN, and in float32 for the
+    others.
     """
 
     def __init__(self, model: Captioner) -> None:
@@ -67,9 +70,11 @@ class Decoder:
     def __call__(
         self, features: Tensor, config: DecodingConfig, *, ids: Sequence[str] = (), prefix: Sequence[int] = ()
     ) -> list[list[Caption]]:
-        """As `generate`, for its model."""
-        if config.sample:  # a draw between two words can fall on the border however far apart they are
+        """See `generate`."""
+        if config.sample:  # a draw can fall on the boundary between two words, however different their probabilities
             return generate(self._sure, features, config, ids=ids, prefix=prefix)
+        # Where every lead exceeds the rounding error, float64 would make the same choices. The other images are
+        # searched again from the start, since one different choice changes everything after it.
         captions, margins = _search(self._fast, features, config, ids=ids, prefix=prefix)
         close = [number for number, margin in enumerate(margins) if margin < MARGIN]
         for number, sure in zip(close, generate(self._sure, features[close], config, prefix=prefix), strict=True):
@@ -85,12 +90,16 @@ def generate(
     ids: Sequence[str] = (),
     prefix: Sequence[int] = (),
 ) -> list[list[Caption]]:
-    """Captions of each image, best first: (B, D) features -> B lists of 1 to `beam` captions.
+    """Captions of each image, best first.
 
-    model : in eval mode; computes where and in what precision its weights are. ids : of the images, for sampling.
-    prefix : word numbers that every caption begins with.
-    Raises ValueError in training mode, for a beam wider than the vocabulary, a prefix as long as max_steps, or
-    sampling without ids.
+    model : the model in eval mode; the search uses its device and precision.
+    features : (B, D), stored features of the images.
+    config : strategy, beam width and limits.
+    ids : ids of the images, needed for sampling.
+    prefix : word numbers that every caption starts with.
+
+    Returns B lists of 1 to `beam` captions. Raises ValueError in training mode, for a beam wider than the vocabulary,
+    a prefix of max_steps words or more, or sampling without ids.
     """
     return _search(model, features, config, ids=ids, prefix=prefix)[0]
 
@@ -99,7 +108,7 @@ def generate(
 def _search(
     model: Captioner, features: Tensor, config: DecodingConfig, *, ids: Sequence[str], prefix: Sequence[int]
 ) -> tuple[list[list[Caption]], list[float]]:
-    """What `generate` returns, and for each image by how much the closest choice in its search was decided."""
+    """The captions of `generate`, and for each image the smallest lead by which a choice in its search was decided."""
     if model.training:
         raise ValueError("captions need the model in eval mode")
     width, vocabulary = config.beam, model.config.vocabulary
@@ -113,7 +122,7 @@ def _search(
         return [], []
     weight = model.output.weight
     draws = _draws(ids, config).to(weight.device) if config.sample else None
-    waiting = torch.arange(len(features), device=weight.device)  # numbers of the images that are not done
+    waiting = torch.arange(len(features), device=weight.device)  # numbers of the unfinished images
     search = _Hypotheses.start(model.start(features.to(weight)), width, weight)
     results: list[list[Caption]] = [[] for _ in range(len(features))]
     margins = [np.inf] * len(features)
@@ -124,7 +133,7 @@ def _search(
         for part, new in zip(search.state, state, strict=True):
             part[active] = new
         logits = product(hidden, weight, model.output.bias)  # (A, V)
-        normaliser = logits.logsumexp(-1)  # over all words
+        normaliser = logits.logsumexp(-1)  # before `<unk>` is suppressed, so that probabilities stay the model's own
         if step < len(prefix):
             search.force(prefix[step], logits[:, prefix[step]] - normaliser)
         else:
@@ -149,13 +158,14 @@ def _search(
 
 @dataclass
 class _Hypotheses:
-    """The search of B images with K hypotheses each.
+    """The search for B images with K hypotheses each.
 
-    state : the model's, each part (B, K, ...).
-    scores : (B, K), -inf for a place not yet taken.
+    state : state of the model, each part (B, K, ...).
+    scores : (B, K), sums of log-probabilities; -inf for a place that is not taken yet.
     finished : (B, K) bool.
-    tokens, log_probs : (B, K, t).
-    margin : (B,), the smallest lead so far of the last one taken over the first one left.
+    tokens : (B, K, t) int64, words so far.
+    log_probs : (B, K, t), their log-probabilities.
+    margin : (B,), the smallest difference so far between the last chosen and the first rejected continuation.
     """
 
     state: State
@@ -178,31 +188,34 @@ class _Hypotheses:
 
     @property
     def active(self) -> Tensor:
-        """(B, K) bool: places that are taken and not finished. A of them."""
+        """(B, K) bool: the A places that are taken and not finished."""
         return ~self.finished & ~self.scores.isneginf()
 
     def take_best(self, logits: Tensor, normaliser: Tensor) -> None:
-        """Go on with the K best of all K x V continuations: logits (A, V), normaliser (A,).
-
-        None of them, nor the first one left, is beyond the K + 1 best of its own hypothesis.
-        """
+        """Continue with the K best of all K x V continuations: logits (A, V), normaliser (A,)."""
+        # The K best continuations, and the best rejected one that the margin needs, are all among the K + 1 best of
+        # their own hypotheses. So the search never sorts K x V scores.
         width, active = self.scores.shape[1], self.active
         best = logits.topk(min(width + 1, logits.shape[1]))
         log_probs = logits.new_full((*active.shape, best.values.shape[1]), -torch.inf)
-        log_probs[..., 0] = 0  # a finished one goes on only as itself
+        # A finished hypothesis has one continuation, itself, at no cost; so it keeps its score and competes.
+        log_probs[..., 0] = 0
         tokens = torch.full_like(log_probs, BOUNDARY_ID, dtype=torch.int64)
         log_probs[active], tokens[active] = best.values - normaliser[:, None], best.indices
         flat = (self.scores[..., None] + log_probs).flatten(1)
         order = flat.topk(width + 1) if flat.shape[1] > width else flat.topk(width)
         chosen = order.indices[:, :width]
         if flat.shape[1] > width:
+            # NaN is -inf minus -inf: both places are empty, and no choice was made.
             lead = order.values[:, width - 1] - order.values[:, width]
             self.margin = torch.minimum(self.margin, lead.nan_to_num(nan=torch.inf))
         parents = chosen // log_probs.shape[-1]
         self._extend(parents, tokens.flatten(1).gather(1, chosen), log_probs.flatten(1).gather(1, chosen))
 
     def draw(self, log_probs: Tensor, draws: Tensor, config: DecodingConfig) -> None:
-        """Continue each image's only hypothesis by a random word: log_probs (B, V), draws (B,) in [0, 1)."""
+        """Continue the only hypothesis of each image by a random word: log_probs (B, V), draws (B,) in [0, 1)."""
+        # By inversion of the cumulative distribution rather than torch.multinomial, so that the word depends on the
+        # image's own draw and not on the other images of the batch.
         weights = log_probs.double() / config.temperature
         if config.top_k:
             bound = weights.topk(min(config.top_k, weights.shape[1])).values[:, -1:]
@@ -219,24 +232,29 @@ class _Hypotheses:
         self._extend(parents, torch.full_like(parents, token), added)
 
     def _extend(self, parents: Tensor, tokens: Tensor, gained: Tensor) -> None:
-        """Replace the hypotheses: the new ones come from `parents` by `tokens`, which adds `gained`; all (B, K)."""
+        """Replace the hypotheses by continuations.
+
+        parents : (B, K) int64, the hypothesis that each one continues.
+        tokens : (B, K) int64, the word that is added.
+        gained : (B, K), its log-probability.
+        """
         rows = torch.arange(len(parents), device=parents.device)[:, None]
         was_finished = self.finished[rows, parents]
         self.scores = self.scores[rows, parents] + gained
-        # A place never taken (-inf) can only remain where the vocabulary is hardly wider than the beam.
+        # An empty place (-inf) can remain only if the vocabulary is hardly wider than the beam.
         self.finished = was_finished | (tokens == BOUNDARY_ID) | self.scores.isneginf()
         self.state = tuple(part[rows, parents] for part in self.state)
         self.tokens = torch.cat([self.tokens[rows, parents], tokens[..., None]], -1)
         self.log_probs = torch.cat([self.log_probs[rows, parents], gained[..., None]], -1)
 
     def keep(self, chosen: Tensor) -> None:
-        """Go on with the images that `chosen` (B,) bool says."""
+        """Keep the images selected by `chosen`, (B,) bool."""
         self.state = select(self.state, chosen)
         for name in ("scores", "finished", "tokens", "log_probs", "margin"):
             setattr(self, name, getattr(self, name)[chosen])
 
     def captions(self, chosen: Tensor, config: DecodingConfig) -> Iterator[tuple[list[Caption], float]]:
-        """The hypotheses of the chosen images, best first, and the margin, their order included."""
+        """The hypotheses of the chosen images, best first, and the margin, including that of their final order."""
         columns = (values[chosen].tolist() for values in (self.tokens, self.log_probs, self.scores, self.margin))
         for tokens, log_probs, scores, margin in zip(*columns, strict=True):
             captions = []
@@ -253,7 +271,10 @@ class _Hypotheses:
 
 
 def _draws(ids: Sequence[str], config: DecodingConfig) -> Tensor:
-    """Uniform numbers in [0, 1) for every image and step, from the seed and the image's id alone: (B, max_steps)."""
+    """Uniform numbers in [0, 1) for every image and step: (B, max_steps).
+
+    They depend on the seed and the image's id only, so a caption does not depend on batches or on other images.
+    """
     streams = []
     for image in ids:
         digest = hashlib.sha256(f"{config.seed}:{image}".encode()).digest()

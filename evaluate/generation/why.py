@@ -1,18 +1,18 @@
-"""Why a word: how much the words before it and the image raised or lowered its probability.
+"""Explain a word: how much the preceding words and the image raised or lowered its probability.
 
-The multimodal layer adds what the sentence so far says and what the image says, and either can be left out of the sum:
+The multimodal layer adds a term for the sentence so far and a term for the image, and either can be left out:
 
     p(w | words, I) = softmax(O g(L + V_I I) + b)[w],     L = V_w w(t) + V_r r(t)
 
     log p(w | words, I) = base + words + image
-        base  = log p(w | -, -)                               neither: softmax(b), close to how frequent the word is
-        words = log p(w | words, -) - log p(w | -, -)         what the words before it add to that
-        image = log p(w | words, I) - log p(w | words, -)     what the image adds to what the words say
+        base  = log p(w | -, -)                               neither: softmax(b), close to the word's frequency
+        words = log p(w | words, -) - log p(w | -, -)         the effect of the preceding words
+        image = log p(w | words, I) - log p(w | words, -)     the effect of the image, given the words
 
-The image is left out by V_I I = 0. The model takes the mean of the training images off every feature
-(Captioner.centred), so that is the same as showing it the average image. The parts are in nats: exp(image) is the
-factor by which the image made the word more probable. The order matters, since g and softmax are not linear: the image
-is credited with what it adds where the words are known, not the other way round.
+The image is left out by setting V_I I = 0. Since features are centred on the mean of the training images
+(Captioner.centred), this equals showing the model the average image. The parts are in nats: exp(image) is the factor by
+which the image made the word more probable. The order matters, since g and softmax are not linear: `image` is the
+effect of the image once the words are known, not the other way round.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,19 @@ from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.train.models.captioner import LateFusion
 
-CAPTIONS = 64  # worked on at a time, which bounds the memory
+CAPTIONS = 64  # captions processed at a time, which bounds the memory
 
 
 @torch.inference_mode()
 def reasons(model: LateFusion, features: Tensor, captions: Sequence[Caption]) -> list[np.ndarray]:
-    """The three parts of each word's log-probability: (B, D) features and the caption of each -> B arrays (T, 3).
+    """The three parts of the log-probability of each word, computed in float64.
 
-    Columns: base, words, image; a row for each word and, where the caption is complete, one for END. A row's sum is
-    the natural log P(word | words before it, I). Computed in float64. Raises ValueError in training mode.
+    model : the model in eval mode.
+    features : (B, D), stored features of the images.
+    captions : a caption of each image.
+
+    Returns B arrays (T, 3) with the columns base, words, image, and one row per word and one for END if the caption is
+    complete. A row sums to the natural log P(word | preceding words, I). Raises ValueError in training mode.
     """
     if model.training:
         raise ValueError("reasons need the model in eval mode: dropout would change the probabilities")
@@ -50,7 +54,7 @@ def _reasons(model: LateFusion, features: Tensor, captions: Sequence[Caption]) -
     image = model.image(features.to(bias))
     memory = bias.new_zeros(len(captions), model.memory_size)
     longest = max(len(caption.log_probs) for caption in captions)
-    # Captions that have ended go on as END; what comes of it is cut off below.
+    # Ended captions are padded with END; the rows of the padding are cut off below.
     padded = [([BOUNDARY_ID, *caption.words] + [BOUNDARY_ID] * longest)[: longest + 1] for caption in captions]
     tokens = torch.tensor(padded, device=bias.device)
     parts = []

@@ -1,12 +1,12 @@
-"""Bootstrap over images: how far a number would move had the test set been another draw of as many images.
+"""Bootstrap over images: how far a number would move if other images had been drawn for the test set.
 
 An image is drawn with everything that belongs to it: its sentences, its caption, its queries in both directions. So a
 resample is a row of weights, how often each of the N images was drawn, and a statistic is a function from weights
 (R, N) to R values. With all weights 1 it is the reported number itself. Two statistics given to one call of `resample`
 see the same draws, which is all that a paired comparison needs.
 
-What does not belong to one image is held fixed: CIDEr's document frequencies (all references of the split), P(w) of
-the retrieval (training images) and the pool that a query is ranked in. Efron & Tibshirani, An Introduction to the
+What does not belong to one image is held fixed: document frequencies (over all references of the split), P(w) of the
+retrieval (training images) and the pool that a query is ranked in. Efron & Tibshirani, An Introduction to the
 Bootstrap, 1993, chapter 13 (percentile interval); Koehn, Statistical Significance Tests for Machine Translation
 Evaluation, 2004 (paired, for BLEU).
 """
@@ -56,7 +56,7 @@ def resample(
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The percentile interval: (R,) resampled values -> what LEVEL of them lie between."""
+    """The percentile interval, which holds LEVEL of (R,) resampled values."""
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -1,34 +1,42 @@
-"""BLEU, ROUGE-L and CIDEr of generated captions, by the community's scorers (pycocoevalcap), without Java.
+"""The scores of generated captions, of the corpus and of every image, and the counts that BLEU is made of.
 
-The scorers take sentences as words with blanks between. Which words those are is the caller's choice among
+Captions and references come as words. Which words those are is the caller's choice among
 mrnn.evaluate.metrics.tokenizers: the model's own, or those of coco-caption.
 """
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bleu import BleuCounts, count_ngrams
+from mrnn.evaluate.metrics.scorers import Scored
 
-DEFINITIONS = {
+OTHER_DEFINITIONS = {
     "tokens": "references and candidates lower-cased, characters that are neither letters nor digits dropped",
-    "Bleu_n": "corpus level, cumulative, closest reference length, brevity penalty, as in coco-caption (a fraction)",
-    "ROUGE_L": "longest common subsequence, beta 1.2, mean over images, as in coco-caption (a fraction)",
-    "CIDEr": "CIDEr-D as in coco-caption, document frequencies of these references (10 is the maximum)",
     "ngram_precision": "individual clipped n-gram precision of the corpus for n = 1..4, no brevity penalty (m-RNN v1's "
     "B-n is of this kind; never compare it with Bleu_n)",
     "ngram_precision_with_penalty": "the same times the brevity penalty (which of the two m-RNN v1 has is not known)",
 }
 
+ONE_IMAGE = (
+    "warning: with a single image CIDEr is 0 whatever the caption says, since words are weighted by how many of the "
+    "images they occur in; score several images together"
+)
+
+
+def definitions() -> dict[str, str]:
+    """What the scores of captions mean, by key."""
+    rows = {row.defined_as or row.key: row.definition for row in names.CAPTION_SCORES}
+    return OTHER_DEFINITIONS | rows
+
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """Corpus scores by name (Bleu_1..4, ROUGE_L, CIDEr) and the same for every image, in the order of the candidates.
+    """Scores of captions, by the keys of mrnn.evaluate.metrics.names.CAPTION_SCORES.
 
-    counts : what BLEU is made of, for every image in the same order.
+    corpus : of all captions
+    per_image : of each caption alone, in the order of the candidates
+    counts : what BLEU is made of, for every image in the same order
     """
 
     corpus: dict[str, float]
@@ -42,7 +50,7 @@ class CaptionScores:
 
     @property
     def brevity_penalty(self) -> float:
-        """Of the corpus, min(1, exp(1 - r/c))."""
+        """The corpus value, min(1, exp(1 - r/c)), of r reference and c candidate words."""
         return float(self.counts.total().brevity_penalty())
 
     @property
@@ -56,9 +64,9 @@ def score_captions(
 ) -> CaptionScores:
     """Scores of one candidate per image, all given as words.
 
-    candidates : image id -> words. references : image id -> sentences as words, at least one that is not empty; empty
-    ones are left out. An empty candidate scores 0. CIDEr needs at least two images: with one, every document frequency
-    says nothing, and it is 0.
+    candidates : image id -> words; an empty caption scores 0
+    references : image id -> sentences as words, at least one that is not empty; empty ones are left out
+
     Raises ValueError if there is no candidate, or an image has no reference.
     """
     if not candidates:
@@ -69,18 +77,14 @@ def score_captions(
     if without:
         raise ValueError(f"image {without[0]!r} has no reference sentence with a word in it")
 
-    from pycocoevalcap.bleu.bleu import Bleu  # here, because importing them takes a second
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
-
-    with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-        bleu, bleu_each = Bleu(4).compute_score(kept, said, verbose=0)
-        rouge, rouge_each = Rouge().compute_score(kept, said)
-        cider, cider_each = Cider().compute_score(kept, said)
-    names = [f"Bleu_{n}" for n in range(1, 5)] + ["ROUGE_L", "CIDEr"]
-    corpus = dict(zip(names, map(float, (*bleu, rouge, cider)), strict=True))
-    each = zip(candidates, *bleu_each, rouge_each, cider_each, strict=True)
-    per_image = {image: dict(zip(names, map(float, scores), strict=True)) for image, *scores in each}
+    found: Scored = {}
+    for score in dict.fromkeys(row.score for row in names.CAPTION_SCORES if row.score):
+        found |= score(kept, said)
+    corpus = {row.key: float(found[row.key][0]) for row in names.CAPTION_SCORES}
+    each = {row.key: values for row in names.CAPTION_SCORES if (values := found[row.key][1]) is not None}
+    per_image = {
+        image: {key: float(values[place]) for key, values in each.items()} for place, image in enumerate(candidates)
+    }
     # split as BLEU splits: a token of mrnn.evaluate.metrics.ptb may hold a no-break space
     words = {image: [sentence.split() for sentence in sentences] for image, sentences in kept.items()}
     heard = {image: sentence.split() for image, (sentence,) in said.items()}

@@ -1,4 +1,4 @@
-"""How varied captions are, and how many of them are old: distinct-n, words used, length, training sentences."""
+"""How varied captions are: distinct-n, words used, length, and how many of them are training sentences."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,20 @@ DEFINITIONS = {
     "distinct_n": "different n-grams of all captions over all of their n-grams (falls with the number of captions)",
     "vocabulary_used": "different words in all captions",
     "different": "different captions",
-    "in_training": "share of the captions that stand word for word among the tokenised training sentences",
-    "people": "the same of one human sentence an image, its first",
+    "in_training": "share of the captions that are, word for word, among the tokenised training sentences",
+    "people": "the same of one reference per image, its first",
 }
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """Of a set of captions. distinct_1, distinct_2, in_training : fractions, the last None without a training set."""
+    """How varied a set of captions is.
+
+    distinct_1, distinct_2 : different n-grams over all n-grams
+    vocabulary_used, different : different words; different captions
+    mean_words : words per caption
+    in_training : fraction of the captions that are training sentences; None without a training set
+    """
 
     captions: int
     distinct_1: float
@@ -24,9 +30,19 @@ class Diversity:
     mean_words: float
     in_training: float | None
 
+    @property
+    def novel(self) -> int | None:
+        """Captions that are no training sentence; None without a training set."""
+        return None if self.in_training is None else round(self.captions * (1 - self.in_training))
+
 
 def diversity(captions: Sequence[Sequence[str]], training: Collection[tuple[str, ...]] | None = None) -> Diversity:
-    """Of captions as words; training : the tokenised training sentences. Raises ValueError without captions."""
+    """Measure captions, given as words.
+
+    training : the tokenised training sentences, where they are known
+
+    Raises ValueError without captions.
+    """
     if not captions:
         raise ValueError("there are no captions to measure the diversity of")
     sentences = [tuple(words) for words in captions]

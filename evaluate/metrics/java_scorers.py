@@ -2,7 +2,7 @@
 
 pycocoevalcap talks to Java through pipes and waits without end if Java hangs, so the scorer runs in another Python
 process that leads a process group, and the whole group is killed when its time is up. Whatever goes wrong there becomes
-a ScorerUnavailable with the reason; an evaluation goes on without that score.
+a ScorerUnavailable with the reason; an evaluation continues without that score.
 
 Run as a program, this module is that other process: it reads {"scorer", "candidates", "references"} from standard input
 and writes {"corpus", "per_image"} to the file its argument names.
@@ -45,7 +45,11 @@ def java_scores(
 ) -> JavaScores:
     """The scores of one of SCORERS, of captions and references as words, those of mrnn.evaluate.metrics.ptb as a rule.
 
-    candidates : image id -> words. references : image id -> sentences as words. seconds : the time limit.
+    scorer : one of SCORERS
+    candidates : image id -> words
+    references : image id -> sentences as words
+    seconds : the time limit
+
     Raises ScorerUnavailable with the reason: no Java, SPICE's models not there (they are never downloaded here), Java
     died, or the time is up.
     """
@@ -100,7 +104,7 @@ def _run(request: str, output: Path, *, seconds: float) -> str:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):  # all gone by themselves
+    with contextlib.suppress(ProcessLookupError):  # all have ended already
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -15,6 +15,8 @@ Quirks that are kept, because published scores contain them:
 import re
 from collections.abc import Sequence
 
+from mrnn.evaluate.metrics.ptb_characters import LETTERS, MARKS, RUNS, SIGNS, character_class
+
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 LINE_BREAKS = re.compile(r"[\n\r\x0b\x0c\u2028\u2029]")
 
@@ -42,7 +44,10 @@ def _any_of(words: str) -> str:
     return "|".join(map(re.escape, sorted(words.split(), key=len, reverse=True)))
 
 
-LETTER = "[A-Za-zªµºÀ-ÖØ-öø-\u1fff\u2c00-\u2dff\u3005-\u3007\u3031-\ud7ff\uf900-\ufdff]"
+FIRST = f"[A-Za-z{character_class(LETTERS)}]"
+LETTER = f"[A-Za-z{character_class(LETTERS + MARKS)}]"
+HYPHEN = "-\u058a\u2010\u2011"
+POINT = ".,:\u066b\u066c"  # the last two are those of Arabic numbers
 LETTER_OR_DIGIT = f"(?:{LETTER}|\\d)"
 SUFFIX = f"(?:'(?i:s|d|m|ll|re|ve)(?!{LETTER})|’(?i:s|d|m|ll|re|ve))"
 NOT = f"(?i:n['’`‘]t)(?!{LETTER})"
@@ -78,7 +83,7 @@ TOKEN = re.compile(
   | {SLASHED}(?:/{SLASHED}){{1,2}}
   | [A-Z]+\$ | [Cc]\+\+ | [CcFf]\#
   | (?P<inside_acronym>[A-Z]+(?:(?:[+&]|&(?i:amp);)[A-Z]+)+)
-  | (?:\d+(?:[.,]\d+)+|{LETTER_OR_DIGIT}+(?:\.{LETTER_OR_DIGIT}+)*)\.?(?:[-_](?:{ACRONYM}|{LETTER_OR_DIGIT}+))+
+  | (?:\d+(?:[.,]\d+)+|{LETTER_OR_DIGIT}+(?:\.{LETTER_OR_DIGIT}+)*)\.?(?:[{HYPHEN}_](?:{ACRONYM}|{LETTER_OR_DIGIT}+))+
   # abbreviations
   | (?=[A-Za-z.]+\.)(?:(?P<twice>{ABBREVIATION}\.){ENDS_SENTENCE}
       | {ABBREVIATION}\.(?!{LETTER}{LETTER_OR_DIGIT})
@@ -95,12 +100,13 @@ TOKEN = re.compile(
   # words and numbers
   | \d[A-Za-z0-9.]*\.(?i:bmp|doc|exe|gif|gz|html?|jpe?g|mov|mp3|pdf|php|png|ppt|txt|wav|xml|zip)(?!{LETTER_OR_DIGIT})
   | {LETTER}{LETTER_OR_DIGIT}*(?:[.!?]{LETTER}{LETTER_OR_DIGIT}*)*
-  | [-+]?\d*(?:[.,:]\d+)+ | \d+{LETTER}{LETTER_OR_DIGIT}* | [-+]?\d+
+  | [-+]?\d*(?:[{POINT}]\d+)+ | \d+{FIRST}{LETTER_OR_DIGIT}* | [-+]?\d+
   # punctuation
   | (?P<dots>\.{{3,5}}|\.[ ]\.[ ]\.(?:[ ]\.){{0,2}}) | [!?]+ | (?P<dash>-{{3,4}}(?!-)) | -{{2,}} | [*]+ | _+ | @+ | \#+
   | << | >> | `` | '' | \\[/*]
   | (?P<open_quote>"(?=[A-Za-z0-9$])) | (?P<open_single>'(?=[A-Za-z]\S))
-  | [!-~¡-¿×÷\x80\x91-\x97\u2013-\u2042\u2070-\u208e₠₤€\u2100-\u214f\u2153-\u215e\u2190-\u29fb。、・！-￦]
+  | [!-~¢-¤«»¼-¾\x80\x91-\x94\x96\x97\u2013-\u2015‘’‛‹›“”…\u2044₠€⅓⅔{character_class(SIGNS)}]
+  | [{character_class(RUNS)}]+
     """,
     re.VERBOSE,
 )

@@ -1,4 +1,4 @@
-"""Captions with their reasons, and the page of caption-images: a card for each of somebody's own pictures."""
+"""Captions with the reason for each word, and the page of caption-images: a card for each picture file."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,19 @@ from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.models.captioner import LateFusion
 
 OTHERS = 4  # further captions of the search that a card shows
-SCORES = (Score("log_prob", "log P a word"), Score("image_part", "the picture's part"))
+SCORES = (Score("log_prob", "log P per word"), Score("image_part", "image contribution"))
 SCORE_NOTES = {
-    "log P a word": "natural logarithm of P(caption | image), END included, divided by the number of words and END",
-    "the picture's part": "what the picture added to that logarithm, mean over words and END",
+    "log P per word": "natural logarithm of P(caption | image), END included, divided by the number of words and END",
+    "image contribution": "what the image added to that logarithm, mean over words and END",
 }
 
 
 def say(trained: TrainedModel, features: Tensor, beams: Sequence[Sequence[Caption]]) -> list[Said]:
-    """Captions with their reasons: features (B, D) and the captions of each image, best first."""
+    """Captions with the reason for each word.
+
+    features : (B, D)
+    beams : the captions of each image, best first
+    """
     decode = trained.vocabulary.decode
     model = trained.model
     why: list[np.ndarray | None] = [None] * len(beams)
@@ -43,14 +47,14 @@ def say(trained: TrainedModel, features: Tensor, beams: Sequence[Sequence[Captio
 
 
 def said_scores(said: Said) -> dict[str, float]:
-    """The SCORES of a caption; none of one without words."""
+    """The SCORES of a caption; a caption without words has none."""
     if said.parts is None or not len(said.parts):
         return {}
     return {"log_prob": float(said.parts.sum(1).mean()), "image_part": float(said.parts[:, 2].mean())}
 
 
 def versions() -> dict[str, str]:
-    """Of the program and what its numbers depend on."""
+    """Versions of this program and of what its numbers depend on."""
     return {name: version(name) for name in ("mrnn", "torch", "numpy", "pillow")} | {
         "python": platform.python_version()
     }
@@ -64,7 +68,12 @@ def captioned_page(
     *,
     settings: Mapping[str, Any],
 ) -> Page:
-    """A card for each picture file; features (B, D) and captions of each, best first."""
+    """A card for each picture file.
+
+    features : (B, D), of the files
+    beams : the captions of each, best first
+    settings : shown at the end of the page
+    """
     cards = [
         Card(str(file), picture, said=[said], scores=said_scores(said))
         for file, picture, said in zip(files, thumbnails(files), say(trained, features, beams), strict=True)

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-END = "<end>"  # stands for the end sign among the words of a caption
+END = "<end>"  # the end sign among the words of a caption
 
 
 @dataclass(frozen=True)
 class Said:
     """A caption by one system.
 
-    words : of the caption, and END where it ended by itself. parts : (T, 3), why each of them
-    (mrnn.evaluate.generation.why), or None where that is not known. others : further hypotheses of the search as texts
-    with their log-probability (nats).
+    words : of the caption, with END where the model ended it
+    parts : (T, 3), why each of the words was chosen (mrnn.evaluate.generation.why); None where that is not known
+    others : further captions of the search with their log-probability (nats)
     """
 
     words: Sequence[str]
@@ -27,9 +27,11 @@ class Said:
 class Card:
     """One image of the gallery.
 
-    picture : data URI, or '' if it was not found. said : a caption by each system. scores : by the key of a Score; NaN
-    and missing ones sort last. retrieved : sentences found for it, best first, and whether each is its own. rank : of
-    its first own sentence.
+    picture : data URI, or '' if the file was not found
+    said : a caption by each system
+    scores : by the key of a Score; NaN and missing ones sort last
+    retrieved : sentences found for it, best first, and whether each is its own
+    rank : rank of its first own sentence
     """
 
     image_id: str
@@ -43,7 +45,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Question:
-    """A sentence that looks for its image: `image` and the `found` ones, best first, are numbers of cards."""
+    """A sentence that looks for its image; `image` and those `found`, best first, are numbers of cards."""
 
     sentence: str
     image: int
@@ -53,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Score:
-    """What a gallery can be sorted by. digits : shown behind the point. lower_is_better : as ranks are."""
+    """What a gallery can be sorted by. digits : decimals shown. lower_is_better : as of ranks."""
 
     key: str
     label: str

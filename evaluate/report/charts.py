@@ -1,4 +1,4 @@
-"""Bar charts as drawings (SVG) that stand in a web page; style.css has their colours."""
+"""Bar charts as SVG inside a web page; style.css has their colours."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +12,13 @@ RANKS = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)
 
 
 def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], *, axis: str) -> str:
-    """Bars in percent, side by side for each label: series name -> a share in [0, 1] for each label.
+    """Bars in percent, side by side for each label.
 
-    axis : what the labels are. Labels and names are ours or numbers, never texts of a data set. '' without labels.
+    labels : below the bars
+    series : name -> a share in [0, 1] for each label
+    axis : what the labels are
+
+    Labels and names are not escaped: they must be ours or numbers, never texts of a data set. '' without labels.
     """
     if not labels or not series:
         return ""

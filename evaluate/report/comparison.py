@@ -1,5 +1,5 @@
-"""Two systems on the same images as a page: the differences with their intervals, then every shared image with what
-both said of it, the pictures that differ most first.
+"""Two systems on the same images as a page: the differences with their intervals, then every shared image with both
+captions, those that differ most first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -7,23 +7,26 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any
 
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.per_image import Record
 from mrnn.evaluate.report.cards import Card, Said, Score
 from mrnn.evaluate.report.page import Page, section, text
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.report.sections import navigation
-from mrnn.evaluate.studies.comparison import Comparison, Difference
+from mrnn.evaluate.studies.comparison import MEASURES, Comparison, Difference
 
+MAIN = names.metric_of(names.MAIN_SCORE)
+KEY = MAIN.key.lower()
 SCORES = (
-    Score("cider_gap", "gap in CIDEr"),
-    Score("cider", "CIDEr, B − A"),
-    Score("cider_a", "CIDEr of A"),
-    Score("cider_b", "CIDEr of B"),
+    Score(f"{KEY}_gap", f"gap in {MAIN.label}"),
+    Score(KEY, f"{MAIN.label}, B − A"),
+    Score(f"{KEY}_a", f"{MAIN.label} of A"),
+    Score(f"{KEY}_b", f"{MAIN.label} of B"),
     Score("rank_gap", "gap in rank, factor", 1),
     Score("rank", "rank of its sentence, log2 A / B"),
     Score("rank_a", "rank of A", 0, lower_is_better=True),
     Score("rank_b", "rank of B", 0, lower_is_better=True),
-    Score("bits", "bits a word, A − B"),
+    Score("bits", "bits per word, A − B"),
 )
 
 
@@ -69,35 +72,41 @@ def differences_table(differences: Sequence[Difference]) -> str:
         return ""
     rows = []
     for row in differences:
-        digits = 1 if " " in row.name else 2 if row.name.startswith("perplexity") else 3
+        metric = names.metric_of(row.name)
+        low, high = (metric.format(end, sign=True) for end in (row.low, row.high))
         cells = (
-            f"{row.a:.{digits}f}",
-            f"{row.b:.{digits}f}",
-            f"{row.difference:+.{digits}f}<small>{row.low:+.{digits}f} to {row.high:+.{digits}f}</small>",
+            metric.format(row.a),
+            metric.format(row.b),
+            f"{metric.format(row.difference, sign=True)}<small>{low} to {high}</small>",
             f"{row.p:.3f}",
             row.better.upper() or "–",
         )
-        name = text(row.name.replace("_", " "))
-        rows.append(f"<tr><th scope=row>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        rows.append(f"<tr><th scope=row>{text(metric.label)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return (
         '<div class="wide"><table><thead><tr><th></th><th>A</th><th>B</th><th>B − A</th><th>p</th><th>better</th></tr>'
-        f'</thead><tbody>{"".join(rows)}</tbody></table></div><p class="small">Below the difference: 95 % of paired '
-        "bootstrap resamples of the images lie between. p is of its sign, two-sided, not corrected for the number of "
-        "rows.</p>"
+        f'</thead><tbody>{"".join(rows)}</tbody></table></div><p class="small">Below the difference is its 95 % '
+        "interval over paired bootstrap resamples of the images. p is the two-sided p-value of its sign, not corrected "
+        "for the number of rows. Caption scores are on plain words.</p>"
     )
 
 
 def _card(a: Record, b: Record, picture: str) -> Card:
     scores: dict[str, float] = {}
-    if "scores" in a and "scores" in b:
-        first, second = a["scores"]["CIDEr"], b["scores"]["CIDEr"]
-        scores |= {"cider_gap": abs(second - first), "cider": second - first, "cider_a": first, "cider_b": second}
-    if "ranks" in a and "ranks" in b:
-        first, second = a["ranks"]["image_to_sentence"], b["ranks"]["image_to_sentence"]
+    found = {
+        name: (measure.value(a), measure.value(b))
+        for name, measure in MEASURES.items()
+        if measure.group in a and measure.group in b
+    }
+    if MAIN.key in found:
+        first, second = found[MAIN.key]
+        gap = second - first
+        scores |= {f"{KEY}_gap": abs(gap), KEY: gap, f"{KEY}_a": first, f"{KEY}_b": second}
+    if "rank" in found:
+        first, second = found["rank"]
         gap = log2(first / second)
         scores |= {"rank_gap": 2 ** abs(gap), "rank": gap, "rank_a": first, "rank_b": second}
-    if "perplexity" in a and "perplexity" in b:
-        first, second = (record["perplexity"]["bits"] / record["perplexity"]["targets"] for record in (a, b))
+    if "bits" in found:
+        first, second = found["bits"]
         scores["bits"] = first - second
     said = [Said(words=str(record.get("caption", "")).split()) for record in (a, b)]
     return Card(str(a["image_id"]), picture, a["references"], said, scores)

@@ -1,7 +1,9 @@
-"""What evaluate-mrnn prints before its summary: intervals, both kinds of BLEU, perplexities, diversity."""
+"""What evaluate-mrnn prints: intervals, perplexities, BLEU by its definitions, diversity, and the closing summary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from mrnn.evaluate.metrics import names
 
 
 def details(metrics: Mapping[str, Any]) -> str:
@@ -10,10 +12,57 @@ def details(metrics: Mapping[str, Any]) -> str:
     return "".join("\n".join(lines) + "\n\n" for lines in blocks if lines)[:-1]
 
 
-def headline(metrics: Mapping[str, Any], name: str) -> float:
-    """The value of a headline number by its name in `intervals`: 'CIDEr', 'sentence_to_image R@1'."""
-    group, _, inner = name.partition(" ")
-    return float(metrics["retrieval"][group][inner] if inner else metrics[name])
+def summary(metrics: Mapping[str, Any]) -> str:
+    """The headline numbers, which the command prints last; the caption scores to cite come first."""
+    return "\n".join([*_perplexity_line(metrics), *_caption_scores(metrics), *_retrieval(metrics)])
+
+
+def _perplexity_line(metrics: Mapping[str, Any]) -> list[str]:
+    if "perplexity" not in metrics:
+        return []
+    return [
+        f"perplexity {metrics['perplexity']:.2f} ({metrics['perplexity_known']:.2f} without <unk>), vocabulary "
+        f"{metrics['vocabulary_size']}"
+    ]
+
+
+def _caption_scores(metrics: Mapping[str, Any]) -> list[str]:
+    """Scores on PTB tokens, which the literature cites, then those on plain words."""
+    if "generation" not in metrics or names.CAPTION_SCORES[0].key not in metrics:
+        return []
+    decoding, greedy = metrics["decoding"], metrics["greedy"]
+    label = "sampled" if decoding["sample"] else f"beam {decoding['beam']}"
+    label += ", by length" if decoding["length_norm"] else ""
+    rows = {
+        "on PTB tokens, as coco-caption computes them (to cite)": {
+            label: metrics["generation"].get("ptb"),
+            "greedy": greedy.get("ptb"),
+        },
+        "on plain words": {label: metrics, "greedy": greedy},
+    }
+    lines = []
+    for title, scores in rows.items():
+        found = {name: values for name, values in scores.items() if values}
+        if found:
+            lines.append(f"caption scores {title}")
+            lines.append(" " * 18 + "".join(f"{row.label:>9}" for row in names.CAPTION_SCORES))
+        for name, values in found.items():
+            cells = (f"{row.format(values[row.key]):>9}" for row in names.CAPTION_SCORES)
+            lines.append(f"{name:<18}" + "".join(cells))
+    return lines
+
+
+def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
+    if "retrieval" not in metrics:
+        return []
+    retrieval, columns = metrics["retrieval"], names.recall_columns()
+    found = {row.key: retrieval[row.key] for row in names.RANKINGS if row.key in retrieval}
+    found |= {f"{name}, ties won": values for name, values in retrieval.get("best_of_ties", {}).items()}
+    width = max(map(len, found)) + 2
+    lines = [" " * width + "".join(f"{column:>13}" for column in columns)]
+    for name, values in found.items():
+        lines.append(f"{name:<{width}}" + "".join(f"{values[column]:13.1f}" for column in columns))
+    return lines
 
 
 def _intervals(metrics: Mapping[str, Any]) -> list[str]:
@@ -22,10 +71,11 @@ def _intervals(metrics: Mapping[str, Any]) -> list[str]:
         return []
     bootstrap = metrics["bootstrap"]
     lines = [f"{'':<32}{'value':>9}  {bootstrap['level']:.0%} interval, {bootstrap['resamples']:,} resamples of images"]
-    for name, (low, high) in intervals.items():
-        digits = 3 if name.startswith(("Bleu", "ROUGE", "CIDEr")) else 2 if name.startswith("perplexity") else 1
-        value = headline(metrics, name)
-        lines.append(f"{name:<32}{value:9.{digits}f}  {low:.{digits}f} to {high:.{digits}f}")
+    for row in (row for row in names.headline_metrics() if row.key in intervals):
+        low, high = (row.format(end) for end in intervals[row.key])
+        lines.append(f"{row.key:<32}{row.format(names.value_of(metrics, row.key)):>9}  {low} to {high}")
+    if any(row.key in intervals for row in names.CAPTION_SCORES):
+        lines.append("(caption scores here are those on plain words)")
     return lines
 
 
@@ -47,14 +97,34 @@ def _bleu(metrics: Mapping[str, Any]) -> list[str]:
     generation = metrics.get("generation", {})
     if "ngram_precision" not in generation:
         return []
-    penalty = generation["brevity_penalty"]
-    kinds = (
-        ("cumulative, with brevity penalty (coco-caption)", [metrics[f"Bleu_{n}"] for n in range(1, 5)]),
-        ("individual n-gram precision", generation["ngram_precision"]),
-        (f"the same x brevity penalty {penalty:.3f}", generation["ngram_precision_with_penalty"]),
-    )
-    head = f"{'BLEU in its definitions':<50}" + "".join(f"{f'n = {n}':>8}" for n in range(1, 5))
-    return [head, *(f"{name:<50}" + "".join(f"{value:8.3f}" for value in values) for name, values in kinds)]
+    cumulative = [metrics[f"Bleu_{n}"] for n in range(1, 5)]
+    lines = bleu_table(cumulative, **{name: generation[name] for name in PRECISIONS})
+    return ["BLEU by its definitions, on plain words", *lines]
+
+
+PRECISIONS = ("ngram_precision", "ngram_precision_with_penalty", "brevity_penalty")
+
+
+def bleu_table(
+    cumulative: Sequence[float],
+    *,
+    ngram_precision: Sequence[float],
+    ngram_precision_with_penalty: Sequence[float],
+    brevity_penalty: float,
+) -> list[str]:
+    """The lines of a table of BLEU by its definitions, n = 1 to 4.
+
+    cumulative : Bleu_1 to Bleu_4
+    ngram_precision, ngram_precision_with_penalty : of n-grams of one length alone
+    brevity_penalty : of the corpus
+    """
+    kinds = {
+        "cumulative, with brevity penalty (coco-caption)": cumulative,
+        "individual n-gram precision": ngram_precision,
+        f"the same x brevity penalty {brevity_penalty:.3f}": ngram_precision_with_penalty,
+    }
+    head = " " * 50 + "".join(f"{f'n = {n}':>8}" for n in range(1, 5))
+    return [head, *(f"{name:<50}" + "".join(f"{value:8.3f}" for value in values) for name, values in kinds.items())]
 
 
 def _diversity(metrics: Mapping[str, Any]) -> list[str]:
@@ -80,8 +150,8 @@ def _diversity(metrics: Mapping[str, Any]) -> list[str]:
 def _endings(metrics: Mapping[str, Any]) -> list[str]:
     sets = {"captions": metrics.get("generation"), "greedy": metrics.get("greedy")}
     return [
-        f"{name}: {found['captions'] - found['cut_at_max_steps']:,} of {found['captions']:,} ended by themselves, "
-        f"{found['cut_at_max_steps']:,} were cut at --max-steps, {found['empty']:,} empty"
+        f"{name}: {found['captions'] - found['cut_at_max_steps']:,} of {found['captions']:,} ended with END, "
+        f"{found['cut_at_max_steps']:,} were cut at --max-steps, {found['empty']:,} are empty"
         for name, found in sets.items()
         if found
     ]

@@ -1,40 +1,44 @@
-"""The report of an evaluation: from the model, the cache and what the stages measured to a page."""
+"""The report of an evaluation: the page made from the model, the cache and what the stages measured."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.per_image import Record
+from mrnn.evaluate.metrics import names
+from mrnn.evaluate.metrics.diversity import Diversity
+from mrnn.evaluate.per_image import Record, bits_per_word
 from mrnn.evaluate.report import captioned, sections
 from mrnn.evaluate.report.cards import Card, Question, Said, Score
 from mrnn.evaluate.report.language import describe_language, language_section
-from mrnn.evaluate.report.loss_curve import loss_curve, read_log
+from mrnn.evaluate.report.loss_curve import loss_curve
 from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.evaluate.results import Results
+from mrnn.evaluate.retrieval.result import SentenceAnswer
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.run_folder import METRICS
-from mrnn.train.sentences import tokenized_sentences
+from mrnn.train.run_files import read_log
 
-SCORES = (
-    Score("CIDEr", "CIDEr"),
-    Score("Bleu_4", "BLEU-4"),
-    Score("Bleu_1", "BLEU-1"),
-    Score("ROUGE_L", "ROUGE-L"),
-    *captioned.SCORES,
-    Score("bits", "bits a word of its sentences", lower_is_better=True),
-    Score("rank", "rank of its sentence", 0, lower_is_better=True),
-    Score("sentence_rank", "rank by its sentences", 1, lower_is_better=True),
-)
+
+def gallery_scores() -> list[Score]:
+    """What the gallery can be sorted by: the caption scores, the main ones first, then the model's own numbers."""
+    captions = [row for row in reversed(names.CAPTION_SCORES) if row.in_gallery]
+    return [
+        *(Score(row.key, row.label, lower_is_better=row.lower_is_better) for row in captions),
+        *captioned.SCORES,
+        Score("bits", "bits per word of its sentences", lower_is_better=True),
+        Score("rank", "rank of its sentence", 0, lower_is_better=True),
+        Score("sentence_rank", "rank by its sentences", 1, lower_is_better=True),
+    ]
+
+
 SCORE_NOTES = {
-    "CIDEr, BLEU, ROUGE-L": "of this caption alone, BLEU with its own brevity penalty",
+    "caption scores": "of this caption alone, on plain words; BLEU with its own brevity penalty",
     **captioned.SCORE_NOTES,
-    "bits a word of its sentences": "mean of -log2 P over the words and ENDs of what people said",
-    "rank of its sentence": "where the first of its own sentences came when the image asked for sentences",
-    "rank by its sentences": "where the image came when its sentences asked for images, mean over them",
+    "bits per word of its sentences": "mean of -log2 P over the words and ENDs of the references",
+    "rank of its sentence": "rank of the first of its own sentences when the image looks for sentences",
+    "rank by its sentences": "rank of the image when its sentences look for images, mean over them",
 }
 
 
@@ -46,15 +50,18 @@ def evaluation_page(
     *,
     pictures: Pictures,
 ) -> Page:
-    """What the report shows. metrics, records : the content of metrics.json and of per_image.jsonl."""
+    """What the report shows.
+
+    evaluation, results : the model, the cache and what was measured
+    metrics, records : the content of metrics.json and of per_image.jsonl
+    pictures : where the pictures are
+    """
     trained, cache = evaluation.trained, evaluation.cache
-    retrieval = results.retrieval or {}
-    answers = retrieval.get("answers", {})
-    asked = retrieval.get("sentence_answers", ())
+    answers, asked = (results.retrieval.images, results.retrieval.sentences) if results.retrieval else ((), ())
     cards = _cards(evaluation, results, records, pictures)
-    sentence_ranks = [answer["rank"] for answer in asked]
-    curve = loss_curve(read_log(trained.run / METRICS))
-    language = _language(evaluation, results)
+    image_ranks, sentence_ranks = ([answer.rank for answer in each] for each in (answers, asked))
+    curve = loss_curve(read_log(trained.run, lenient=True))
+    language = _language(evaluation, results, metrics)
     lengths = sections.perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length") or ())
     shown = {score for card in cards for score in card.scores}
     links = {
@@ -75,10 +82,10 @@ def evaluation_page(
             ),
         ],
         cards=cards,
-        scores=[score for score in SCORES if score.key in shown],
+        scores=[score for score in gallery_scores() if score.key in shown],
         questions=_questions(cards, asked),
         after=[
-            sections.retrieval_gallery([answer["rank"] for answer in answers.values()], sentence_ranks),
+            sections.retrieval_gallery(image_ranks, sentence_ranks),
             section("Training", sections.training(curve), name="training"),
             section("Words and lengths", language + lengths, name="language"),
         ],
@@ -95,7 +102,7 @@ def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) ->
     ]
     if str(provenance.get("weights", "")).startswith("random:"):
         notes.append(
-            "The backbone has random weights, not trained ones: the numbers show that things run, not how well."
+            "The backbone has random weights, not trained ones: the numbers show that the pipeline runs, not how well."
         )
     return notes + pictures.missing([card.picture for card in cards])
 
@@ -103,14 +110,15 @@ def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) ->
 def _cards(evaluation: Evaluation, results: Results, records: Sequence[Record], pictures: Pictures) -> list[Card]:
     cache = evaluation.cache
     images = [cache.images[i] for i in evaluation.images]
-    answers = (results.retrieval or {}).get("answers", {})
+    answers = {answer.image_id: answer for answer in results.retrieval.images} if results.retrieval else {}
+    keys = [score.key for score in gallery_scores()]
     said: list[Said | None] = [None] * len(images)
     if results.beams is not None:
         said = [*captioned.say(evaluation.trained, evaluation.features[evaluation.images], results.beams)]
     small = thumbnails([pictures.file(image.path) for image in images])
     cards = []
     for image, record, ours, picture in zip(images, records, said, small, strict=True):
-        answer = answers.get(image.id, {"sentences": (), "rank": None})
+        answer = answers.get(image.id)
         scores = _scores(record, ours)
         cards.append(
             Card(
@@ -118,9 +126,9 @@ def _cards(evaluation: Evaluation, results: Results, records: Sequence[Record], 
                 picture,
                 image.sentences,
                 [] if ours is None else [ours],
-                {score.key: scores[score.key] for score in SCORES if score.key in scores},
-                [(found["sentence"], found["right"]) for found in answer["sentences"]],
-                answer["rank"],
+                {key: scores[key] for key in keys if key in scores},
+                [(found.text, found.right) for found in answer.sentences] if answer else [],
+                answer.rank if answer else None,
             )
         )
     return cards
@@ -132,35 +140,35 @@ def _scores(record: Record, said: Said | None) -> dict[str, float]:
     if said is not None:
         scores |= captioned.said_scores(said)
     if "perplexity" in record:
-        scores["bits"] = record["perplexity"]["bits"] / record["perplexity"]["targets"]
+        scores["bits"] = bits_per_word(record)
     if "ranks" in record:
         scores["rank"] = record["ranks"]["image_to_sentence"]
         scores["sentence_rank"] = float(np.mean(record["ranks"]["sentence_to_image"]))
     return scores
 
 
-def _questions(cards: Sequence[Card], asked: Sequence[Mapping[str, Any]]) -> list[Question]:
+def _questions(cards: Sequence[Card], asked: Sequence[SentenceAnswer]) -> list[Question]:
     """Sentences that asked for images: ids become numbers of cards."""
     number = {card.image_id: place for place, card in enumerate(cards)}
     return [
         Question(
-            answer["sentence"],
-            number[answer["image_id"]],
-            answer["rank"],
-            [number[image["image_id"]] for image in answer["images"]],
+            answer.text,
+            number[answer.image_id],
+            answer.rank,
+            [number[image.image_id] for image in answer.images],
         )
         for answer in asked
     ]
 
 
-def _language(evaluation: Evaluation, results: Results) -> str:
+def _language(evaluation: Evaluation, results: Results, metrics: Mapping[str, Any]) -> str:
     if not results.captions:
         return ""
-    cache, vocabulary = evaluation.cache, evaluation.trained.vocabulary
-    references = [words for words in tokenized_sentences(cache, evaluation.images)[0] if words]
-    training = {tuple(words) for i in cache.done("train") for words in map(tokenize, cache.images[i].sentences)}
+    vocabulary = evaluation.trained.vocabulary
     captions = [vocabulary.decode(caption.words) for caption in results.captions]
-    return language_section(describe_language(captions, references, vocabulary.numbers, training=training))
+    references = [sentence.words for sentence in evaluation.pool.sentences]
+    varied = Diversity(**metrics["diversity"]["captions"])
+    return language_section(describe_language(captions, references, vocabulary.numbers, diversity=varied))
 
 
 def run_settings(trained: TrainedModel, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,15 @@ import numpy as np
 
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import new_file
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.per_image import Record
+from mrnn.train.run_files import series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 3.4, 2.4  # inches: one column of a two-column paper
-DIRECTIONS = {"image_to_sentence": "image to sentence", "sentence_to_image": "sentence to image"}
+DIRECTIONS = {ranking.key: ranking.label for ranking in names.RANKINGS if ranking.headline}
 
 
 def check_matplotlib() -> None:
@@ -36,7 +38,9 @@ def save_figures(
 ) -> list[Path]:
     """Draw every figure that there is data for and return the files: NAME.png and NAME.svg of each.
 
-    log : lines of the run's metrics.jsonl. metrics, records : content of metrics.json and per_image.jsonl.
+    folder : created where it does not exist
+    log : records of the run's metrics.jsonl (mrnn.train.run_files.read_log)
+    metrics, records : content of metrics.json and of per_image.jsonl
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -72,14 +76,13 @@ Draw = Callable[["Axes"], None]
 
 def learning_curves(log: Sequence[Mapping[str, Any]]) -> Draw | None:
     """Bits per word of training and validation after each epoch."""
-    epochs = [line for line in log if line.get("kind") == "epoch"]
-    if not epochs:
+    training, validation = (series(log, "epoch", x="epoch", y=name) for name in ("train_bits", "val_bits"))
+    if not validation:
         return None
 
     def draw(axes: "Axes") -> None:
-        steps = [line["epoch"] for line in epochs]
-        axes.plot(steps, [line["train_bits"] for line in epochs], label="training (with dropout)", color="0.5")
-        axes.plot(steps, [line["val_bits"] for line in epochs], label="validation", color="C0", marker=".")
+        axes.plot(*zip(*training, strict=True), label="training (with dropout)", color="0.5")
+        axes.plot(*zip(*validation, strict=True), label="validation", color="C0", marker=".")
         axes.set(xlabel="epoch", ylabel="bits per word")
         axes.legend(frameon=False)
 
@@ -103,7 +106,7 @@ def recall_curves(records: Sequence[Record]) -> Draw | None:
             axes.plot(k, 100 * recall_at_every_k(values, last), label=DIRECTIONS[name], color=f"C{number}")
         images = sum("ranks" in record for record in records)
         chance = np.arange(1, images + 1)
-        axes.plot(chance, 100 * chance / images, ":", color="0.5", label="sentence to image, chance")
+        axes.plot(chance, 100 * chance / images, ":", color="0.5", label=f"{DIRECTIONS['sentence_to_image']}, chance")
         axes.set(xscale="log", xlabel="K", ylabel="recall at K (%)", ylim=(0, 100), xlim=(1, last))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.figure.legend(loc="outside upper center", ncols=2, frameon=False)

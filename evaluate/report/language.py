@@ -1,4 +1,4 @@
-"""Words and lengths: what the captions of a model have in common with what people write, and what not."""
+"""Words and lengths: how the captions of a model differ from the references."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrnn.evaluate.metrics.diversity import Diversity
 from mrnn.evaluate.report.charts import bars
 from mrnn.evaluate.report.page import text
 
@@ -16,18 +17,18 @@ WORDS = 15  # of a table
 class Language:
     """Counts over sentences as words.
 
-    ours, people : how often each word stands in our captions and in the references. our_lengths, people_lengths :
-    sentences by their number of words. different, novel : captions that differ, and those that are no training sentence
-    word for word (None without training sentences). unknown : words of the references that the model does not know.
+    ours, people : how often each word occurs in the captions and in the references
+    our_lengths, people_lengths : sentences by their number of words
+    diversity : of the captions
+    vocabulary : words that the model knows
+    unknown : words of the references that the model does not know
     """
 
     ours: Counter[str]
     people: Counter[str]
     our_lengths: Counter[int]
     people_lengths: Counter[int]
-    captions: int
-    different: int
-    novel: int | None
+    diversity: Diversity
     vocabulary: int
     unknown: Counter[str]
 
@@ -37,38 +38,40 @@ def describe_language(
     references: Sequence[Sequence[str]],
     known: Collection[str],
     *,
-    training: Collection[tuple[str, ...]] = (),
+    diversity: Diversity,
 ) -> Language:
-    """Count words and lengths. known : the model's vocabulary. training : its training sentences."""
+    """Count words and lengths.
+
+    captions, references : sentences as words
+    known : the model's vocabulary
+    diversity : of these captions
+    """
     ours = Counter(word for words in captions for word in words)
     people = Counter(word for words in references for word in words)
-    written = [tuple(words) for words in captions]
     return Language(
         ours=ours,
         people=people,
         our_lengths=Counter(map(len, captions)),
         people_lengths=Counter(map(len, references)),
-        captions=len(captions),
-        different=len(set(written)),
-        novel=sum(words not in training for words in written) if training else None,
+        diversity=diversity,
         vocabulary=len(known),
         unknown=Counter({word: count for word, count in people.items() if word not in known}),
     )
 
 
 def language_section(language: Language) -> str:
-    """Counts, a histogram of lengths, and words that the model says much more or less often than people do."""
+    """Counts, a histogram of lengths, and words that the model uses much more or less often than the references."""
+    varied = language.diversity
     facts = {
-        "captions": f"{language.captions:,}",
-        "different captions": _share(language.different, language.captions),
-        "not among the training sentences": "" if language.novel is None else _share(language.novel, language.captions),
-        "different words in our captions": f"{len(language.ours):,} of {language.vocabulary:,} known",
+        "captions": f"{varied.captions:,}",
+        "different captions": _share(varied.different, varied.captions),
+        "not among the training sentences": "" if varied.novel is None else _share(varied.novel, varied.captions),
+        "different words in the captions": f"{len(language.ours):,} of {language.vocabulary:,} known",
         "different words in the references": f"{len(language.people):,}",
         "words of the references that the model does not know": _share(
             language.unknown.total(), language.people.total()
         ),
-        "words of a caption, mean": f"{_mean(language.our_lengths):.1f} "
-        f"(references {_mean(language.people_lengths):.1f})",
+        "mean words per caption": f"{varied.mean_words:.1f} (references {_mean(language.people_lengths):.1f})",
     }
     rows = "".join(f"<tr><th scope=row>{name}</th><td>{value}</td></tr>" for name, value in facts.items() if value)
     lengths = range(
@@ -77,16 +80,16 @@ def language_section(language: Language) -> str:
     chart = bars(
         [str(length) for length in lengths],
         {
-            "our captions": _shares(language.our_lengths, lengths),
+            "captions": _shares(language.our_lengths, lengths),
             "references": _shares(language.people_lengths, lengths),
         },
-        axis="words of a sentence",
+        axis="words per sentence",
     )
     return (
         f'<div class="pair"><div class="wide"><table>{rows}</table></div><div>{chart}</div></div>'
-        f'<h3>Words said too often and too rarely</h3><p class="small">Uses per 1,000 words; the words whose rates '
-        f'differ most.</p><div class="pair">{_rates(language, too_often=True)}{_rates(language, too_often=False)}</div>'
-        + (_unknown(language.unknown) if language.unknown else "")
+        f'<h3>Words used too often and too rarely</h3><p class="small">Uses per 1,000 words, for the words whose '
+        f'rates differ most.</p><div class="pair">{_rates(language, too_often=True)}'
+        f"{_rates(language, too_often=False)}</div>" + (_unknown(language.unknown) if language.unknown else "")
     )
 
 
@@ -102,15 +105,15 @@ def _rates(language: Language, *, too_often: bool) -> str:
         for word in order[:WORDS]
         if (rates[word][0] > rates[word][1]) == too_often
     )
-    title = "more often than people" if too_often else "less often than people"
-    return (
-        f"<table><thead><tr><th>{title}</th><th>ours</th><th>references</th></tr></thead><tbody>{rows}</tbody></table>"
-    )
+    title = "more often than in the references" if too_often else "less often than in the references"
+    head = f"<tr><th>{title}</th><th>captions</th><th>references</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
 def _unknown(unknown: Counter[str]) -> str:
     words = ", ".join(f"{text(word)} ({count:,})" for word, count in unknown.most_common(2 * WORDS))
-    return f"<h3>Words it does not know</h3><p>{words}{' …' if len(unknown) > 2 * WORDS else ''}</p>"
+    more = " …" if len(unknown) > 2 * WORDS else ""
+    return f"<h3>Words of the references that the model does not know</h3><p>{words}{more}</p>"
 
 
 def _share(part: int, whole: int) -> str:
@@ -122,7 +125,7 @@ def _mean(lengths: Counter[int]) -> float:
 
 
 def _shares(lengths: Counter[int], shown: range) -> list[float]:
-    """Share of each length; what lies behind the last one shown counts there."""
+    """Share of each length; longer sentences count in the last bar."""
     values = np.array([lengths[length] for length in shown], dtype=float)
     values[-1] += sum(count for length, count in lengths.items() if length >= shown.stop)
     return (values / max(lengths.total(), 1)).tolist()

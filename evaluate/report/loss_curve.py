@@ -1,10 +1,10 @@
-"""The loss curve of a training run as a drawing (SVG) that stands in a web page."""
+"""The learning curve of a training run as SVG inside a web page."""
 
-import json
 from collections.abc import Sequence
-from math import ceil, floor, isfinite, log10
-from pathlib import Path
+from math import ceil, floor, log10
 from typing import Any
+
+from mrnn.train.run_files import series
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 600, 280, 52, 48, 12, 12
 POINTS = 600  # drawn at most; neighbours are averaged
@@ -12,33 +12,17 @@ POINTS = 600  # drawn at most; neighbours are averaged
 Point = tuple[float, float]
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; [] if there is none. A line cut off by a kill is left out."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(content, dict):
-            found.append(content)
-    return found
-
-
 def loss_curve(log: Sequence[dict[str, Any]]) -> str:
     """SVG of bits per word over training steps: the training batches, and validation after each epoch.
 
-    log : lines of metrics.jsonl of kind 'step' (step, bits) and 'epoch' (step, train_bits, val_bits). '' if nothing can
-    be drawn.
+    log : records of metrics.jsonl (mrnn.train.run_files.read_log)
+
+    '' if there are fewer than two points.
     """
-    training = _average(_points(log, "step", "bits"))
+    training = _average(series(log, "step", x="step", y="bits"))
     if len(training) < 2:  # a run shorter than its --log-every
-        training = _points(log, "epoch", "train_bits")
-    validation = _points(log, "epoch", "val_bits")
+        training = series(log, "epoch", x="step", y="train_bits")
+    validation = series(log, "epoch", x="step", y="val_bits")
     if len(training) + len(validation) < 2:
         return ""
     everything = [*training, *validation]
@@ -77,16 +61,6 @@ def nice_ticks(low: float, high: float) -> list[float]:
     step = next(step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     first, last = floor(low / step), ceil(high / step)
     return [round(number * step, 10) for number in range(first, last + 1)]
-
-
-def _points(log: Sequence[dict[str, Any]], kind: str, name: str) -> list[Point]:
-    """Finite (step, value) pairs, the last of each step (a resumed run may log a step twice), by step."""
-    found: dict[float, float] = {}
-    for line in log:
-        x, y = line.get("step"), line.get(name)
-        if line.get("kind") == kind and isinstance(x, int | float) and isinstance(y, int | float) and isfinite(y):
-            found[float(x)] = float(y)
-    return sorted(found.items())
 
 
 def _average(points: list[Point]) -> list[Point]:

@@ -22,9 +22,13 @@ from mrnn.evaluate.report.cards import Card, Question, Score, to_json
 class Page:
     """What a page shows, from top to bottom.
 
-    notes : sentences under the title. sections : HTML that stands before the gallery, and `after` behind it; ours.
-    cards : the gallery, with what it can be sorted by. questions : sentences that look for an image among the cards.
-    systems : names of those that the cards' `said` come from, where there are several.
+    cards : the gallery
+    notes : sentences under the title
+    sections, after : our own HTML before and after the gallery
+    scores : what the gallery can be sorted by
+    questions : sentences that look for an image among the cards
+    systems : names of the systems that the captions of a card come from, where there are several
+    settings : names and values at the end; values that are mappings unfold
     """
 
     title: str
@@ -75,7 +79,7 @@ def render(page: Page) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """A file that lies beside this module."""
+    """The content of a file beside this module."""
     return files("mrnn.evaluate.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -84,7 +88,7 @@ def _hash(content: str) -> str:
 
 
 def _data(page: Page) -> str:
-    """The JSON of the gallery. `<` is written as an escape, so nothing in it can end the block it stands in."""
+    """The JSON of the gallery. `<` is written as an escape, so nothing in it can end its block."""
     content = to_json(page.cards, page.scores, page.questions, page.systems)
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
@@ -123,16 +127,17 @@ def _table(values: Mapping[str, Any]) -> str:
     return f'<div class="wide"><table class="settings">{rows}</table></div>'
 
 
-EXPLANATION = """<p class="small">Under each word of our caption: its probability in percent, given the picture and the
-words before it. The colour says why: <span class="key up">raised</span> or <span class="key down">lowered</span> by the
-picture, against what the words before it say alone; or, if you choose so, by the words before it, against how frequent
-the word is. The stronger the colour, the greater the factor. Choose a word to read its numbers.</p>"""
+EXPLANATION = """<p class="small">The number under each word of a caption is its probability in percent, given the image
+and the words before it. The colour shows how the image changed that probability: <span class="key up">raised</span> or
+<span class="key down">lowered</span> it, compared with what the words before it predict alone. You can also colour by
+what the words before it contribute, compared with how frequent the word is. The stronger the colour, the greater the
+factor. Click a word to see its numbers.</p>"""
 
 COLOURS = "".join(
     f'<label><input type="radio" name="colour" value="{value}"{checked}> {label}</label>'
     for value, label, checked in (
-        ("image", "by the picture", " checked"),
-        ("words", "by the words before", ""),
+        ("image", "by the image", " checked"),
+        ("words", "by the words before it", ""),
         ("probability", "by probability", ""),
     )
 )

@@ -1,20 +1,25 @@
-"""The papers' tables for the known data sets, and our row inside them.
+"""The papers' tables for the known data sets, with a row of the evaluated model in them.
 
 The rows are those of the papers' tables, numbered T1 to T15 through the three papers (see PAPERS), and of the work that
-they quote. A row that two tables have stands here once, with the more digits. `*` : not verified against the paper
-itself. `?` : printed so, almost surely a misprint. `-` : not given. BLEU, METEOR and CIDEr as fractions, recalls in
-percent.
+they quote. A row that is in two tables is listed once, with the more digits. `*` : not verified against the paper
+itself. `?` : as printed, almost certainly a misprint. `-` : not given. BLEU, METEOR and CIDEr are fractions, recalls
+are in percent.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mrnn.evaluate.retrieval.ranking import pool_size
+from mrnn.evaluate.metrics.names import pool_size, to_cite
 
 
 class Row(NamedTuple):
-    """values : the numbers of a row with blanks between them, in the order of its columns. bleu : what its B-n are."""
+    """A row of a table.
+
+    method, table, features : who, the table's number, the image features
+    values : the numbers in the order of the columns, separated by blanks
+    bleu : which definition of BLEU its B-n have
+    """
 
     method: str
     table: str
@@ -29,7 +34,6 @@ PAPERS = {  # the paper that a table is in: 1 IAPR TC-12, 2 Flickr generation; 3
     **dict.fromkeys(("T13", "T14", "T15"), "DVSA"),  # arXiv 1412.2306: Table 1, supplement's Table 5, Table 2
 }
 CUMULATIVE, INDIVIDUAL, UNKNOWN = "cumulative", "individual", "not known"
-WIDEST = 30  # characters of the features' column
 GENERATION_COLUMNS = ("PPL", "B-1", "B-2", "B-3", "B-4", "METEOR", "CIDEr")
 RETRIEVAL_COLUMNS = ("R@1", "R@5", "R@10", "med r", "R@1", "R@5", "R@10", "med r")
 
@@ -140,10 +144,12 @@ def papers_data_set(dataset: str, root: Path) -> str | None:
 
 
 def papers_table(metrics: Mapping[str, Any], dataset: str) -> str:
-    """Our row, or two for the two definitions of BLEU, below the papers' rows of a data set, and what differs.
+    """The papers' rows of a data set, this run's row (two for the two definitions of BLEU), and what differs.
 
-    metrics : the content of metrics.json. dataset : a key of GENERATION. '' where neither perplexity, captions nor
-    retrieval were measured.
+    metrics : the content of metrics.json
+    dataset : a key of GENERATION
+
+    Returns '' where neither perplexity nor captions nor retrieval were measured.
     """
     features = f"{metrics['features'].get('backbone', '?')} {metrics['features'].get('layer', '')}".strip()
     lines = []
@@ -157,7 +163,7 @@ def papers_table(metrics: Mapping[str, Any], dataset: str) -> str:
         return ""
     title = [
         f"{dataset} in the papers, and this run (>). v1 and ICLR: m-RNN, arXiv 1410.1090, 1412.6632; DVSA: 1412.2306",
-        "(with rows that they quote). * not verified, ? printed so, probably a misprint, - not given or not measured",
+        "(with rows that they quote). * not verified, ? as printed, probably a misprint, - not given or not measured",
     ]
     return "\n".join([*title, "", *lines, "", *_differences(metrics, dataset, features)])
 
@@ -167,11 +173,12 @@ def _our_generation(metrics: Mapping[str, Any], features: str) -> list[Row]:
     name = f"> this run, {metrics['checkpoint']['model']}"
     if "Bleu_1" not in metrics:
         return [Row(name, "", features, f"{perplexity} - - - - - -")] if "perplexity" in metrics else []
-    cumulative = [f"{metrics[f'Bleu_{n}']:.3f}" for n in range(1, 5)]
-    others = [f"{metrics[key]:.3f}" if key in metrics else "-" for key in ("METEOR", "CIDEr")]
+    cited = to_cite(metrics, metrics["generation"])
+    keys = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", *GENERATION_COLUMNS[5:])
+    cumulative = [f"{cited[key]:.3f}" if key in cited else "-" for key in keys]
     individual = [f"{value:.4f}" for value in metrics["generation"]["ngram_precision"]]
     return [
-        Row(name, "", features, " ".join([perplexity, *cumulative, *others]), CUMULATIVE),
+        Row(name, "", features, " ".join([perplexity, *cumulative]), CUMULATIVE),
         Row(name, "", features, " ".join([perplexity, *individual, "-", "-"]), INDIVIDUAL),
     ]
 
@@ -182,17 +189,21 @@ def _our_retrieval(retrieval: Mapping[str, Any], features: str) -> Row:
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str], *, bleu: bool = False) -> list[str]:
-    lines = [f"{'':<28}{'in':<6}{'features':<{WIDEST}}{_cells(columns)}{'  BLEU' if bleu else ''}"]
+    method = max(len(row.method) for row in rows) + 2
+    features = max(len(row.features) for row in rows) + 2
+    lines = [f"{'':<{method}}{'in':<6}{'features':<{features}}{_cells(columns)}{'  BLEU' if bleu else ''}"]
     if not bleu:
-        lines.insert(0, " " * (34 + WIDEST) + f"{'image to sentence':^32}{'sentence to image':^32}")
+        lines.insert(0, " " * (method + 6 + features) + f"{'image to sentence':^32}{'sentence to image':^32}")
     for row in rows:
-        paper, features = PAPERS.get(row.table, ""), row.features[: WIDEST - 1]
-        lines.append(f"{row.method:<28}{paper:<6}{features:<{WIDEST}}{_cells(row.values.split())}  {row.bleu}")
+        paper = PAPERS.get(row.table, "")
+        lines.append(
+            f"{row.method:<{method}}{paper:<6}{row.features:<{features}}{_cells(row.values.split())}  {row.bleu}"
+        )
     return [line.rstrip() for line in lines]
 
 
 def _cells(values: Sequence[str]) -> str:
-    """Right-aligned, the marks in a column of their own so that the digits stand below each other."""
+    """Right-aligned, with the marks in a column of their own so that digits line up."""
     return "".join(f"{value if value[-1] in '*?' else value + ' ':>8}" for value in values)
 
 
@@ -209,6 +220,8 @@ def _differences(metrics: Mapping[str, Any], dataset: str, features: str) -> lis
         "  perplexity  this run: END and <unk> counted; what the papers count, and their tokeniser, is not established",
     ]
     if penalty is not None:
+        words = "coco-caption's PTB tokens" if metrics["generation"].get("ptb") else "plain words"
+        lines.append(f"  tokens      this run: cumulative BLEU and CIDEr on {words}, individual BLEU on plain words")
         lines.append(
             "  BLEU        compare rows of one definition; individual: n-gram precision without the brevity penalty "
             f"({penalty:.3f})"

@@ -1,4 +1,4 @@
-"""Where the pictures lie, and small copies of them that travel inside a page, within a budget of bytes for all."""
+"""Where the pictures are, and small copies of them inside a page, within a budget of bytes for all."""
 
 import base64
 import io
@@ -21,17 +21,31 @@ SAMPLE = 24  # pictures by which the step is chosen
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where pictures lie: the folder that the paths of images are relative to, and whether the user named it."""
+    """Where pictures are.
+
+    folder : what the paths of images are relative to
+    named : whether the user named the folder
+    """
 
     folder: Path
     named: bool = False
 
     def file(self, path: str) -> Path | None:
-        """The file of an image's path as the data set has it; None for one that leads out of the folder."""
+        """The file of an image's path in the data set; None for a path that leads out of the folder."""
         try:
             return self.folder / relative_path(path, where="the data set")
         except CorpusError:
             return None
+
+    def warning(self, paths: Sequence[str]) -> str:
+        """A line for the terminal if files of the images' paths are not there; '' if all are."""
+        lacking = sum(not (file := self.file(path)) or not file.is_file() for path in paths)
+        if not lacking:
+            return ""
+        return (
+            f"warning: {lacking} of {len(paths)} images are not found below {self.folder}, so the page shows text in "
+            "their place; --images FOLDER says where they are"
+        )
 
     def missing(self, shown: Sequence[str]) -> list[str]:
         """A sentence about the '' among the pictures of a page, where there are any."""
@@ -60,7 +74,7 @@ def thumbnails(paths: Sequence[Path | None], *, budget: int = BUDGET) -> list[st
 
 
 def thumbnail(path: Path, *, size: int, quality: int) -> bytes:
-    """A WebP picture no longer than `size` pixels on either side, upright; b'' if it cannot be had."""
+    """A WebP picture no longer than `size` pixels on either side, upright; b'' for a file that cannot be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks of the decoder on odd files, too-large pictures among them

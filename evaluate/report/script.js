@@ -40,9 +40,9 @@ function factor(nats) {
 
 function explain([word, base, words, image]) {
   return (
-    `“${word}”: ${precise(Math.exp(base + words + image))}. Without words or picture it has ${precise(Math.exp(base))}; ` +
+    `“${word}”: ${precise(Math.exp(base + words + image))}. Without context it has ${precise(Math.exp(base))}; ` +
     `the words before it make that ${precise(Math.exp(base + words))} (${factor(words)}), ` +
-    `and the picture makes it ${factor(image)}.`
+    `and the image makes it ${factor(image)}.`
   );
 }
 
@@ -120,7 +120,7 @@ function buildCard(card) {
     );
     parts.push(list("Other captions of the search, log-probability", others, false));
   });
-  const rank = card.rank === null ? "" : `, first right one at rank ${card.rank.toLocaleString("en")}`;
+  const rank = card.rank === null ? "" : `, first own one at rank ${card.rank.toLocaleString("en")}`;
   return element(
     "article",
     { "data-id": card.id },
@@ -129,8 +129,8 @@ function buildCard(card) {
       "div",
       { class: "said" },
       ...parts,
-      list("What people say", sentences(card.references.map((sentence) => [sentence, false]))),
-      list(`Sentences found for it${rank}`, sentences(card.retrieved), false),
+      list("References", sentences(card.references.map((sentence) => [sentence, false]))),
+      list(`Retrieved sentences${rank}`, sentences(card.retrieved), false),
       scoreLine(card),
       element("p", { class: "id" }, card.id)
     )
@@ -186,7 +186,7 @@ function findImage(card) {
 
 if (data.cards.length) {
   byId("sort").append(
-    element("option", { value: "" }, "the data set's order"),
+    element("option", { value: "" }, "order of the data set"),
     ...data.scores.map((score) => element("option", { value: score.key }, score.label))
   );
   byId("sort").addEventListener("change", () => {

@@ -1,4 +1,4 @@
-"""The contact sheet of a search: what was asked, and the pictures that were found, the best first."""
+"""The contact sheet of a search: the query and the pictures found, the best first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,12 @@ from mrnn.evaluate.report.page import Page, section, text
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture of the sheet: a data URI or '' for picture, and lines of text below its title."""
+    """One picture of the sheet.
+
+    title : the name of the picture
+    picture : data URI, or '' if the file was not found
+    lines : text below the title
+    """
 
     title: str
     picture: str
@@ -16,8 +21,13 @@ class Hit:
 
 
 def contact_sheet(title: str, notes: Sequence[str], hits: Sequence[Hit], *, asked: str = "") -> Page:
-    """asked : data URI of the picture that was asked with, or ''."""
-    question = f'<section><img class="asked-with" src="{text(asked)}" alt="the picture asked with"></section>'
+    """The page of a search.
+
+    title, notes : what was searched for, and how
+    hits : the pictures found, the best first
+    asked : data URI of the query picture, or ''
+    """
+    question = f'<section><img class="asked-with" src="{text(asked)}" alt="the query picture"></section>'
     found = section("Found", f'<div class="gallery sheet">{"".join(map(_card, hits))}</div>')
     return Page(title, [], notes=notes, sections=[question if asked else "", found])
 

@@ -3,18 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.report.charts import rank_histogram
 from mrnn.evaluate.report.page import section, text
-from mrnn.evaluate.retrieval.ranking import pool_size
-
-HEADLINE = ("perplexity", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
-LABELS = {"perplexity": "Perplexity", "ROUGE_L": "ROUGE-L", **{f"Bleu_{n}": f"BLEU-{n}" for n in range(1, 5)}}
-DIRECTIONS = {
-    "image_to_sentence": "Image → sentence",
-    "image_to_sentence_raw": "Image → sentence, not normalised",
-    "sentence_to_image": "Sentence → image",
-}
-COLUMNS = ("R@1", "R@5", "R@10", "median_rank")
 
 
 def navigation(links: Mapping[str, str]) -> str:
@@ -23,27 +14,39 @@ def navigation(links: Mapping[str, str]) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """Tiles with the main numbers, their bootstrap intervals, and what greedy captions score."""
-    greedy = metrics.get("greedy") or {}
+    """Tiles with the main numbers, their bootstrap intervals, and what greedy captions score.
+
+    Caption scores are those to cite; those on plain words, with their intervals, are below them.
+    """
+    greedy, facts = metrics.get("greedy") or {}, metrics.get("generation") or {}
+    cited, cited_greedy = names.to_cite(metrics, facts), names.to_cite(greedy, greedy)
     tiles = []
-    for name in HEADLINE:
-        if name not in metrics:
+    for row in (names.metric_of("perplexity"), *names.CAPTION_SCORES):
+        if row.key not in metrics:
             continue
-        digits = 2 if name == "perplexity" else 3
-        below = [interval(metrics, name, digits=digits)]
-        if name == "perplexity":
+        value, below = metrics[row.key], [interval(metrics, row)]
+        if row.key == "perplexity":
             below.append(f"{metrics['perplexity_known']:.2f} without &lt;unk&gt;")
-        elif name in greedy:
-            below.append(f"greedy {greedy[name]:.3f}")
+        if row.key in cited_greedy:
+            below.append(f"greedy {row.format(cited_greedy[row.key])}")
+        if row.group == "scores" and cited is not metrics:
+            value = cited[row.key]
+            below = [*below[1:], f"plain words {row.format(metrics[row.key])}", *below[:1]]
         notes = "".join(f"<dd class=small>{note}</dd>" for note in below if note)
-        tiles.append(f"<div><dt>{LABELS.get(name, name)}</dt><dd>{metrics[name]:.{digits}f}</dd>{notes}</div>")
-    return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
+        tiles.append(f"<div><dt>{text(row.label)}</dt><dd>{row.format(value)}</dd>{notes}</div>")
+    note = ""
+    if cited is not metrics and tiles:
+        note = (
+            '<p class="small">Caption scores are computed on coco-caption’s PTB tokens, as the literature does: cite '
+            "these. “Plain words” are the same scores on the words that the model learns, with their intervals.</p>"
+        )
+    return f'<dl class="tiles">{"".join(tiles)}</dl>{note}' if tiles else ""
 
 
-def interval(metrics: Mapping[str, Any], name: str, *, digits: int) -> str:
+def interval(metrics: Mapping[str, Any], row: names.Metric) -> str:
     """'low to high' of a number where the evaluation gave one, else ''."""
-    found = (metrics.get("intervals") or {}).get(name)
-    return f"{found[0]:.{digits}f} to {found[1]:.{digits}f}" if found else ""
+    found = (metrics.get("intervals") or {}).get(row.key)
+    return f"{row.format(found[0])} to {row.format(found[1])}" if found else ""
 
 
 def intervals_note(metrics: Mapping[str, Any]) -> str:
@@ -51,34 +54,36 @@ def intervals_note(metrics: Mapping[str, Any]) -> str:
     if not metrics.get("intervals"):
         return ""
     return (
-        '<p class="small">“a to b” below a number: 95 % of bootstrap resamples of the images lie between. They say how '
-        "far the number would move with other images, not with another training run.</p>"
+        '<p class="small">“a to b” below a number is its 95 % interval over bootstrap resamples of the images. It says '
+        "how far the number would move with other images, not with another training run.</p>"
     )
 
 
 def retrieval_table(metrics: Mapping[str, Any]) -> str:
     """Recalls in percent and median ranks of both directions."""
-    retrieval = metrics.get("retrieval") or {}
+    retrieval, columns = metrics.get("retrieval") or {}, names.recall_columns()
+    headline_rows = {row.key: row for row in names.retrieval_metrics()}
     rows = []
-    for direction, label in DIRECTIONS.items():
-        if direction not in retrieval:
-            continue
+    for ranking in (ranking for ranking in names.RANKINGS if ranking.key in retrieval):
         cells = ""
-        for column in COLUMNS:
-            between = interval(metrics, f"{direction} {column}", digits=1)
-            cells += f"<td>{retrieval[direction][column]:.1f}{f'<small>{between}</small>' if between else ''}</td>"
-        rows.append(f"<tr><th scope=row>{label}</th>{cells}</tr>")
+        for column in columns:
+            row = headline_rows.get(f"{ranking.key} {column}")
+            between = interval(metrics, row) if row else ""
+            value = f"{retrieval[ranking.key][column]:.1f}"
+            cells += f"<td>{value}{f'<small>{between}</small>' if between else ''}</td>"
+        rows.append(f"<tr><th scope=row>{text(ranking.label)}</th>{cells}</tr>")
     if not rows:
         return ""
-    counts = f"Images and sentences: {pool_size(retrieval)}; recalls in percent."
+    counts = f"Images and sentences: {names.pool_size(retrieval)}; recalls in percent."
+    heads = "".join(f"<th>{text(label)}</th>" for label in columns.values())
     return (
-        '<h3>Retrieval</h3><div class="wide"><table><thead><tr><th></th><th>R@1</th><th>R@5</th><th>R@10</th>'
-        f"<th>median rank</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div><p class=small>{counts}</p>"
+        f'<h3>Retrieval</h3><div class="wide"><table><thead><tr><th></th>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div><p class=small>{counts}</p>"
     )
 
 
 def training(curve: str) -> str:
-    """The loss curve (SVG of ours) with its key."""
+    """The learning curve, an SVG of ours, with its key."""
     if not curve:
         return ""
     return (
@@ -91,12 +96,11 @@ def retrieval_gallery(image_ranks: Sequence[int], sentence_ranks: Sequence[int])
     """The rank histogram and empty places for the queries of both directions; script.js fills them."""
     if not image_ranks:
         return ""
-    histogram = rank_histogram(
-        {DIRECTIONS["image_to_sentence"]: image_ranks, DIRECTIONS["sentence_to_image"]: sentence_ranks}
-    )
+    labels = [ranking.label for ranking in names.RANKINGS if ranking.headline]
+    histogram = rank_histogram(dict(zip(labels, (image_ranks, sentence_ranks), strict=True)))
     by_sentence = (
-        '<h3>Sentence → image</h3><p class="small">What the sentence finds first, best on the left; its own image has '
-        'a green frame, and stands last with its rank where it is not among them.</p><div id="by-sentence"></div>'
+        '<h3>Sentence → image</h3><p class="small">The first images for each sentence, best on the left. Its own image '
+        'has a green frame; where it is not among them, it follows with its rank.</p><div id="by-sentence"></div>'
     )
     return section(
         "Retrieval",

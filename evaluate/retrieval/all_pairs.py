@@ -1,11 +1,11 @@
-"""The work of retrieval: bounds and exact scores of a pool, kept in files, with progress, stopped and taken up again.
+"""The computation of retrieval: bounds and exact scores of a pool, kept in files so that it can be stopped and resumed.
 
-By default a pruned pass: every pair gets an upper bound (mrnn.evaluate.retrieval.bounds), and only what can still
-change a rank or a list of first answers is scored exactly (mrnn.evaluate.retrieval.pruning). The full pass scores every
-pair. Both end in the same ranks and lists, since an exact score does not depend on which others are computed
+The default is the pruned pass: every pair gets an upper bound (mrnn.evaluate.retrieval.bounds), and only pairs that can
+still change a rank or a list of best answers are scored exactly (mrnn.evaluate.retrieval.pruning). The full pass scores
+every pair. Both give the same ranks and lists, since an exact score does not depend on which others are computed
 (LateFusionScorer).
 
-Memory beside that of scorer and bounds: three float32 matrices of (images + those of P(w)) x sentences, two of them
+Memory in addition to scorer and bounds: three float32 matrices of (images + images of P(w)) x sentences, two of them
 mapped from files, and about 30 bytes for each pair of ranking.CHUNK queries and their candidates.
 """
 
@@ -21,42 +21,48 @@ from mrnn.evaluate.parts import ScoreFile
 from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.pair_scorer import CaptionerPairs, PairScorer, in_order
-from mrnn.evaluate.retrieval.pruning import Scores, wanted
+from mrnn.evaluate.retrieval.pruning import wanted
+from mrnn.evaluate.retrieval.scores import Scores
 from mrnn.evaluate.stages import Evaluation
 
-WORTH = 4  # below so many times `words` a vocabulary is scored in full: the bounds would cost too large a part of it
-SAMPLE = 100  # sentences by which the time of all pairs is estimated
-USUAL_SHARE = 0.15  # of the pairs' cost that is scored exactly beside the bounds; for the estimate of time alone
+WORTH = 4  # bounds by K words are used if the vocabulary has at least WORTH * K words; else they cost too much
+SAMPLE = 100  # number of sentences from which the time of all pairs is estimated
+USUAL_SHARE = 0.15  # fraction of the pairs that is usually scored exactly; used only to estimate the time
 
 
 class PairScoring:
-    """Scores of some images, `rows` in the cache, under all sentences of `pairs`, as far as they are needed."""
+    """Scores all sentences of `pairs` under the images `rows` of the cache, as far as they are needed."""
 
     def __init__(self, evaluation: Evaluation, pairs: PairScorer, rows: np.ndarray, exact: ScoreFile) -> None:
-        """exact : (rows, sentences), what is known of the scores."""
+        """
+        evaluation : model, cache and options of the evaluation.
+        pairs : scorer of the sentences.
+        rows : (n,) int, numbers of the images in the cache.
+        exact : (n, sentences), the scores computed so far; NaN elsewhere.
+        """
         self._evaluation, self._pairs, self._rows, self._exact = evaluation, pairs, rows, exact
 
     def bounded(self, words: int) -> LateFusionScorer | None:
-        """The scorer to bound scores with by this many words; None where bounds do not pay or cannot be had.
-
-        They need a late-fusion model, a vocabulary large enough, and exact scores that are the same alone and among
-        others. On an accelerator they do not pay: they are many small products, which leave it idle.
-        """
+        """The scorer for bounds by this many words, or None if bounds are not possible or would save no time."""
+        # Bounds need a late-fusion model, a vocabulary that is large enough, and exact scores that do not depend on
+        # which others are computed. They consist of many small products, which would leave an accelerator idle.
         scorer = self._pairs.scorer if isinstance(self._pairs, CaptionerPairs) else None
         if not isinstance(scorer, LateFusionScorer) or scorer.device.type != "cpu":
             return None
         return scorer if len(scorer.bias) >= WORTH * words and scorer.is_stable() else None
 
     def score_all(self, scores: Scores) -> None:
-        """The full pass."""
+        """Score every pair (the full pass)."""
         self._evaluation.report(f"scoring every pair: about {duration(self._seconds())}")
         self._score(scores, ~scores.known, "scores")
 
     def prune(self, scores: Scores, bounds: ScoreFile, scorer: LateFusionScorer, *, words: int) -> None:
-        """The pruned pass.
+        """Compute bounds, then score the pairs that matter (the pruned pass).
 
-        scores : its `upper` is replaced by what has bounds everywhere. bounds : (sentences, rows), filled here.
-        scorer : what `bounded` returned for these words.
+        scores : known scores and upper bounds; `upper` is replaced by a matrix with bounds everywhere.
+        bounds : (sentences, rows), filled by this method.
+        scorer : the result of `bounded` for these words.
+        words : number of words per node that are kept in the bounds.
         """
         full = self._seconds()
         share = min(1.0, words / len(scorer.bias) * 1.5 + USUAL_SHARE)
@@ -94,7 +100,7 @@ class PairScoring:
                 bounds.mark(now=True)
 
     def _score(self, scores: Scores, pairs: np.ndarray, label: str) -> None:
-        """Score these pairs, (rows, sentences) bool, exactly."""
+        """Score the pairs selected by `pairs`, (rows, sentences) bool, exactly."""
         evaluation, scorer = self._evaluation, self._pairs
         images = np.flatnonzero(pairs.any(axis=1)).tolist()
 
@@ -108,9 +114,10 @@ class PairScoring:
                 for row, values in in_order(work, images, threads=evaluation.threads, device=scorer.device):
                     chosen = pairs[row]
                     found = refuse_nan(values[chosen])
+                    # A guard for the argument of `bounds.word_margin`: a wrong bound would give wrong ranks silently.
                     if (found > scores.upper[row, chosen]).any():
                         raise EvaluationError(
-                            "a score lies above its bound, which rounding should not make possible; give --full-pass"
+                            "a score is above its bound, which rounding cannot explain; use --full-pass"
                         )
                     self._exact.values[row, chosen] = scores.upper[row, chosen] = found
                     scores.known[row, chosen] = True
@@ -120,14 +127,14 @@ class PairScoring:
                 self._exact.mark(now=True)
 
     def _seconds(self) -> float:
-        """What scoring every pair that is missing would take, from a sample of the sentences."""
+        """Estimated seconds for scoring every missing pair, from a sample of the sentences."""
         pairs, image = self._pairs, int(self._rows[0])
         sample = np.arange(min(SAMPLE, self._exact.values.shape[1]))
         threads = 1
-        if pairs.device.type == "cpu":  # as `in_order` works: every image by one thread
+        if pairs.device.type == "cpu":  # as in `in_order`: each image is scored by one thread
             threads, before = self._evaluation.threads, torch.get_num_threads()
             torch.set_num_threads(1)
-        pairs.score(image, sample)
+        pairs.score(image, sample)  # untimed: the first call builds kernels and touches memory
         start = perf_counter()
         pairs.score(image, sample)
         each = (perf_counter() - start) / pairs.work(sample)
@@ -138,12 +145,12 @@ class PairScoring:
 
 
 def refuse_nan(values: np.ndarray) -> np.ndarray:
-    """The values as they are. Raises EvaluationError if one is not a number."""
+    """The values unchanged. Raises EvaluationError if one is NaN."""
     if np.isnan(values).any():
         raise EvaluationError("a score is not a number: the checkpoint's weights or the cache's features are damaged")
     return values
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words a person reads at once."""
+    """A number of seconds as text, in minutes if it is long."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"

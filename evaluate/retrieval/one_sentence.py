@@ -1,6 +1,6 @@
 """Exact scores of one sentence under many images; mrnn.evaluate.retrieval.late_fusion scores many under one.
 
-The dozen states of a sentence under one image would make a thin matrix product; those of many images make a good one.
+A sentence has about a dozen states, too few for an efficient matrix product; the states under many images are enough.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,19 @@ from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
 from mrnn.train.products import product
 
-STATES = 256  # pairs of an image and a state scored at a time: 2.6 MB of logits at V = 2,538
-IMAGES_READ = 4096  # features projected at a time
+STATES = 256  # pairs of image and state scored at a time: 2.6 MB of logits at V = 2,538
+IMAGES_READ = 4096  # images whose features are projected at a time
 
 
 @torch.inference_mode()
 def score_sentence(model: LateFusion, sentence: Sequence[int] | np.ndarray, vectors: Tensor) -> np.ndarray:
-    """log P(w | I), natural, END counted, under images given by their vectors V_I I: (n, M) -> (n,) float64.
+    """Natural log P(w | I) of one sentence under many images, END counted.
 
-    sentence : word numbers without signs.
+    model : the model in eval mode.
+    sentence : word numbers without START and END.
+    vectors : (n, M), V_I I of each image.
+
+    Returns (n,) float64.
     """
     tree = build_prefix_tree([sentence])
     language = language_half(model, tree)
@@ -40,6 +44,6 @@ def score_sentence(model: LateFusion, sentence: Sequence[int] | np.ndarray, vect
 
 @torch.inference_mode()
 def image_vectors(model: LateFusion, features: Features, images: np.ndarray) -> Iterator[Tensor]:
-    """V_I I of the images of these numbers, in parts: (n, M) each, where the model lies."""
+    """V_I I of the images with these numbers, in parts of (n, M) on the device of the model."""
     for start in range(0, len(images), IMAGES_READ):
         yield model.image(features[images[start : start + IMAGES_READ]].to(model.output.weight))

@@ -1,4 +1,4 @@
-"""Scores of an image and many sentences: what retrieval, agreement and search ask of a model, whatever its kind."""
+"""Scores of many sentences under an image, by any kind of model, for retrieval, agreement and search."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,23 +25,26 @@ class PairScorer(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of the computation."""
 
     def score(
         self, image: int, sentences: np.ndarray | None = None, *, check: Callable[[], None] | None = None
     ) -> np.ndarray:
         """Scores of the sentences under an image.
 
-        image : its number in the cache. sentences : numbers of those wanted, all by default; what is returned for the
-        others is not a number. check : called now and then; what it raises ends the work. Returns (S,) float64.
+        image : its number in the cache.
+        sentences : numbers of the sentences to score, all by default; the scores of the others are NaN.
+        check : called from time to time; an exception that it raises ends the computation.
+
+        Returns (S,) float64.
         """
 
     def work(self, sentences: np.ndarray | None = None) -> int:
-        """How much there is to do for some sentences, all by default, in units that take equally long."""
+        """Amount of work for some sentences, all by default, in units that take equally long."""
 
 
 class FeatureScorer(Protocol):
-    """log P(w | I), natural, END counted, of some sentences under an image given by its stored feature, (D,)."""
+    """Natural log P(w | I) of some sentences, END counted, under an image given by its stored feature, (D,)."""
 
     device: torch.device
     tree: PrefixTree
@@ -89,9 +92,14 @@ def captioner_pairs(
     *,
     tiles: Tiles | None = None,
 ) -> CaptionerPairs:
-    """How a captioner scores sentences, given as word numbers without signs: fast where its language half is separate.
+    """The scorer of a captioner: tiled for a late-fusion model, step by step for any other.
 
-    tiles : of a late-fusion model. Raises ValueError for a model in training mode.
+    model : the model in eval mode.
+    sentences : word numbers of each sentence, without START and END.
+    features : features by image number.
+    tiles : size of the tiles of a late-fusion model.
+
+    Raises ValueError for a model in training mode.
     """
     tree = build_prefix_tree(sentences)
     if isinstance(model, LateFusion):
@@ -102,11 +110,15 @@ def captioner_pairs(
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, device: torch.device, threads: int = 1
 ) -> Iterator[Result]:
-    """work(item) of one item after the other, in order.
+    """Yield work(item) for each item, in order.
 
-    On a processor `threads` items are worked on at a time, each by one thread, so results do not depend on their
-    number. torch's own threads are set to one meanwhile. On an accelerator `threads` has no meaning.
+    work : called with one item.
+    items : the items.
+    device : device that `work` computes on.
+    threads : number of items processed at a time on a CPU; ignored on an accelerator.
     """
+    # On a CPU each item is processed by one thread, with torch's own threads set to one: results then do not depend on
+    # `threads`.
     if device.type != "cpu":
         yield from map(work, items)
         return
@@ -117,7 +129,7 @@ def in_order(
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > threads:
+            if len(waiting) > threads:  # one more than can run, so that no thread waits while a result is consumed
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -128,6 +140,7 @@ def in_order(
 
 def log_normaliser(scores: np.ndarray) -> np.ndarray:
     """log P(w) = logsumexp_j log P(w | I'_j) - log J, a uniform prior over J sampled images: (J, S) -> (S,) float64."""
+    # Row by row, since `scores` may be mapped from a file, and a float64 copy of all of it can be large.
     largest = scores.max(axis=0).astype(np.float64)
     total = np.zeros_like(largest)
     for row in scores:

@@ -1,15 +1,16 @@
-"""From scores to ranks, recalls and medians.
+"""From scores to ranks, lists, recalls and medians. The only place where the largest of many values are picked.
 
-Ranks count from 1. A tie between a right and a wrong answer has no true order, so both bounds can be had: `worst` puts
-every wrong answer of equal score ahead of the right one, `best` behind it. Reported numbers are the worst ones (a model
-that gives everything the same score gets nothing), with the best beside them where there are ties.
+Ranks count from 1. A tie between a right and a wrong answer has no true order, so there are two ranks: `worst` puts
+every wrong answer of equal score ahead of the right one, `best` behind it. Reported numbers use the worst ones, so that
+a model that gives everything the same score gets nothing; the best ones are reported beside them where there are ties.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from mrnn.evaluate.retrieval.scores import Criterion, Scores
 
 CHUNK = 500  # queries ranked at a time, which bounds the memory
 
@@ -35,6 +36,17 @@ class Recalls:
             "median_rank": self.median_rank,
         }
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, float]) -> "Recalls":
+        """What `to_json` gave. Raises KeyError if a name is missing."""
+        return cls(values["R@1"], values["R@5"], values["R@10"], values["median_rank"])
+
+    @classmethod
+    def mean(cls, parts: list["Recalls"]) -> "Recalls":
+        """The mean of several pools."""
+        columns = zip(*((p.recall_1, p.recall_5, p.recall_10, p.median_rank) for p in parts), strict=True)
+        return cls(*(float(np.mean(column)) for column in columns))
+
 
 def recall_at_k(ranks: np.ndarray, k: int) -> float:
     """Fraction of queries whose best right answer is ranked k or better.
@@ -52,7 +64,82 @@ def recalls(ranks: np.ndarray) -> Recalls:
     return Recalls(r1, r5, r10, float(np.median(ranks)))
 
 
-def pool_size(retrieval: Mapping[str, Any]) -> str:
-    """Images x sentences of what the retrieval stage returns, as '1,000 x 5,000'; of several pools the first's."""
-    images, sentences = (np.atleast_1d(retrieval[name]) for name in ("images", "sentences"))
-    return f"{f'{len(images)} pools of ' if len(images) > 1 else ''}{images[0]:,} x {sentences[0]:,}"
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Places of the `count` largest of (n,) values, the largest first; equal ones in order of place."""
+    count = min(count, len(values))
+    if not count:
+        return np.zeros(0, dtype=np.int64)
+    # Whatever ties with the last one is kept until the stable sort; np.argpartition alone would pick any of them.
+    among = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    return among[np.argsort(-values[among], kind="stable")[:count]]
+
+
+def largest_of_rows(values: np.ndarray, count: int) -> np.ndarray:
+    """Columns of the largest values of each row, the largest first: (Q, C) -> (Q, min(count, C)).
+
+    Which of several equal values at the end of a list is taken is not defined; for lists that are shown use `largest`.
+    """
+    count = min(count, values.shape[1])
+    among = np.sort(np.argpartition(-values, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(-np.take_along_axis(values, among, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(among, order, axis=1)
+
+
+def image_ranks(scores: Scores, criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
+    """Worst and best rank of each image's first right sentence, (N,) each, once nothing is wanted any more."""
+    found = []
+    for rows, right, copies in image_queries(scores, np.arange(scores.images)):
+        found.append(_ranks(*criterion.brackets(scores.upper[rows], scores.known[rows]), right, copies))
+    worst, best = zip(*found, strict=True)
+    return np.concatenate(worst), np.concatenate(best)
+
+
+def sentence_ranks(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Worst and best rank of each sentence's image, (S,) each, once nothing is wanted any more."""
+    found = []
+    for _, lower, upper, right in sentence_queries(scores, np.arange(len(scores.sentences))):
+        found.append(_ranks(lower, upper, right, ~right))
+    worst, best = zip(*found, strict=True)
+    return np.concatenate(worst), np.concatenate(best)
+
+
+def image_queries(scores: Scores, images: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Some of these images, their own sentences as (Q, C) bool, and how many wrong sentences are this one, (Q, C)."""
+    for start in range(0, len(images), CHUNK):
+        rows = images[start : start + CHUNK]
+        place = np.full(scores.images, -1)
+        place[rows] = np.arange(len(rows))
+        query = place[scores.owners]
+        own = np.zeros((len(rows), len(scores.counts)), dtype=np.int32)
+        np.add.at(own, (query[query >= 0], scores.sentences[query >= 0]), 1)
+        yield rows, own > 0, scores.counts - own
+
+
+def sentence_queries(
+    scores: Scores, sentences: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Some of these sentences, their brackets under all images and which one is their own: three (Q, N)."""
+    for start in range(0, len(sentences), CHUNK):
+        numbers = sentences[start : start + CHUNK]
+        upper = scores.upper[scores.pool, scores.sentences[numbers]].T
+        known = scores.known[scores.pool, scores.sentences[numbers]].T
+        right = scores.owners[numbers, None] == np.arange(scores.images)
+        yield numbers, np.where(known, upper, np.float32(-np.inf)), upper, right
+
+
+def _ranks(
+    lower: np.ndarray, upper: np.ndarray, right: np.ndarray, copies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Worst and best rank of each query's best right answer, from brackets that leave no order open.
+
+    An answer counts as ahead in the worst case where it may reach the right one, in the best case where it must be
+    before it. For settled queries the two differ in ties only.
+    """
+    worst = 1 + (copies * (upper >= best_right(lower, right))).sum(axis=1)
+    best = 1 + (copies * (lower > best_right(upper, right))).sum(axis=1)
+    return worst, best
+
+
+def best_right(values: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(Q, 1) the largest value of each query's right answers."""
+    return np.where(right, values, np.float32(-np.inf)).max(axis=1, keepdims=True)

@@ -1,77 +1,83 @@
 """Retrieval among the images of a split, in both directions: the pools, their ranks, and the first answers by name."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError
-from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.parts import ScoreFile
+from mrnn.evaluate.pool import Pool
 from mrnn.evaluate.retrieval.all_pairs import PairScoring
-from mrnn.evaluate.retrieval.answers import Names, image_answers, sentence_answers
+from mrnn.evaluate.retrieval.answers import PoolRanks, image_answers, sentence_answers
 from mrnn.evaluate.retrieval.late_fusion import Tiles
 from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs
-from mrnn.evaluate.retrieval.pruning import Scores, criteria, image_ranks, sentence_ranks
-from mrnn.evaluate.retrieval.ranking import recalls
+from mrnn.evaluate.retrieval.result import RetrievalResult, join
+from mrnn.evaluate.retrieval.scores import Scores
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
-from mrnn.train.sentences import encode_sentences, tokenized_sentences
 
 
 def retrieval_stage(
     evaluation: Evaluation, config: RetrievalConfig, *, tiles: Tiles | None = None, run: bool = True
-) -> dict[str, Any] | None:
-    """Ranks in both directions, their summary, and the first answers; `one_pool` says what is in it.
+) -> RetrievalResult | None:
+    """Ranks in both directions and the first answers, over one pool or joined over several.
 
-    With several folds the summary is the mean of theirs and the rest is joined. run=False returns what an earlier run
-    finished, or None. Raises EvaluationError without sentences or training images, or with too few images for the
-    folds.
+    run : False to return what an earlier run finished, or None
+
+    A stored result that cannot be read, such as one of an older version, is measured anew from the stored scores.
+    Raises EvaluationError without sentences or training images, or with too few images for the folds.
     """
-    stored: dict[str, Any] | None = evaluation.parts.load("retrieval", config.changing_results())
+    stored = stored_result(evaluation.parts.load("retrieval", config.changing_results()))
     if stored is not None or not run:
         return stored
-    images = np.array([i for i in evaluation.images if any(map(tokenize, evaluation.cache.images[i].sentences))])
-    if not len(images):
+    pool = evaluation.pool.part(evaluation.pool.rows_with_sentences())
+    if not len(pool.images):
         raise EvaluationError(f"the split {evaluation.split!r} has no image with a sentence to retrieve")
-    size = config.pool or len(images)
-    if config.folds > 1 and len(images) < config.folds * size:
+    size = config.pool or len(pool.images)
+    if config.folds > 1 and len(pool.images) < config.folds * size:
         raise EvaluationError(
-            f"the split {evaluation.split!r} has {len(images)} images with sentences, too few for {config.folds} folds "
-            f"of {size}; give a smaller --pool or fewer --folds"
+            f"the split {evaluation.split!r} has {len(pool.images)} images with sentences, too few for {config.folds} "
+            f"folds of {size}; give a smaller --pool or fewer --folds"
         )
-    pools = [images[fold * size : (fold + 1) * size] for fold in range(config.folds)]
-    result = merge([one_pool(evaluation, config, pool, fold=fold, tiles=tiles) for fold, pool in enumerate(pools)])
-    evaluation.parts.save("retrieval", config.changing_results(), result)
+    rows = np.arange(len(pool.images))
+    pools = [pool.part(rows[fold * size : (fold + 1) * size]) for fold in range(config.folds)]
+    result = join([one_pool(evaluation, config, part, fold=fold, tiles=tiles) for fold, part in enumerate(pools)])
+    evaluation.parts.save("retrieval", config.changing_results(), result.to_json())
     return result
 
 
-def one_pool(
-    evaluation: Evaluation, config: RetrievalConfig, images: np.ndarray, *, fold: int, tiles: Tiles | None
-) -> dict[str, Any]:
-    """The result of a pool of images, given by their numbers in the cache.
+def stored_result(content: Any) -> RetrievalResult | None:
+    """A part of an earlier run; None where there is none, or this version cannot read it."""
+    try:
+        return None if content is None else RetrievalResult.from_json(content)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
-    Recalls by direction, see `summarise`. `ranks` : by direction, worst ones where there are ties, images and sentences
-    in the cache's order. `course` : of a pruned pass, how it got there, see `Scores.state`. `answers` : by image id.
-    `sentence_answers` : a list. Counts, and what they depend on.
+
+def one_pool(
+    evaluation: Evaluation, config: RetrievalConfig, pool: Pool, *, fold: int, tiles: Tiles | None
+) -> RetrievalResult:
+    """The result of one pool.
+
+    pool : images that all have sentences
+    fold : number of the pool, which its files are named by
+    tiles : sizes of the matrix products; None for the usual ones
     """
-    cache = evaluation.cache
-    priors = sample_training_images(cache, config.normaliser_images, seed=config.seed)
-    encoded = encode_sentences(*tokenized_sentences(cache, images), evaluation.trained.vocabulary)
-    words = list(map(tuple, np.split(encoded.tokens, encoded.starts[1:-1])))
+    priors = sample_training_images(evaluation.cache, config.normaliser_images, seed=config.seed)
+    words = [tuple(evaluation.trained.vocabulary.encode(sentence.words)) for sentence in pool.sentences]
     different = sorted(set(words))
     number = {sentence: place for place, sentence in enumerate(different)}
-    rows = np.concatenate([images, priors])
+    rows = np.concatenate([pool.images, priors])
     settings = {"pool": config.pool, "fold": fold, "normaliser_images": len(priors), "seed": config.seed}
     exact = ScoreFile(evaluation.parts, f"scores-{fold}", settings, (len(rows), len(different)))
     scores = Scores(
         upper=exact.values,
         known=~np.isnan(exact.values),
         sentences=np.array([number[sentence] for sentence in words]),
-        owners=np.searchsorted(images, encoded.image),
+        owners=pool.owners,
         lengths=np.array([len(sentence) + 1 for sentence in different]),
-        images=len(images),
+        images=len(pool.images),
         top=config.top,
         per_word=config.per_word,
     )
@@ -85,66 +91,22 @@ def one_pool(
             scoring.prune(scores, bounds, bounding, words=config.bound_words)
         else:
             scoring.score_all(scores)
-    names = Names(cache, images)
-    return {
-        **summarise(scores),
-        "answers": image_answers(scores, names),
-        "sentence_answers": sentence_answers(scores, names),
-        "images": len(images),
-        "sentences": len(words),
-        "normaliser_images": len(priors),
-        "seed": config.seed,
-        "folds": 1,
-        "prefix_states": len(pairs.scorer.tree.node_words),
-        "words_and_ends": encoded.targets,
-        "scored_exactly": float(scores.known.mean()),
-        "course": scores.course,
-    }
-
-
-def summarise(scores: Scores) -> dict[str, Any]:
-    """Recalls and ranks of both directions.
-
-    image_to_sentence ranks by log P(w|I) - log P(w), image_to_sentence_raw by log P(w|I) alone (where J = 0 both do),
-    image_to_sentence_per_word by log P(w|I) a word. Where there are ties, `best_of_ties` holds the same numbers with
-    ties broken in our favour. `ranks` : lists of worst ranks.
-    """
-    found = {name: image_ranks(scores, criterion) for name, criterion in criteria(scores).items()}
-    found["sentence_to_image"] = sentence_ranks(scores)
-    summary: dict[str, Any] = {name: recalls(worst).to_json() for name, (worst, _) in found.items()}
-    tied = {name: recalls(best).to_json() for name, (worst, best) in found.items() if (best != worst).any()}
-    if tied:
-        summary["best_of_ties"] = tied
-    return {**summary, "ranks": {name: worst.tolist() for name, (worst, _) in found.items()}}
-
-
-def merge(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The result of several pools: numbers averaged, queries joined, counts added up where pools have parts of them."""
-    if len(results) == 1:
-        return results[0]
-    means = ("image_to_sentence", "sentence_to_image", "image_to_sentence_raw", "image_to_sentence_per_word")
-    first = results[0]
-    tied = [name for name in means if any(name in result.get("best_of_ties", {}) for result in results)]
-
-    def mean(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-        return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
-
-    merged: dict[str, Any] = {name: mean([result[name] for result in results]) for name in means if name in first}
-    if tied:
-        merged["best_of_ties"] = {
-            name: mean([result.get("best_of_ties", {}).get(name, result[name]) for result in results]) for name in tied
-        }
-    return {
-        **merged,
-        "ranks": {name: [rank for result in results for rank in result["ranks"][name]] for name in first["ranks"]},
-        "answers": {name: answer for result in results for name, answer in result["answers"].items()},
-        "sentence_answers": [answer for result in results for answer in result["sentence_answers"]],
-        **{name: sum(result[name] for result in results) for name in ("prefix_states", "words_and_ends")},
-        **{name: [result[name] for result in results] for name in ("images", "sentences")},
-        **{name: first[name] for name in ("normaliser_images", "seed", "course")},
-        "folds": len(results),
-        "scored_exactly": float(np.mean([result["scored_exactly"] for result in results])),
-    }
+    ranks = PoolRanks.of(scores)
+    found, tied = ranks.recalls()
+    return RetrievalResult(
+        recalls=found,
+        best_of_ties=tied,
+        images=image_answers(scores, pool, ranks),
+        sentences=sentence_answers(scores, pool, ranks),
+        pool_images=(len(pool.images),),
+        pool_sentences=(len(words),),
+        normaliser_images=len(priors),
+        seed=config.seed,
+        prefix_states=len(pairs.scorer.tree.node_words),
+        words_and_ends=sum(len(sentence) + 1 for sentence in words),
+        scored_exactly=float(scores.known.mean()),
+        course=tuple(scores.course),
+    )
 
 
 def sample_training_images(cache: FeatureCache, count: int, *, seed: int) -> np.ndarray:

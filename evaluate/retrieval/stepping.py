@@ -1,7 +1,7 @@
-"""log P(w | I) of every sentence under an image for any captioner: the whole recurrence, image by image.
+"""log P(w | I) of every sentence under an image for any captioner, by the whole recurrence for each image.
 
-A model whose states depend on the image, such as the DVSA generator, has no language half to keep. What sentences have
-in common at their beginnings is still read once: the work follows the prefix tree, level by level.
+A model whose states depend on the image, such as the DVSA generator, has no language half to compute once. Common
+prefixes are still read once per image: the computation follows the prefix tree, level by level.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,19 @@ class SteppingScorer:
     """Scores of the sentences of a prefix tree under one image at a time. Threads may share it."""
 
     def __init__(self, model: Captioner, tree: PrefixTree) -> None:
-        """model : in eval mode, on the device to compute on. Raises ValueError in training mode."""
+        """
+        model : the model in eval mode, on the device to compute on.
+        tree : prefix tree of the sentences.
+
+        Raises ValueError in training mode.
+        """
         if model.training:
             raise ValueError("retrieval needs the model in eval mode: dropout would change the scores")
         self.tree, self.device = tree, model.output.weight.device
         self._model = model
 
     def work(self, sentences: np.ndarray | None = None) -> int:
-        """How much there is to do for some sentences, all by default: nodes of the tree."""
+        """Number of nodes of the tree that some sentences need, all by default."""
         edges = slice(None) if sentences is None else self.tree.paths(sentences)
         return len(np.unique(self.tree.edge_nodes[edges]))
 
@@ -37,10 +42,13 @@ class SteppingScorer:
     def score(
         self, feature: Tensor, sentences: np.ndarray | None = None, *, check: Callable[[], None] | None = None
     ) -> np.ndarray:
-        """log P(w | I), natural, END counted: (D,) feature of the image -> (S,) float64.
+        """Natural log P(w | I) of every sentence, END counted.
 
-        sentences : numbers of those wanted, all by default; what is returned for the others is not a number. check :
-        called for every level of the tree; what it raises ends the work.
+        feature : (D,), stored feature of the image.
+        sentences : numbers of the sentences to score, all by default; the scores of the others are NaN.
+        check : called for every level of the tree; an exception that it raises ends the computation.
+
+        Returns (S,) float64.
         """
         tree, model = self.tree, self._model
         edges = np.arange(len(tree.edge_nodes)) if sentences is None else tree.paths(sentences)
@@ -56,6 +64,7 @@ class SteppingScorer:
             if check is not None:
                 check()
             level = nodes[begin:end]
+            # The rows of the state are the wanted nodes of the level before; each node continues its parent's row.
             before = np.searchsorted(parents, tree.node_parents[level].clip(min=0)) if begin else np.zeros(1, np.int64)
             words = torch.from_numpy(tree.node_words[level]).to(self.device)
             hidden, state = model.step(words, select(state, torch.from_numpy(before).to(self.device)))

@@ -22,8 +22,9 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
+from mrnn.evaluate.retrieval.ranking import largest
 from mrnn.evaluate.search.index import SentenceIndex, image_index, sentence_index
-from mrnn.evaluate.search.shortlist import ImageVectors, best, expand
+from mrnn.evaluate.search.shortlist import ImageVectors, expand
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
@@ -165,10 +166,10 @@ def find_images(
     shortlist = np.arange(size)
     if index is not None:
         first = index.first_order(expand(model, [sentence], index.anchors))[0].numpy()
-        shortlist = np.sort(best(first, shortlist_size(size, percent=percent, top=top)))
+        shortlist = np.sort(largest(first, shortlist_size(size, percent=percent, top=top)))
     parts = image_vectors(model, gallery.features, gallery.images[shortlist])
     scores = np.concatenate([score_sentence(model, sentence, part) for part in parts])
-    chosen = best(scores, top)
+    chosen = largest(scores, top)
     return Answer(shortlist[chosen], scores[chosen], size, len(shortlist), exact=len(shortlist) == size)
 
 
@@ -229,18 +230,18 @@ def find_sentences(
     if index is not None:
         with torch.inference_mode():
             vector = model.image(feature.to(model.output.weight)[None])[0].cpu()
-        shortlist = np.sort(best(index.first_order(vector), shortlist_size(size, percent=percent, top=top)))
+        shortlist = np.sort(largest(index.first_order(vector), shortlist_size(size, percent=percent, top=top)))
     scorer = LateFusionScorer(model, build_prefix_tree([sentences.tokens[i] for i in shortlist]))
     scores = scorer.score(feature)
     rescored = len(shortlist)
     if index is not None and len(priors):
-        candidates = np.sort(best(scores - index.log_prior[shortlist], CANDIDATES * top))
+        candidates = np.sort(largest(scores - index.log_prior[shortlist], CANDIDATES * top))
         shortlist, scores = shortlist[candidates], scores[candidates]
         vectors = torch.cat([*image_vectors(model, gallery.features, priors)])
         scores -= [log_normaliser(score_sentence(model, sentences.tokens[i], vectors)) for i in shortlist]
     elif len(priors):
         scores -= log_normaliser(np.stack([scorer.score(row) for row in gallery.features[priors]]))
-    chosen = best(scores, top)
+    chosen = largest(scores, top)
     return Answer(shortlist[chosen], scores[chosen], size, rescored, exact=index is None)
 
 

@@ -1,13 +1,13 @@
-"""What search keeps of a gallery: image vectors for sentences to look up, sentence vectors for images to look up.
+"""The index of a gallery: image vectors for searching by sentence, sentence expansions for searching by image.
 
-Both serve shortlists (mrnn.evaluate.search.shortlist). They are made once, part by part in bounded memory, and kept in
-an index file. Vectors lie there as float16: their rounding is far below what first order leaves out.
+Both serve shortlists (mrnn.evaluate.search.shortlist). They are computed once, part by part in bounded memory, and kept
+in an index file. Vectors are stored as float16, whose rounding is far below the error of the first-order scores.
 
 log P(w) of a sentence, the mean of P(w | I') over J training images, is dominated by few of them. The index holds it
-twice. To first order throughout: its errors go the same way as those of a first-order log P(w | I), so the difference
-of the two is what a shortlist is best made by. And nearly exactly, for those whose log P(w | I) is exact: P(w | I') is
-scored exactly for the PRIOR_EXACT images with the largest first-order scores; the others have these, less their mean
-error at the former.
+twice. The first-order value is used for shortlists: its errors have the same sign as those of a first-order
+log P(w | I), so that they largely cancel in the difference. The nearly exact value is used with exact log P(w | I): it
+scores P(w | I') exactly for the PRIOR_EXACT images with the largest first-order scores, and uses first-order scores for
+the others, corrected by their mean error at the former.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,17 +34,19 @@ from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
 
 PRIOR_EXACT = 16
-SENTENCES = 512  # expanded at a time: 50 MB at 8 anchors
+SENTENCES = 512  # sentences expanded at a time: 50 MB at 8 anchors
 
 
 class SentenceIndex:
-    """The sentences of a gallery as functions of an image's vector. For image -> sentence.
+    """The sentences of a gallery as functions of an image's vector, for image -> sentence search.
 
-    anchors : (C, M). first_prior, log_prior : (S,) float32, log P(w) to first order and nearly exactly (see above).
+    anchors : (C, M), vectors that the sentences are expanded at.
+    first_prior : (S,) float32, log P(w) to first order.
+    log_prior : (S,) float32, log P(w) nearly exactly.
     """
 
     def __init__(self, handle: Any) -> None:
-        """handle : of an opened index file; gradients stay in it and are read for one anchor at a time."""
+        """handle : an opened index file; the gradients stay in it and are read for one anchor at a time."""
         self.anchors = torch.from_numpy(handle.get_tensor("anchors"))
         self.first_prior, self.log_prior = handle.get_tensor("first_prior"), handle.get_tensor("log_prior")
         self._values, self._gradients = handle.get_tensor("values"), handle.get_slice("gradients")
@@ -60,10 +62,16 @@ class SentenceIndex:
 def image_index(
     path: Path, about: Mapping[str, Any], model: LateFusion, features: Features, images: np.ndarray, *, anchors: int
 ) -> ImageVectors:
-    """The vectors of a gallery's images by their numbers, read from the file if it was made from exactly this.
+    """The vectors of a gallery's images, read from the index file if it was made from equal data, else computed.
 
-    about : plain values that say what the scores depend on: model, cache, which images. Memory: 2 N M bytes to hold
-    the vectors, less to make them.
+    Memory: 2 N M bytes for the vectors, and less while computing them.
+
+    path : the index file.
+    about : plain values that identify what the vectors depend on: model, cache, choice of images.
+    model : the model in eval mode.
+    features : features by image number.
+    images : (N,) int, numbers of the images.
+    anchors : number of anchors.
     """
     about = {**about, "kind": "images", "anchors": anchors}
     if open_index(path, about) is None:
@@ -104,11 +112,18 @@ def sentence_index(
     priors: np.ndarray,
     anchors: int,
 ) -> SentenceIndex:
-    """The expansions of a gallery's sentences, read from the file if it was made from exactly this.
+    """The expansions of a gallery's sentences, read from the index file if it was made from equal data, else computed.
 
-    about : plain values that say what the scores depend on: model, cache, which sentences, which priors. images :
-    numbers of the images that the anchors are chosen for. priors : numbers of the J images that P(w) is averaged over;
-    J = 0 leaves P(w) out. Raises OSError where the file cannot be written.
+    path : the index file.
+    about : plain values that identify what the scores depend on: model, cache, choice of sentences and of priors.
+    model : the model in eval mode.
+    features : features by image number.
+    images : (n,) int, numbers of the images that the anchors are chosen for.
+    sentences : word numbers of each sentence, without START and END.
+    priors : (J,) int, numbers of the images that P(w) is averaged over; with J = 0, P(w) is left out.
+    anchors : number of anchors.
+
+    Raises OSError if the file cannot be written.
     """
     about = {**about, "kind": "sentences", "anchors": anchors, "prior_exact": PRIOR_EXACT}
     if open_index(path, about) is None:
@@ -122,7 +137,7 @@ def sentence_index(
             "log_prior": ("F32", shape[1:]),
             "gradients": ("F16", (*shape, chosen.shape[1])),
         }
-        # Neighbours in alphabetical order share beginnings, whose states are then expanded once.
+        # Neighbours in alphabetical order share prefixes, whose states are then expanded only once.
         order = sorted(range(len(sentences)), key=lambda number: sentences[number].tolist())
         with (
             new_index(path, about, layout) as arrays,
@@ -147,16 +162,26 @@ def sentence_index(
 def nearly_exact_priors(
     model: LateFusion, sentences: Sequence[np.ndarray], vectors: Tensor, first: np.ndarray, *, exact: int = PRIOR_EXACT
 ) -> np.ndarray:
-    """log P(w) of S sentences over J images' vectors (J, M): (S,) float64. first : (J, S), first-order scores."""
+    """log P(w) of S sentences over J images, nearly exactly.
+
+    model : the model in eval mode.
+    sentences : S sentences, word numbers without START and END.
+    vectors : (J, M), V_I I of the images.
+    first : (J, S), first-order scores.
+    exact : number of images per sentence that are scored exactly.
+
+    Returns (S,) float64.
+    """
     scores = first.T.astype(np.float64)
     for row, sentence in zip(scores, sentences, strict=True):
         largest = np.argsort(-row, kind="stable")[:exact]
         scored = score_sentence(model, sentence, vectors[largest])
+        # First-order errors at the images that were scored predict those at the others; see the module's docstring.
         row += (scored - row[largest]).mean()
         row[largest] = scored
     return log_normaliser(scores.T)
 
 
 def _vectors(model: LateFusion, features: Features, images: np.ndarray) -> Tensor:
-    """V_I I of the images of these numbers, in memory: (N, M) float32 on the CPU."""
+    """V_I I of the images with these numbers, in memory: (N, M) float32 on the CPU."""
     return torch.cat([part.cpu() for part in image_vectors(model, features, images)])

@@ -1,7 +1,7 @@
 """Index files: arrays that are computed once and searched often, in one safetensors file.
 
-safetensors' own writer wants all arrays in memory; these are filled part by part in the mapped file instead. The format
-is simple enough: 8 bytes with the length of a JSON header, the header, the arrays one after the other.
+The writer of safetensors needs all arrays in memory. Here they are filled part by part in a mapped file instead, which
+the format allows: 8 bytes with the length of a JSON header, the header, then the arrays one after another.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from mrnn.data.errors import SettingError
 from mrnn.data.files import new_file
 
 DTYPES = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
@@ -21,10 +22,13 @@ Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
 @contextmanager
 def new_index(path: Path, about: Mapping[str, Any], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the arrays of a new file, {name: array} mapped for writing; it stands at `path` when the block ends well.
+    """Yield the arrays of a new file, {name: array}, mapped for writing.
 
-    about : plain values that say what the arrays were made from. layout : {name: (a key of DTYPES, shape)}. Put wide
-    types first, so that every array begins at a multiple of its width. An older file is replaced.
+    The file gets its name, and replaces an older one, when the block ends without an exception.
+
+    path : the index file.
+    about : plain values that identify what the arrays were made from.
+    layout : {name: (key of DTYPES, shape)}. List wide types first, so that every array is aligned to its item size.
     """
     header: dict[str, Any] = {"__metadata__": {"about": json.dumps(about, sort_keys=True)}}
     position = 0
@@ -33,7 +37,9 @@ def new_index(path: Path, about: Mapping[str, Any], layout: Layout) -> Iterator[
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, position + size]}
         position += size
     text = json.dumps(header).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)
+    text = text.ljust(-(-len(text) // 8) * 8)  # the format allows trailing spaces; they align the arrays to 8 bytes
+    if path.exists() and not _is_index(path):
+        raise SettingError(f"{path} is not an index that mrnn wrote, so it is not replaced; name another --index")
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path, replace=True) as draft:
         with draft.open("wb") as stream:
@@ -55,10 +61,16 @@ def new_index(path: Path, about: Mapping[str, Any], layout: Layout) -> Iterator[
 
 
 def open_index(path: Path, about: Mapping[str, Any]) -> Any | None:
-    """The opened file (safetensors' handle), or None if there is none that was made from exactly this."""
+    """The opened file (a safetensors handle), or None if there is no file that was made from equal data."""
     try:
         handle = safe_open(path, framework="numpy").__enter__()
         stored = json.loads(handle.metadata()["about"])
     except (FileNotFoundError, SafetensorError, ValueError, KeyError, TypeError):
         return None
     return handle if stored == json.loads(json.dumps(about)) else None
+
+
+def _is_index(path: Path) -> bool:
+    """Whether a file begins as one of ours, of whatever arrays; a damaged one counts too."""
+    with path.open("rb") as stream:
+        return b'{"__metadata__": {"about": ' in stream.read(64)

@@ -1,16 +1,16 @@
-"""First-order scores: what a sentence says about an image as one dot product, for galleries too large to score exactly.
+"""First-order scores: log P(w | I) as one dot product, for galleries too large to score exactly.
 
-For a fixed sentence log P(w | I) is a smooth function f of the image's M numbers x = V_I I alone. Around an anchor a
+For a fixed sentence, log P(w | I) is a smooth function f of the image's vector x = V_I I alone. Around an anchor a,
 
     f(x) = f(a) + f'(a) . (x - a) + ...,     f'(a) = sum over t of g'(A_t + a) * (o_t - sum_v p_tv o_v),
 
 with A_t the language half (mrnn.evaluate.retrieval.late_fusion), g' the slope of the multimodal layer, o_t the output
-row of the word to predict and p_tv the model's probabilities at the anchor. So a sentence is a number and a vector for
-every anchor, made once at the price of about two exact scores each, and a first-order score is a dot product. The
-anchors are k-means centres of the images' vectors, and every image uses the nearest one: the more there are, the closer
-the scores.
+row of the word to predict and p_tv the model's probabilities at the anchor. So a sentence becomes a number and a vector
+per anchor, computed once for the cost of about two exact scores each, and a first-order score is a dot product. The
+anchors are k-means centres of the images' vectors, and every image uses the nearest one: the more anchors, the more
+accurate the scores.
 
-First-order scores only ever choose what is scored exactly (mrnn.evaluate.search.gallery): they make a shortlist, not an
+First-order scores only select what is scored exactly (mrnn.evaluate.search.gallery). They give a shortlist, not an
 answer.
 """
 
@@ -27,16 +27,17 @@ from mrnn.train.models.captioner import LateFusion
 from mrnn.train.products import product
 
 NODES = 512  # states expanded at a time: 5 MB of logits at V = 2,538
-KMEANS_SAMPLE = 20_000  # vectors that the centres are fitted to
+KMEANS_SAMPLE = 20_000  # number of vectors that the centres are fitted to
 KMEANS_ROUNDS = 20
 BLOCK = 65_536  # images whose distances to the anchors are held at a time
 
 
 @dataclass(frozen=True)
 class Expansions:
-    """Sentences as functions of the image's vector, to first order: values (C, S) and gradients (C, S, M), float32.
+    """Sentences as functions of the image's vector, to first order.
 
-    values[c, s] is log P(w_s | I), natural, where V_I I is anchor c; gradients[c, s] its gradient there.
+    values : (C, S) float32, values[c, s] is the natural log P(w_s | I) at V_I I = anchor c.
+    gradients : (C, S, M) float32, gradients[c, s] is its gradient with respect to V_I I there.
     """
 
     values: np.ndarray
@@ -45,9 +46,13 @@ class Expansions:
 
 @torch.inference_mode()
 def expand(model: LateFusion, sentences: Sequence[Sequence[int] | np.ndarray], anchors: Tensor) -> Expansions:
-    """Expand sentences, given as word numbers without signs, at each anchor: (C, M).
+    """Expand sentences at each anchor, in the model's precision.
 
-    In the model's precision; holds about (C + 10) x S x M numbers, so give many sentences in parts.
+    Memory: about (C + 10) x S x M numbers, so pass many sentences in parts.
+
+    model : the model in eval mode.
+    sentences : S sentences, word numbers without START and END.
+    anchors : (C, M), vectors to expand at.
     """
     tree = build_prefix_tree(sentences)
     language, output, bias = language_half(model, tree), model.output.weight, model.output.bias
@@ -64,7 +69,9 @@ def expand(model: LateFusion, sentences: Sequence[Sequence[int] | np.ndarray], a
             totals = logits.logsumexp(1, keepdim=True)
             row, target = nodes[first:last] - start, targets[first:last]
             edge_values.append(logits[row, target] - totals[row, 0])
-            expected = product(logits.sub_(totals).exp_(), output.t())  # sum_v p_v o_v
+            # The gradient by hand: one product with the transposed output layer gives sum_v p_v o_v for all states,
+            # where autograd would need a backward pass for each sentence.
+            expected = product(logits.sub_(totals).exp_(), output.t())
             slope = (1 - tanh.square()).mul_(fusion.outer * fusion.inner)
             edge_gradients.append(slope[row] * (output[target] - expected[row]))
         values.append(tree.sentence_sums(torch.cat(edge_values).cpu().numpy()))
@@ -74,9 +81,13 @@ def expand(model: LateFusion, sentences: Sequence[Sequence[int] | np.ndarray], a
 
 
 def choose_anchors(vectors: Tensor, count: int, *, seed: int = 0) -> Tensor:
-    """k-means centres of image vectors: (N, M) -> (C, M), C = count, or fewer where there are no more different ones.
+    """k-means centres of image vectors: Lloyd's algorithm with k-means++ starts, on at most KMEANS_SAMPLE vectors.
 
-    Lloyd's algorithm from k-means++ starts, on at most KMEANS_SAMPLE of the vectors. One anchor is the mean.
+    vectors : (N, M), V_I I of the images.
+    count : number of centres; with 1, the centre is the mean.
+    seed : seed of the sample and the starts.
+
+    Returns (C, M), where C is `count`, or less if there are fewer distinct vectors.
     """
     generator = torch.Generator().manual_seed(seed)
     if len(vectors) > KMEANS_SAMPLE:
@@ -89,26 +100,31 @@ def choose_anchors(vectors: Tensor, count: int, *, seed: int = 0) -> Tensor:
         closest = torch.minimum(closest, (vectors - centres[-1]).square().sum(1))
         if not closest.max() > 0:
             break
+        # k-means++: a far vector is a likelier start, since first order is less accurate farther from an anchor.
         centres = torch.cat([centres, vectors[torch.multinomial(closest.cpu(), 1, generator=generator)]])
     for _ in range(KMEANS_ROUNDS):
         members = nearest_anchors(vectors, centres)
         sizes = torch.bincount(members, minlength=len(centres))
         sums = torch.zeros_like(centres).index_add_(0, members, vectors)
+        # A centre without members keeps its place, rather than becoming 0 / 0.
         centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp(min=1)[:, None], centres)
     return centres
 
 
 def nearest_anchors(vectors: Tensor, anchors: Tensor) -> Tensor:
     """Number of the anchor nearest to each vector: (N, M), (C, M) -> (N,) int64."""
+    # |x - a|^2 / 2 without |x|^2 / 2, which is the same for all anchors: one product instead of all differences.
     halves = anchors.square().sum(1) / 2
     return torch.cat([(halves - part @ anchors.t()).argmin(1) for part in vectors.split(BLOCK)])
 
 
 class ImageVectors:
-    """The images of a gallery by their vectors V_I I, laid out anchor by anchor. For sentence -> image.
+    """The vectors V_I I of the images of a gallery, grouped by anchor, for sentence -> image search.
 
-    anchors : (C, M). order : (N,) int64, the gallery's numbers of the images in this layout. sizes : (C,) int64, images
-    of each anchor. vectors : (N, M) in this layout, float32 or float16.
+    anchors : (C, M), the anchors.
+    order : (N,) int64, gallery number of each image in the grouped order.
+    sizes : (C,) int64, number of images of each anchor.
+    vectors : (N, M) in the grouped order, float32 or float16.
     """
 
     def __init__(self, anchors: Tensor, order: Tensor, sizes: Tensor, vectors: Tensor) -> None:
@@ -116,7 +132,12 @@ class ImageVectors:
 
     @classmethod
     def build(cls, vectors: Tensor, *, anchors: int, seed: int = 0) -> "ImageVectors":
-        """Choose so many anchors for these vectors, (N, M), and group the vectors by them."""
+        """Choose anchors for some vectors and group the vectors by anchor.
+
+        vectors : (N, M), V_I I of the images.
+        anchors : number of anchors.
+        seed : seed of the choice.
+        """
         chosen = choose_anchors(vectors, anchors, seed=seed)
         members = nearest_anchors(vectors, chosen)
         order = torch.argsort(members, stable=True)
@@ -127,6 +148,7 @@ class ImageVectors:
 
     def first_order(self, expansions: Expansions) -> Tensor:
         """First-order scores of S sentences, expanded at `anchors`, under every image: (S, N) float32."""
+        # The images of an anchor are contiguous, so each anchor is one product into a slice, without gathering.
         grouped = torch.empty(expansions.values.shape[1], len(self))
         start = 0
         for anchor, size, value, gradient in zip(
@@ -141,7 +163,14 @@ class ImageVectors:
 
 
 def first_order_of_sentences(expansions: Expansions, anchors: Tensor, vectors: Tensor) -> np.ndarray:
-    """First-order scores of S sentences under some images, (n, M), each by its nearest anchor: (n, S) float32."""
+    """First-order scores of S sentences under some images, each expanded at its nearest anchor.
+
+    expansions : the sentences, expanded at `anchors`.
+    anchors : (C, M), the anchors.
+    vectors : (n, M), V_I I of the images.
+
+    Returns (n, S) float32.
+    """
     members = nearest_anchors(vectors, anchors)
     scores = np.empty((len(vectors), expansions.values.shape[1]), dtype=np.float32)
     for number in members.unique().tolist():
@@ -149,14 +178,3 @@ def first_order_of_sentences(expansions: Expansions, anchors: Tensor, vectors: T
         offsets = (vectors[members == number] - anchors[number]).cpu().numpy()
         scores[of_anchor.numpy()] = expansions.values[number] + offsets @ expansions.gradients[number].T
     return scores
-
-
-def best(scores: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of the `count` largest scores, the largest first; of equal ones the lower number first: (n,) -> (k,)."""
-    count = min(count, len(scores))
-    if count < len(scores):
-        threshold = np.partition(scores, -count)[-count]
-        candidates = np.flatnonzero(scores >= threshold)
-    else:
-        candidates = np.arange(len(scores))
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]

@@ -18,6 +18,7 @@ from mrnn.data.errors import EvaluationError
 from mrnn.data.progress import Progress, silent
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.captions import score_captions
 from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs, in_order, log_normaliser
 from mrnn.evaluate.retrieval.stage import sample_training_images
@@ -26,7 +27,7 @@ from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 
 Report = Callable[[str], None]
-METRICS = ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr")
+METRICS = tuple(row.key for row in names.CAPTION_SCORES if row.in_gallery)
 DEFINITIONS = {
     "Flickr8k-Expert": "each rating (1 to 4) is compared with the score of its pair; pairs of an image and one of its "
     "own captions are left out; the papers report tau_c",

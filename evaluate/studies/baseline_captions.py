@@ -8,24 +8,24 @@ import numpy as np
 from mrnn.evaluate.metrics.captions import score_captions
 
 Words = Sequence[str]
-CHUNK = 500  # queries compared at a time, which bounds the memory
+CHUNK = 500  # queries compared at a time, to bound the memory
 
 
 def random_captions(training: Sequence[Words], count: int, *, generator: np.random.Generator) -> list[Words]:
-    """A caption of the training set for each of `count` images, drawn with replacement."""
+    """A training caption for each of `count` images, drawn with replacement by `generator`."""
     return [training[i] for i in generator.integers(len(training), size=count)]
 
 
 def most_frequent_caption(training: Sequence[Words]) -> tuple[Words, int]:
-    """The caption that stands most often in the training set, word for word, and how often; of equals the first."""
+    """The most frequent training caption, word for word, and its count; among equally frequent ones the first."""
     [(words, count)] = Counter(map(tuple, training)).most_common(1)
     return words, count
 
 
 def nearest(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """The candidate of highest cosine to each query, after the candidates' mean is taken off both.
+    """The candidate with the highest cosine to each query, after the mean of the candidates is subtracted from both.
 
-    queries : (Q, D). candidates : (C, D). Returns (Q,) int64; of equals the first.
+    queries : (Q, D). candidates : (C, D). Returns (Q,) int64, the first of equally near candidates.
     """
     mean = candidates.mean(axis=0, dtype=np.float64).astype(candidates.dtype)
     queries, candidates = (at_length_one(rows - mean) for rows in (queries, candidates))
@@ -34,15 +34,16 @@ def nearest(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def at_length_one(rows: np.ndarray) -> np.ndarray:
-    """The rows themselves, scaled in place; zeros stay zeros."""
+    """The rows scaled to length 1, in place; rows of zeros stay as they are."""
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return rows
 
 
 def consensus_captions(captions: Sequence[Sequence[Words]]) -> list[Words]:
-    """Of the captions of each image the one that agrees best with its others: highest CIDEr-D, of equals the first.
+    """The caption of each image that agrees best with the others: highest CIDEr-D, the first of equal ones.
 
-    captions : at least one of every image, each with a word in it. Document frequencies are of these captions.
+    captions : of each image, at least one, each with at least one word. Document frequencies are counted over these
+    captions.
     """
     candidates: dict[str, Words] = {}
     references: dict[str, list[Words]] = {}

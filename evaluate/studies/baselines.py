@@ -9,8 +9,9 @@ import numpy as np
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import write_json
+from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
-from mrnn.evaluate.metrics.captions import DEFINITIONS, score_captions
+from mrnn.evaluate.metrics.captions import definitions, score_captions
 from mrnn.evaluate.studies.baseline_captions import (
     Words,
     consensus_captions,
@@ -56,6 +57,11 @@ def measure_baselines(
     Raises EvaluationError if the training split or the measured one has no image with features and a caption.
     """
     output = Path(output)
+    refuse_foreign_folder(
+        output,
+        ("baselines.json", "captions-*.json"),
+        is_ours=lambda folder: is_json_with("baselines", "definitions")(folder / "baselines.json"),
+    )
     training, measured = captioned(cache, "train"), captioned(cache, split)
     vocabulary = build_vocabulary((words for own in training.values() for words in own), cutoff=cutoff)
     results: dict[str, dict[str, Any]] = {}
@@ -90,7 +96,7 @@ def measure_baselines(
         "vocabulary_size": len(vocabulary),
         "cutoff": cutoff,
         "seed": seed,
-        "definitions": {**BASELINES, **DEFINITIONS},
+        "definitions": {**BASELINES, **definitions()},
         "features": cache.provenance,
         "dataset": cache.dataset,
         "mrnn": version("mrnn"),

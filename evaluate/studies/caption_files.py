@@ -6,14 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.annotation_files import json_field, parse_json, read_text, shortened
+from mrnn.data.annotation_files import json_field, parse_json, read_lines, read_text, shortened
 from mrnn.data.captions import SPLITS, Corpus
 from mrnn.data.datasets import read_dataset
 from mrnn.data.errors import EvaluationError, ScorerUnavailable
 from mrnn.data.progress import silent
-from mrnn.evaluate.metrics.captions import DEFINITIONS, CaptionScores, score_captions
+from mrnn.evaluate.metrics.captions import ONE_IMAGE, CaptionScores, definitions, score_captions
 from mrnn.evaluate.metrics.java_scorers import java_scores
-from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, Candidates, References, tokenize_all
+from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, Candidates, References, script_warnings, tokenize_all
 from mrnn.evaluate.settings import ALL
 
 Report = Callable[[str], None]
@@ -46,7 +46,7 @@ class ScoredFile:
             "results": str(self.file),
             "references": self.source,
             "tokenizer": self.tokenizer,
-            "definitions": {**DEFINITIONS, "tokens": TOKEN_DEFINITIONS[self.tokenizer]},
+            "definitions": {**definitions(), "tokens": TOKEN_DEFINITIONS[self.tokenizer]},
             "mrnn": version("mrnn"),
             **({"per_image": self.scores.per_image} if per_image else {}),
         }
@@ -91,6 +91,11 @@ def score_file(
     elif references is not None:
         known, source = read_references(Path(references)), Path(references).name
     check_images(captions, known, source=source, allow_subset=allow_subset)
+    texts = [*captions.values(), *(sentence for each in known.values() for sentence in each)]
+    for warning in script_warnings(texts, tokenizer=tokenizer):
+        report(warning)
+    if len(captions) == 1:
+        report(ONE_IMAGE)
     candidates, sentences = tokenize_all(captions, known, tokenizer=tokenizer)
     wordless = [image for image, each in sentences.items() if not any(each)]
     if wordless:
@@ -136,18 +141,14 @@ def add_java_scores(
 
 
 def read_results(path: Path) -> dict[str, str]:
-    """The captions of a results file, [{"image_id", "caption"}], by image id; an integer id becomes its digits.
+    """The captions of a results file by image id; an integer id becomes its digits.
+
+    The file is a list, [{"image_id", "caption"}], or has one such object per line (JSON lines).
 
     Raises CorpusError if the file is not of this form, EvaluationError if it is empty or lists an image twice.
     """
-    document = parse_json(read_text(path), where=str(path))
-    if not isinstance(document, list):
-        raise EvaluationError(
-            f'{path}: expected a list [{{"image_id": ..., "caption": "..."}}, ...], found {shortened(document)}'
-        )
     captions: dict[str, str] = {}
-    for number, record in enumerate(document):
-        where = f"{path}, entry {number}"
+    for where, record in _records(path):
         whole = isinstance(record, dict) and isinstance(record.get("image_id"), int)
         image = str(json_field(record, "image_id", int if whole else str, where=where))
         caption = json_field(record, "caption", str, where=where)
@@ -157,6 +158,23 @@ def read_results(path: Path) -> dict[str, str]:
     if not captions:
         raise EvaluationError(f"{path} holds no captions; there is nothing to score")
     return captions
+
+
+def _records(path: Path) -> list[tuple[str, Any]]:
+    """The records of a results file, each with its place for messages."""
+    text = read_text(path)
+    lines = text.strip().split("\n")
+    if len(lines) > 1 and all(line.strip().startswith("{") for line in lines if line.strip()):
+        places = ((f"{path}, line {number}", line) for number, line in read_lines(path))
+        return [(where, parse_json(line, where=where)) for where, line in places]
+    document = parse_json(text, where=str(path))
+    if isinstance(document, dict) and "image_id" in document:
+        document = [document]
+    if not isinstance(document, list):
+        raise EvaluationError(
+            f'{path}: expected a list [{{"image_id": ..., "caption": "..."}}, ...], found {shortened(document)}'
+        )
+    return [(f"{path}, entry {number}", record) for number, record in enumerate(document)]
 
 
 def read_references(path: Path) -> dict[str, tuple[str, ...]]:

@@ -9,13 +9,13 @@ from mrnn.evaluate.retrieval.ranking import Recalls
 
 
 def chance_retrieval(sentences: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Expected recalls (percent) and median ranks of a ranking at random, in both directions.
+    """Expected recalls (percent) and median ranks of a random ranking, in both directions.
 
-    sentences : how many sentences each of the N images has. Of S sentences c are an image's own, so
+    sentences : number of sentences of each of the N images. With c of all S sentences belonging to an image,
 
         P(rank of the first own one > r) = product over i < r of (S - c - i) / (S - i).
 
-    The median rank is the smallest that half of all queries are expected to reach.
+    The median rank is the smallest rank that half of all queries are expected to reach.
     """
     counts = Counter(count for count in sentences if count)
     total = sum(sentences)
@@ -31,6 +31,6 @@ def chance_retrieval(sentences: Sequence[int]) -> dict[str, dict[str, float]]:
 
 
 def summary(reached: np.ndarray) -> dict[str, float]:
-    """From the probability of reaching rank 1, 2, ... to recalls and a median, named as in metrics.json."""
+    """Recalls and median rank, named as in metrics.json. reached : probability of a rank of at most 1, 2, ..."""
     r1, r5, r10 = (100 * float(reached[min(k, len(reached)) - 1]) for k in (1, 5, 10))
     return Recalls(r1, r5, r10, float(np.argmax(reached >= 0.5) + 1)).to_json()

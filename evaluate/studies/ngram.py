@@ -2,11 +2,12 @@
 
     P(w | h) = max(c(h w) - D, 0) / c(h .) + gamma(h) P(w | h'),        h' = h without its first word
 
-with D = D1, D2 or D3+ for a count of 1, 2 or more, and gamma(h) = sum of the discounts taken / c(h .). Below the
-highest order c counts different words to the left instead of occurrences, except for what begins with START, which
-nothing precedes (as in KenLM). Below the unigrams stands the uniform distribution over the vocabulary. An unseen
-history passes on to the shorter one. Words, `<unk>` and END are those of a `Vocabulary`, so the perplexity is of the
-same tokens as that of the neural models. The m-RNN paper compares with "back-off" models of this kind (Good-Turing).
+with D = D1, D2 or D3+ for a count of 1, 2, or 3 and more, and gamma(h) = sum of the discounts / c(h .). Below the
+highest order, c counts the different words to the left instead of the occurrences, except for n-grams that begin with
+START, which nothing precedes (as in KenLM). Unigrams are interpolated with the uniform distribution over the
+vocabulary. For an unseen history the next shorter one is used. Words, `<unk>` and END are those of a `Vocabulary`, so
+the perplexity is of the same tokens as that of the neural models. The m-RNN paper compares with "back-off" models of
+this kind (Good-Turing).
 """
 
 import math
@@ -18,17 +19,21 @@ import numpy as np
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.train.tasks.captioning import Perplexity
 
-FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # KenLM's, for counts too few to estimate from
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in KenLM, where there are too few counts to estimate discounts from
 Gram = tuple[int, ...]
 
 
 class NGramModel:
-    """P(word | the words before it in the sentence), of words given by number."""
+    """P(word | the words before it in the sentence); words are given by number."""
 
     def __init__(self, sentences: Iterable[Sequence[int]], *, vocabulary: int, order: int = 3) -> None:
-        """sentences : word numbers without signs. vocabulary : V, all numbers that can be predicted, END among them.
+        """Count the n-grams of some sentences.
 
-        Raises ValueError for an order below 1, or no sentences.
+        sentences : word numbers, without START and END
+        vocabulary : V, number of words that can be predicted, <unk> and END included
+        order : n
+
+        Raises ValueError for an order below 1, or without a sentence.
         """
         if order < 1:
             raise ValueError(f"the order of an n-gram model is at least 1, not {order}")
@@ -44,14 +49,14 @@ class NGramModel:
         self._tables = [_table(_adjusted(counts, length)) for length in range(order)]
 
     def probability(self, word: int, history: Sequence[int]) -> float:
-        """P(word | history); history : the sentence so far, beginning with START."""
+        """P(word | history). history : the sentence so far, beginning with START."""
         value = 1 / self.vocabulary
         for gamma, seen in self._levels(history):
             value = seen.get(word, 0.0) + gamma * value
         return value
 
     def distribution(self, history: Sequence[int]) -> np.ndarray:
-        """P of every word after a history: (V,) float64, sums to 1."""
+        """P(word | history) of every word: (V,) float64 with the sum 1."""
         values = np.full(self.vocabulary, 1 / self.vocabulary)
         for gamma, seen in self._levels(history):
             values *= gamma
@@ -59,22 +64,22 @@ class NGramModel:
         return values
 
     def _levels(self, history: Sequence[int]) -> Iterator[tuple[float, dict[int, float]]]:
-        """Of the histories that were seen, shortest first: gamma and the discounted shares of the words after it."""
+        """Gamma and the discounted shares of the next word, for every history that was seen, the shortest first."""
         for length, table in enumerate(self._tables[: len(history) + 1]):
             found = table.get(tuple(history[len(history) - length :]))
             if found is None:
-                return  # what was not seen short was not seen long
+                return  # a longer history cannot have been seen either
             yield found
 
 
 def events(sentence: Sequence[int]) -> Iterator[tuple[int, Gram]]:
-    """(word, all before it from START on) of every word of a sentence, and of END."""
+    """Every word of a sentence, and END, with all words before it from START on."""
     words = (BOUNDARY_ID, *sentence, BOUNDARY_ID)
     return ((words[place], words[:place]) for place in range(1, len(words)))
 
 
 def _adjusted(counts: Sequence[Counter[Gram]], length: int) -> Counter[Gram]:
-    """The counts of n-grams with a history of `length` words: occurrences, or below the top different words before."""
+    """The counts of n-grams with a history of `length` words: occurrences at the top, else different words before."""
     if length == len(counts) - 1:
         return counts[length]
     before = Counter(gram[1:] for gram in counts[length + 1])
@@ -84,7 +89,7 @@ def _adjusted(counts: Sequence[Counter[Gram]], length: int) -> Counter[Gram]:
 
 
 def _table(counts: Counter[Gram]) -> dict[Gram, tuple[float, dict[int, float]]]:
-    """For every history its gamma and the discounted shares of the words seen after it."""
+    """Gamma and the discounted shares of the words seen after it, for every history."""
     discounts = discounts_of(counts.values())
     after: dict[Gram, dict[int, int]] = defaultdict(dict)
     for gram, count in counts.items():
@@ -99,7 +104,7 @@ def _table(counts: Counter[Gram]) -> dict[Gram, tuple[float, dict[int, float]]]:
 
 
 def discounts_of(counts: Iterable[int]) -> tuple[float, float, float]:
-    """D1, D2 and D3+ from how many n-grams have the counts 1 to 4; FALLBACK_DISCOUNTS where that gives no sense."""
+    """D1, D2 and D3+ from the numbers of n-grams with the counts 1 to 4; FALLBACK_DISCOUNTS where these are too few."""
     n1, n2, n3, n4 = (frequency[k] for frequency in [Counter(counts)] for k in (1, 2, 3, 4))
     if not (n1 and n2 and n3):
         return FALLBACK_DISCOUNTS
@@ -129,10 +134,14 @@ def ngram_perplexity(model: NGramModel, sentences: Iterable[Sequence[int]]) -> P
 
 
 def likeliest_sentence(model: NGramModel, *, beam: int = 5, max_steps: int = 30) -> list[int]:
-    """The sentence of highest probability that a beam search finds, without `<unk>`; what has not ended is cut.
+    """The most probable sentence without `<unk>` that a beam search finds; a longer one is cut.
 
-    An n-gram model sees no image, so this is its caption of every image. Finished sentences compete with unfinished
-    ones and scores are not normalised by length, as in `mrnn.evaluate.generation.decode`. max_steps : words and END.
+    model : of the training captions
+    beam : number of sentences kept while searching
+    max_steps : maximum length in words, END included
+
+    An n-gram model sees no image, so this is its caption for every image. Finished sentences compete with unfinished
+    ones, and scores are not normalised by length, as in `mrnn.evaluate.generation.decode`.
     """
     kept: list[tuple[float, Gram]] = [(0.0, (BOUNDARY_ID,))]
     for _ in range(max_steps):
@@ -150,5 +159,5 @@ def likeliest_sentence(model: NGramModel, *, beam: int = 5, max_steps: int = 30)
 
 
 def is_whole(words: Gram) -> bool:
-    """Whether a sentence with its signs has ended."""
+    """Whether a sentence that begins with START ends with END."""
     return len(words) > 1 and words[-1] == BOUNDARY_ID

@@ -1,11 +1,12 @@
-"""The backbones by name: alexnet, vgg16, torchvision:NAME, timm:NAME. A new family is one file and a branch here."""
+"""The backbones by name: alexnet, vgg16, torchvision:NAME, timm:NAME. A new family is a file and a branch here."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from mrnn.data.errors import SettingError
+from mrnn.data.progress import silent
 from mrnn.extract.backbones import timm_models, torchvision_models
 from mrnn.extract.backbones.backbone import Backbone
 from mrnn.extract.backbones.weights import PRETRAINED
@@ -38,17 +39,22 @@ def build_backbone(
     layer: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | None = None,
+    report: Callable[[str], None] = silent,
 ) -> Backbone:
     """A backbone ready for use on the CPU.
 
-    weights : 'pretrained', a file, or 'random:SEED'. layer : None for the backbone's usual one.
-    preprocessing : None for the library's own; overrides : fields of Preprocessing to change.
-    Raises SettingError for a name, layer, seed or preprocessing that cannot be, WeightsError for weights that cannot be
-    had or do not fit.
+    weights : 'pretrained', a file, or 'random:SEED'.
+    layer : None for the backbone's usual one.
+    overrides : fields of Preprocessing to change.
+    preprocessing : None for the library's own.
+    report : called with a line on a file of weights that had to be unwrapped.
+
+    Raises SettingError for a name, layer, seed or preprocessing that cannot be, WeightsError for weights that cannot
+    be obtained or do not match the network.
     """
     layer = check_backbone(name, layer=layer)
     family = timm_models if name.startswith(timm_models.PREFIX) else torchvision_models
     chosen = replace(preprocessing or family.default_preprocessing(name), **(overrides or {}))
     if name.startswith(timm_models.PREFIX):
-        return timm_models.build(name, weights=weights, preprocessing=chosen)
-    return torchvision_models.build(name, weights=weights, layer=layer, preprocessing=chosen)
+        return timm_models.build(name, weights=weights, preprocessing=chosen, report=report)
+    return torchvision_models.build(name, weights=weights, layer=layer, preprocessing=chosen, report=report)

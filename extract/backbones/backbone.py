@@ -12,13 +12,13 @@ from mrnn.extract.images import Preprocessing
 
 @dataclass
 class Backbone:
-    """A network cut off behind the layer whose values are the features.
+    """A network cut off after the layer whose values are the features.
 
     name, layer : as given to `--backbone` and `--layer`.
-    relu : whether the layer's rectifier is applied ('post'), left away ('pre'), or the library's own choice ('none').
+    relu : whether the rectifier of the layer is applied ('post'), left out ('pre'), or up to the library ('none').
     preprocessing : the library's own for these weights, or as overridden.
     weights : as given ('pretrained', a file, 'random:SEED'). weights_sha256 : of the file, or of the random values.
-    network : (B, 3, crop, crop) float32 to (B, D) float32; in eval mode, without the layers behind the cut.
+    network : (B, 3, crop, crop) float32 to (B, D) float32; in eval mode, without the layers after the cut.
     feature_size : D.
     """
 
@@ -32,20 +32,20 @@ class Backbone:
     feature_size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises SettingError if the network takes no pictures of that size or does not return one row a picture."""
+        """Raise SettingError if the network does not take images of this size or does not return one row per image."""
         side = self.preprocessing.crop
         self.network.eval().requires_grad_(False)
         try:
             with torch.inference_mode():
                 row = self.network(torch.zeros(1, 3, side, side))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise SettingError(f"{self.name} does not take pictures of {side} x {side} pixels: {error}") from error
+            raise SettingError(f"{self.name} does not take images of {side} x {side} pixels: {error}") from error
         if row.ndim != 2 or row.shape[0] != 1:
             raise SettingError(f"{self.name} returns an array of shape {tuple(row.shape)}, not one row of features")
         self.feature_size = int(row.shape[1])
 
     def provenance(self) -> Mapping[str, str]:
-        """The settings that decide what the features mean, under their names in a cache's provenance."""
+        """The settings that decide what the features mean, by their names in the provenance of a cache."""
         return {
             "backbone": self.name,
             "layer": self.layer,

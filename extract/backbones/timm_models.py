@@ -1,7 +1,7 @@
-"""Backbones of timm, any of its models: pooled features in front of the class scores. Needs the extra `timm`."""
+"""Backbones of timm, any of its models: the pooled features before the class scores. Needs the extra `timm`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mrnn.data.errors import SettingError, WeightsError
+from mrnn.data.progress import silent
 from mrnn.extract.backbones.backbone import Backbone
 from mrnn.extract.backbones.weights import (
     PRETRAINED,
@@ -28,13 +29,13 @@ MODES = {"center": "crop", "squash": "warp"}
 
 
 def check_name(name: str) -> None:
-    """Raises SettingError if timm has no such model, WeightsError if there is no timm."""
+    """Raise SettingError if timm has no such model, WeightsError if timm is not installed."""
     model = name.removeprefix(PREFIX)
     timm = _timm()
     if not timm.is_model(model):
         architecture = model.partition(".")[0]
         near = timm.list_models(f"*{architecture}*")[:5] or timm.list_models(f"*{architecture[:6]}*")[:5]
-        raise SettingError(f"timm has no model {model!r}{'; near are ' + ', '.join(near) if near else ''}")
+        raise SettingError(f"timm has no model {model!r}{'; did you mean ' + ', '.join(near) if near else ''}")
     try:
         timm.get_pretrained_cfg(model, allow_unregistered=False)
     except RuntimeError as error:
@@ -42,14 +43,14 @@ def check_name(name: str) -> None:
         raise SettingError(f"timm has no weights called {model!r}; there are {', '.join(tags) or 'none'}") from error
 
 
-def build(name: str, *, weights: str, preprocessing: Preprocessing) -> Backbone:
-    """timm:NAME. Raises WeightsError if the weights cannot be had or do not fit."""
-    network, digest = build_classifier(name, weights=weights)
+def build(name: str, *, weights: str, preprocessing: Preprocessing, report: Callable[[str], None] = silent) -> Backbone:
+    """timm:NAME. Raises WeightsError if the weights cannot be obtained or do not match."""
+    network, digest = build_classifier(name, weights=weights, report=report)
     network.reset_classifier(0)
     return Backbone(name, PENULTIMATE, "none", preprocessing, weights, digest, network)
 
 
-def build_classifier(name: str, *, weights: str) -> tuple[Any, str]:
+def build_classifier(name: str, *, weights: str, report: Callable[[str], None] = silent) -> tuple[Any, str]:
     """The whole network with its class scores, and the SHA-256 of its weights."""
     timm, model = _timm(), name.removeprefix(PREFIX)
 
@@ -63,14 +64,14 @@ def build_classifier(name: str, *, weights: str) -> tuple[Any, str]:
         state, digest = read_weights(_download(name, timm.get_pretrained_cfg(model).to_dict()))
         overlay = {"state_dict": state}  # timm renames what its own file needs renamed
         return timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay).eval(), digest
-    state, digest = read_weights(Path(weights))
+    state, digest = read_weights(weights, report=report)
     network = construct()
     load_strictly(network, state, where=weights)
     return network, digest
 
 
 def default_preprocessing(name: str) -> Preprocessing:
-    """timm's own for evaluating the model. Raises SettingError if it is of a kind that we do not have."""
+    """timm's own for evaluating the model. Raises SettingError if it is of an unsupported kind."""
     from timm.data import resolve_data_config
 
     config: Mapping[str, Any] = resolve_data_config(
@@ -78,11 +79,9 @@ def default_preprocessing(name: str) -> Preprocessing:
     )
     channels, height, width = config["input_size"]
     if channels != 3 or height != width:
-        raise SettingError(
-            f"{name} takes pictures of {channels} x {height} x {width}; only colour squares are supported"
-        )
+        raise SettingError(f"{name} takes images of {channels} x {height} x {width}; only colour squares are supported")
     if config["crop_mode"] not in MODES:
-        raise SettingError(f"{name} frames pictures with {config['crop_mode']!r}, which is not supported")
+        raise SettingError(f"{name} frames images with {config['crop_mode']!r}, which is not supported")
     return Preprocessing(
         resize=math.floor(width / config["crop_pct"]),
         crop=width,

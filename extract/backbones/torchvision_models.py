@@ -1,10 +1,10 @@
-"""Backbones of torchvision: AlexNet and VGG-16 at fc6 or fc7, any other classifier in front of its last layer.
+"""Backbones of torchvision: AlexNet and VGG-16 at fc6 or fc7, any other classifier before its last layer.
 
 torchvision's AlexNet is the one-tower variant of 2014 ("one weird trick"), not Caffe's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torchvision.models import VGG, AlexNet, SqueezeNet, get_model, get_model_weights, list_models
 from torchvision.transforms._presets import ImageClassification
 
+from mrnn.data.progress import silent
 from mrnn.extract.backbones.backbone import Backbone
 from mrnn.extract.backbones.weights import PRETRAINED, build_random, download, load_strictly, random_seed, read_weights
 from mrnn.extract.images import Preprocessing
 
 PENULTIMATE = "penultimate"
-# Where to cut `classifier`: behind the rectifier of fc6 and of fc7. fc8 is cut off and never computed.
+# Where to cut `classifier`: after the rectifier of fc6 and of fc7. fc8 is cut off and never computed.
 CLASSIFIER_CUTS: dict[str, Mapping[str, int]] = {"alexnet": {"fc6": 3, "fc7": 6}, "vgg16": {"fc6": 2, "fc7": 5}}
-# The published weights of these two expect it: they were trained on another normalisation than torchvision's.
+# The published weights of these two expect it: they were trained with a different normalisation from torchvision's.
 BUILD_OPTIONS = {name: {"transform_input": True, "init_weights": True} for name in ("googlenet", "inception_v3")}
 OLD_DENSENET_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 
@@ -32,13 +33,20 @@ def names() -> list[str]:
 
 
 def layers(name: str) -> tuple[str, ...]:
-    """The layers that can be had, the default first."""
+    """The layers to choose from, the default first."""
     return ("fc7", "fc6") if name in CLASSIFIER_CUTS else (PENULTIMATE,)
 
 
-def build(name: str, *, weights: str, layer: str, preprocessing: Preprocessing) -> Backbone:
-    """alexnet, vgg16 or torchvision:NAME. Raises WeightsError if the weights cannot be had or do not fit."""
-    network, digest = build_classifier(name, weights=weights)
+def build(
+    name: str,
+    *,
+    weights: str,
+    layer: str,
+    preprocessing: Preprocessing,
+    report: Callable[[str], None] = silent,
+) -> Backbone:
+    """alexnet, vgg16 or torchvision:NAME. Raises WeightsError if the weights cannot be obtained or do not match."""
+    network, digest = build_classifier(name, weights=weights, report=report)
     if name in CLASSIFIER_CUTS:
         assert isinstance(network, AlexNet | VGG)
         network.classifier = network.classifier[: CLASSIFIER_CUTS[name][layer]]
@@ -49,7 +57,7 @@ def build(name: str, *, weights: str, layer: str, preprocessing: Preprocessing) 
     return Backbone(name, layer, relu, preprocessing, weights, digest, network)
 
 
-def build_classifier(name: str, *, weights: str) -> tuple[nn.Module, str]:
+def build_classifier(name: str, *, weights: str, report: Callable[[str], None] = silent) -> tuple[nn.Module, str]:
     """The whole network with its class scores, and the SHA-256 of its weights."""
     model = name.removeprefix("torchvision:")
 
@@ -59,14 +67,14 @@ def build_classifier(name: str, *, weights: str) -> tuple[nn.Module, str]:
     if (seed := random_seed(weights)) is not None:
         return build_random(construct, seed=seed)
     path = download(get_model_weights(model).DEFAULT.url, name=name) if weights == PRETRAINED else Path(weights)
-    state, digest = read_weights(path)
+    state, digest = read_weights(path, report=report)
     network = construct()
     load_strictly(network, _renamed(state, network), where=str(path))
     return network, digest
 
 
 def default_preprocessing(name: str) -> Preprocessing:
-    """That of the weights which torchvision offers by default for the model."""
+    """The preprocessing of torchvision's default weights for the model."""
     transform = get_model_weights(name.removeprefix("torchvision:")).DEFAULT.transforms()
     assert isinstance(transform, ImageClassification)
     return Preprocessing(
@@ -79,8 +87,10 @@ def default_preprocessing(name: str) -> Preprocessing:
 
 
 def cut_last_layer(network: nn.Module) -> None:
-    """Take the last linear layer off, so that the network returns what goes into it."""
-    if isinstance(network, SqueezeNet):  # scores by a convolution and pools them; pool what goes into it instead
+    """Remove the last linear layer, so that the network returns its input."""
+    if isinstance(
+        network, SqueezeNet
+    ):  # it computes scores by a convolution and pools them; pool the input of that convolution instead
         network.classifier = nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)))
         return
     last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
@@ -89,7 +99,7 @@ def cut_last_layer(network: nn.Module) -> None:
 
 
 def _renamed(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """torchvision's older files as its newer code names them: DenseNet's layers, and batch counters left away."""
+    """Tensors of older files under the names of newer code: the layers of DenseNet, and missing batch counters."""
     renamed = {OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
     if not any(name.endswith("num_batches_tracked") for name in renamed):
         counters = (name for name in network.state_dict() if name.endswith("num_batches_tracked"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlparse
 
 import torch
@@ -20,11 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mrnn.data.errors import SettingError, WeightsError
+from mrnn.data.progress import silent
 
 PRETRAINED = "pretrained"
 RANDOM_PREFIX = "random:"
 DOWNLOAD_STALL_SECONDS = 30.0  # a download may take its time, but not stand still for longer
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+TORCH_SUFFIXES = (".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
+# Keys under which training programs keep the network among other things, and prefixes that wrappers put before names.
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
+FOREIGN_CODE = ("Unsupported global", "Unsupported class", "Trying to instantiate", "Trying to call")
 MAX_SEED = 2**63 - 1
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -55,37 +60,71 @@ def build_random(build: Callable[[], Network], *, seed: int) -> tuple[Network, s
     return network, digest.hexdigest()
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a .safetensors, .pt, .pth or .bin file by name, and the file's SHA-256.
+def read_weights(path: str | Path, *, report: Callable[[str], None] = silent) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file by name, and the file's SHA-256.
 
-    No code in the file is run. A checkpoint that holds its tensors under 'state_dict' is unwrapped.
-    Raises WeightsError if there is no such file or it holds anything but tensors.
+    No code in the file is run. Tensors that a checkpoint holds under one of CONTAINERS are taken out of it, and one of
+    PREFIXES that all names share is taken off.
+
+    path : a .safetensors file, or one of torch (.pt, .pth, .pth.tar, .bin, .ckpt)
+    report : called with a line that says what was taken out and off
+    Raises WeightsError if there is no such file, it is damaged, or holds anything but tensors.
     """
+    path = Path(path)
     try:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from error
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path), digest
-        if path.suffix not in TORCH_SUFFIXES:
-            raise WeightsError(f"{path}: weights must be a .safetensors, .pt or .pth file")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a whole safetensors file ({error}); copy it again") from error
-    except (WeightsError, MemoryError):
-        raise
-    except Exception as error:  # from hostile or damaged bytes the restricted unpickler raises nearly anything
-        raise WeightsError(
-            f"{path} cannot be loaded as plain tensors (it is damaged, or holds Python objects, which are not run): "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    if path.name.endswith(".safetensors"):
+        try:
+            state: Any = load_file(path)
+        except SafetensorError as error:
+            raise _damaged(path, error) from error
+    elif path.name.endswith(TORCH_SUFFIXES):
+        state = _load_torch(path)
+    else:
+        raise WeightsError(f"{path}: weights must be a .safetensors, .pt or .pth file")
+    taken = []
+    while isinstance(state, dict) and (key := next((k for k in CONTAINERS if isinstance(state.get(k), dict)), None)):
+        state = state[key]
+        taken.append(repr(key))
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} does not hold a dictionary of tensors by name")
-    return dict(state), digest
+    tensors = {str(name): value for name, value in state.items()}
+    off = []
+    while prefix := next((p for p in PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        off.append(repr(prefix))
+    if taken or off:
+        parts = [f"the tensors are taken from {' in '.join(reversed(taken))}"] if taken else []
+        parts += [f"{', '.join(off)} is taken off their names"] if off else []
+        report(f"{path}: {' and '.join(parts)}")
+    return tensors, digest
+
+
+def _load_torch(path: Path) -> Any:
+    """What torch's restricted unpickler makes of a file: tensors and plain containers, never code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # from hostile or damaged bytes the restricted unpickler raises nearly anything
+        if any(words in str(error) for words in FOREIGN_CODE):
+            raise WeightsError(
+                f"{path} holds Python objects beside its tensors, which are not run; save the network's state_dict "
+                "alone, where the file comes from, or use the .safetensors file"
+            ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    """For a broken download, mostly. Advice of the library to load it with less care is not passed on."""
+    with path.open("rb") as stream:
+        start = stream.read(64).lstrip().lower()
+    web_page = start.startswith((b"<!doctype html", b"<html"))
+    reason = "a web page, not weights" if web_page else f"{path.stat().st_size} bytes, {type(error).__name__}"
+    return WeightsError(f"the file is damaged ({reason}): delete {path} and try again")
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

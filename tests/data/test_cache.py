@@ -276,3 +276,27 @@ def test_contents_in_other_files_are_not_followed(tmp_path: Path, monkeypatch: p
 def test_settings_that_change_the_features_are_told_apart() -> None:
     assert matching_settings(PROVENANCE, PROVENANCE | {"batch_size": 64, "threads": 3}) == []
     assert matching_settings(PROVENANCE, PROVENANCE | {"layer": "fc6"}) == ["layer"]
+
+
+@pytest.mark.parametrize("locking", [None, True, False, "best-effort"])
+def test_a_cache_that_this_process_has_open_can_be_opened(path: Path, locking: object) -> None:
+    expected = open_cache(path, allow_partial=True)
+    with h5py.File(path, "r", locking=locking) as notebook:
+        cache = open_cache(path, allow_partial=True)
+        assert cache.images == expected.images
+        assert cache.provenance == expected.provenance
+        assert notebook["features"].shape == cache.features.shape, "still open after ours is closed"
+
+
+def test_paths_may_be_text(path: Path) -> None:
+    assert open_cache(str(path), allow_partial=True).images == open_cache(path, allow_partial=True).images
+    create_cache(f"{path}.2", make_corpus(), PROVENANCE, feature_size=6)
+    with CacheWriter(f"{path}.2") as writer:
+        assert len(writer.pending()) == 10
+    assert verify_cache(f"{path}.2").pending == 10
+
+
+def test_the_root_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    create_cache("f.h5", replace(make_corpus(), root=Path("photos")), {}, feature_size=6)
+    assert open_cache("f.h5", allow_partial=True).root == tmp_path / "photos"

@@ -1,5 +1,7 @@
 """Writing into a cache: order, locks, refusals, and kills at any moment."""
 
+import errno
+import fcntl
 import os
 import random
 import signal
@@ -15,6 +17,7 @@ from mrnn.data.cache import STATE_DONE, STATE_FAILED, create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import CacheError
+from mrnn.data.exhaustion import DiskFull
 from mrnn.data.verify import verify_cache
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +124,52 @@ def test_marks_are_written_after_rows_are_synced(path: Path, monkeypatch: pytest
             writer.write(np.arange(2), rows(2))
     os.close(writer._file)
     assert len(open_cache(path, allow_partial=True).done()) == 0
+
+
+def test_a_finished_cache_is_nobodys_to_lock(path: Path) -> None:
+    with CacheWriter(path) as writer:
+        writer.write(np.arange(N - 1), rows(N - 1))
+        writer.fail(np.array([N - 1]), ["bad"])
+    with path.open("rb") as holder:
+        fcntl.flock(holder, fcntl.LOCK_SH)  # as h5py does in a notebook
+        with CacheWriter(path) as writer:
+            assert len(writer.pending()) == 0
+            with pytest.raises(CacheError, match=r"open for reading .*locking=False.*--no-lock"):
+                writer.reopen_failed()
+    with CacheWriter(path) as writer:
+        assert writer.reopen_failed() == 1
+
+
+def test_who_holds_the_lock_is_said_truly(path: Path) -> None:
+    with path.open("rb") as holder:
+        fcntl.flock(holder, fcntl.LOCK_SH)
+        with pytest.raises(CacheError, match="open for reading"):
+            CacheWriter(path)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(CacheError, match="another process is writing"):
+            CacheWriter(path)
+    with CacheWriter(path, lock=False) as writer:
+        assert len(writer.pending()) == N
+
+
+def test_systems_without_fdatasync_are_served(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fdatasync")
+    monkeypatch.delattr(os, "posix_fallocate")
+    with CacheWriter(path) as writer:
+        writer.write(np.arange(3), rows(3))
+    (path.parent / "other").mkdir()
+    other = make_cache(path.parent / "other")
+    assert open_cache(other, allow_partial=True).features.shape == open_cache(path, allow_partial=True).features.shape
+
+
+def test_a_full_disk_while_rows_are_written_names_the_cache(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with CacheWriter(path) as writer:
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(DiskFull, match=path.name):
+            writer.write(np.arange(3), rows(3))
 
 
 # argv: the cache, and the number of the function call before which the process dies, from the opened cache on, or 0.

@@ -22,7 +22,7 @@ def corpus(**counts: int) -> Corpus:
 
 def test_doubled_id_and_unknown_split_are_errors() -> None:
     image = Image("a", "a.jpg", "train", ())
-    with pytest.raises(CorpusError, match="'a' stands for more than one"):
+    with pytest.raises(CorpusError, match="'a' is used by more than one"):
         Corpus("made", Path(), (image, replace(image, path="b.jpg")))
     with pytest.raises(CorpusError, match="unknown split 'restval'"):
         Corpus("made", Path(), (replace(image, split="restval"),))

@@ -133,6 +133,38 @@ def test_oddities_are_listed(tmp_path: Path) -> None:
     ]
 
 
+def test_files_of_ones_own_with_ids_of_text_and_pictures_in_folders(tmp_path: Path) -> None:
+    names = {"n-1": "zoo/a.jpg", "n-2": "zoo/old/b.jfif", "n-3": "c"}
+    document = {
+        "images": [{"id": image_id, "file_name": name} for image_id, name in names.items()],
+        "annotations": [{"id": f"k{i}", "image_id": i, "caption": f"Of {i}."} for i in names],
+    }
+    (tmp_path / "captions_val2017.json").write_text(json.dumps(document))
+    for name in names.values():
+        (tmp_path / "val2017" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "val2017" / name).touch()
+    corpus = read_coco(tmp_path)
+    assert {image.id: image.path for image in corpus.images} == {i: f"val2017/{n}" for i, n in names.items()}
+    assert corpus.images[0].sentences == ("Of n-1.",)
+    assert not corpus.integer_ids
+    assert not corpus.problems
+
+
+def test_ids_of_digits_join_with_integers_and_stay_what_the_images_have(tmp_path: Path) -> None:
+    add(tmp_path, "val2014", [1, 2, 3], annotations=[{"id": 1, "image_id": "2", "caption": "Two."}])
+    corpus = read_coco(tmp_path)
+    assert [image.sentences for image in corpus.images] == [(), ("Two.",), ()]
+    assert corpus.integer_ids
+
+
+def test_a_key_that_occurs_twice_is_an_error(tmp_path: Path) -> None:
+    add(tmp_path, "val2014", [1, 2, 3])
+    path = tmp_path / "annotations" / "captions_val2014.json"
+    path.write_text(path.read_text().replace('"caption":', '"caption": "lost", "caption":', 1))
+    with pytest.raises(CorpusError, match="'caption' occurs twice"):
+        read_coco(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -143,7 +175,7 @@ def test_oddities_are_listed(tmp_path: Path) -> None:
         ({"images": [{"id": 1, "file_name": "../a.jpg"}]}, "leads outside"),
         ({"images": [{"id": 1, "file_name": "/a.jpg"}]}, "leads outside"),
         ({"annotations": {}}, "'annotations' must be a list, not dict"),
-        ({"annotations": [{"id": 1, "image_id": "1", "caption": "x"}]}, "annotation 0: 'image_id' must be an integer"),
+        ({"annotations": [{"id": 1, "image_id": 1.5, "caption": "x"}]}, "annotation 0: 'image_id' must be an integer"),
         ({"annotations": [{"id": 1, "image_id": 1, "caption": None}]}, "'caption' must be a string"),
         ({"annotations": [{"id": 1, "image_id": 1, "caption": "\ud800"}]}, "surrogate"),
         ({"annotations": [{"id": 1, "image_id": 1, "caption": "a\0b"}]}, "NUL"),

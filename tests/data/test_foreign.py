@@ -71,6 +71,27 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, root: Path, form: str)
     assert verify_cache(tmp_path / "feats.h5").damaged == ()
 
 
+@pytest.mark.parametrize("form", ["\ufeff{}", "{}\r\n", "\ufeff{}\n\n"])
+def test_lists_of_ids_are_read_as_other_text_is(tmp_path: Path, root: Path, form: str) -> None:
+    np.save(tmp_path / "x.npy", FEATURES)
+    (tmp_path / "ids.txt").write_bytes(form.format("\r\n".join(IDS)).encode())
+    result = run(tmp_path / "x.npy", root, "--ids", str(tmp_path / "ids.txt"))
+    assert result.exit_code == 0, result.output
+    assert not open_cache(tmp_path / "feats.h5").reasons
+
+
+@pytest.mark.parametrize(("encoding", "says"), [("utf-16", "UTF-16 text"), ("latin-1", "line 2: not UTF-8")])
+def test_lists_of_ids_in_another_encoding_are_an_error_with_a_remedy(
+    tmp_path: Path, root: Path, encoding: str, says: str
+) -> None:
+    np.save(tmp_path / "x.npy", FEATURES)
+    (tmp_path / "ids.txt").write_bytes("a.png\ncafé.png\nc.png\n".encode(encoding))
+    result = run(tmp_path / "x.npy", root, "--ids", str(tmp_path / "ids.txt"))
+    assert result.exit_code == 1
+    assert says in result.output
+    assert "save the file as UTF-8" in result.output
+
+
 def test_without_ids_the_order_is_that_of_the_data_set(tmp_path: Path, root: Path) -> None:
     np.save(tmp_path / "x.npy", FEATURES.T)
     assert run(tmp_path / "x.npy", root).exit_code == 0

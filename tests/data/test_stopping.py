@@ -10,12 +10,12 @@ from click.testing import CliRunner
 
 from mrnn.data.command import debug_option, one_line_errors
 from mrnn.data.errors import CacheError, SettingError, Stopped
-from mrnn.data.stopping import stop_on_signals
+from mrnn.data.stopping import SIGNALS, stop_on_signals
 
 
 @pytest.mark.parametrize(
     ("number", "code", "name"),
-    [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGUSR1, 75, "SIGUSR1"), (signal.SIGINT, 130, "Ctrl-C")],
+    [*((number, 75, number.name) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130, "Ctrl-C")],
 )
 def test_signals_ask_for_a_stop(number: signal.Signals, code: int, name: str) -> None:
     before = signal.getsignal(number)
@@ -84,7 +84,7 @@ def test_errors_end_as_one_line_and_an_exit_code(error: BaseException, code: int
 
 
 def test_another_process_takes_the_reason_over() -> None:
-    for ask in (signal.SIGTERM, signal.SIGINT, None):
+    for ask in (*SIGNALS, None):
         with stop_on_signals(time_limit=None if ask else 0.0) as asked, stop_on_signals() as other:
             if ask:
                 asked.receive(ask, None)
@@ -95,3 +95,13 @@ def test_another_process_takes_the_reason_over() -> None:
             other.adopt(asked.code)
             assert other.reason == asked.reason
             assert other.stopped("all").exit_code == asked.stopped("all").exit_code
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.reason
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +11,9 @@ from click.testing import CliRunner
 from mrnn.data.captions import Image
 from mrnn.data.errors import EvaluationError
 from mrnn.evaluate.commands.evaluate import main
-from mrnn.evaluate.per_image import FILE, GROUPS, build_records, headline_statistics, read_records, write_records
-from mrnn.evaluate.report.console import headline
+from mrnn.evaluate.metrics.names import GROUPS, value_of
+from mrnn.evaluate.per_image import FILE, build_records, headline_statistics, read_records, write_records
+from mrnn.evaluate.retrieval.result import ImageAnswer, RetrievalResult, SentenceAnswer
 
 World = Callable[..., tuple[Path, Path]]
 NAMES = ["perplexity", "perplexity_known", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr"]
@@ -43,11 +43,11 @@ def test_headline_numbers_are_sums_over_the_images(make_world: World) -> None:
             found[name] = statistic(np.ones((1, len(measured))))[0]
     assert list(found) == list(metrics["intervals"]) == NAMES
     for name, value in found.items():
-        assert value == pytest.approx(headline(metrics, name), rel=1e-9), name
+        assert value == pytest.approx(value_of(metrics, name), rel=1e-9), name
         low, high = metrics["intervals"][name]
         assert low <= high
         assert name in done.output
-    inside = [low <= headline(metrics, name) <= high for name, (low, high) in metrics["intervals"].items()]
+    inside = [low <= value_of(metrics, name) <= high for name, (low, high) in metrics["intervals"].items()]
     assert sum(inside) >= len(NAMES) - 2, "of ten images the corpus value may lie outside by chance, but seldom"
     assert metrics["bootstrap"]["resamples"] == 1000
     low, high = metrics["intervals"]["perplexity"]
@@ -60,16 +60,30 @@ def test_ranks_of_an_images_own_sentences() -> None:
         Image("b", "b", "test", ()),
         Image("c", "c", "test", ("Sea",)),
     ]
-    retrieval: dict[str, Any] = {
-        "answers": {"a": {}, "c": {}},
-        "ranks": {"image_to_sentence": [4, 5], "image_to_sentence_raw": [6, 7], "sentence_to_image": [1, 2, 3]},
-    }
+    asked = [("c", 0, 3), ("a", 0, 1), ("a", 2, 2)]  # in no order: ids say what belongs together
+    retrieval = RetrievalResult(
+        recalls={},
+        best_of_ties={},
+        images=tuple(
+            ImageAnswer(image, {"image_to_sentence": (rank, 1), "image_to_sentence_raw": (rank + 2, 1)}, ())
+            for image, rank in (("c", 5), ("a", 4))
+        ),
+        sentences=tuple(
+            SentenceAnswer(image, number, "", {"sentence_to_image": (rank, 1)}, ()) for image, number, rank in asked
+        ),
+        pool_images=(2,),
+        pool_sentences=(3,),
+        normaliser_images=0,
+        seed=0,
+        prefix_states=1,
+        words_and_ends=1,
+        scored_exactly=1.0,
+        course=(),
+    )
     first, without, last = build_records(images, retrieval=retrieval)
     assert first["ranks"] == {"image_to_sentence": 4, "image_to_sentence_raw": 6, "sentence_to_image": [1, 2]}
     assert last["ranks"] == {"image_to_sentence": 5, "image_to_sentence_raw": 7, "sentence_to_image": [3]}
     assert "ranks" not in without
-    old = build_records(images, retrieval={"answers": {"a": {}, "c": {}}})
-    assert not any("ranks" in record for record in old), "results of before there were ranks"
 
 
 def test_the_file(tmp_path: Path) -> None:

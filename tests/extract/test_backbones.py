@@ -6,6 +6,7 @@ import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,6 +202,52 @@ def test_names_and_shapes_are_strict(tmp_path: Path, name: str) -> None:
         save_file(broken, tmp_path / "w.safetensors")
         with pytest.raises(WeightsError, match=message):
             build_backbone(name, weights=str(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "says"),
+    [
+        (lambda state: {f"module.{name}": value for name, value in state.items()}, "'module.' is taken off"),
+        (lambda state: {"state_dict": state, "epoch": 3}, "taken from 'state_dict'"),
+        (lambda state: {"model": state, "optimizer": {"lr": 0.1}}, "taken from 'model'"),
+        (
+            lambda state: {"epoch": 90, "state_dict": {f"module.{name}": value for name, value in state.items()}},
+            "taken from 'state_dict' and 'module.' is taken off",
+        ),
+        (lambda state: {"model": {"state_dict": state}}, "taken from 'state_dict' in 'model'"),
+        (lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()}, "'_orig_mod.', 'module.'"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".pth.tar"])
+def test_plain_containers_are_unwrapped_and_said(tmp_path: Path, suffix: str, wrap: Any, says: str) -> None:
+    whole, _ = torchvision_models.build_classifier("torchvision:squeezenet1_1", weights=SEED)
+    path = tmp_path / f"w{suffix}"
+    torch.save(wrap(whole.state_dict()), path)
+    said: list[str] = []
+    network, _ = torchvision_models.build_classifier("torchvision:squeezenet1_1", weights=str(path), report=said.append)
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in network.state_dict().items())
+    (line,) = said
+    assert line.startswith(f"{path}: ")
+    assert says in line
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_a_broken_download_is_said_to_be_one(tmp_path: Path, suffix: str) -> None:
+    whole, _ = torchvision_models.build_classifier("torchvision:squeezenet1_1", weights=SEED)
+    path = tmp_path / f"w{suffix}"
+    save_file(whole.state_dict(), path) if suffix == ".safetensors" else torch.save(whole.state_dict(), path)
+    content = path.read_bytes()
+    for broken in (content[: len(content) // 2], content[:10], b"", b"<!DOCTYPE html><html>404", b"not weights at all"):
+        path.write_bytes(broken)
+        with pytest.raises(WeightsError, match=rf"the file is damaged .*: delete {re.escape(str(path))} and try again"):
+            weights.read_weights(path)
+
+
+def test_python_objects_beside_tensors_are_not_run_and_not_called_damage(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "args": Malicious()}, tmp_path / "w.pth.tar")
+    with pytest.raises(WeightsError, match="holds Python objects beside its tensors, which are not run") as caught:
+        weights.read_weights(tmp_path / "w.pth.tar")
+    assert "weights_only" not in str(caught.value)
 
 
 class Malicious:

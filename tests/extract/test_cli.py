@@ -1,5 +1,6 @@
 """extract-features as a user calls it: options, exit codes, going on, starting afresh."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.datasets import READERS
 from mrnn.data.merge import merge_caches
 from mrnn.data.scenes.reader import read_scenes
+from mrnn.data.stopping import SIGNALS
 from mrnn.extract import runner
 from mrnn.extract.cli import main
 
@@ -265,7 +267,9 @@ def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signa
     monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
 
 
-@pytest.mark.parametrize(("by", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("by", "code"), [*((number, 75) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130)]
+)
 def test_stopped_and_resumed(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals, code: int
 ) -> None:
@@ -384,13 +388,51 @@ def test_what_cannot_be_says_so(photos: Path, tmp_path: Path, options: tuple[str
     assert not (tmp_path / "a.h5").exists()
 
 
-def test_another_writer_is_noticed(photos: Path, tmp_path: Path) -> None:
-    assert folder(photos, tmp_path / "a.h5").exit_code == 0
+def test_another_writer_is_noticed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_in_batch(patch, 2, signal.SIGTERM)
+        assert folder(photos, tmp_path / "a.h5").exit_code == 75
     with CacheWriter(tmp_path / "a.h5"):
         result = folder(photos, tmp_path / "a.h5")
         assert result.exit_code == 1
         assert "another process" in result.output
         assert folder(photos, tmp_path / "a.h5", "--no-lock").exit_code == 0
+    with (tmp_path / "a.h5").open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)  # h5py in a notebook
+        finished = folder(photos, tmp_path / "a.h5")
+        assert finished.exit_code == 0
+        assert "nothing to do" in finished.output
+
+
+def test_photographs_and_lists_are_not_replaced(photos: Path, tmp_path: Path) -> None:
+    precious = {name: (photos / name).read_bytes() for name in os.listdir(photos) if (photos / name).is_file()}
+    for name in precious:
+        for overwrite in ((), ("--overwrite",)):
+            assert folder(photos, photos / name, *overwrite).exit_code == 2
+    (tmp_path / "a.h5.report.tsv").write_text("mine\n")
+    refused = folder(photos, tmp_path / "a.h5")
+    assert refused.exit_code == 2
+    assert "a.h5.report.tsv exists and is not a report" in " ".join(refused.output.split())
+    assert not (tmp_path / "a.h5").exists()
+    assert precious == {name: (photos / name).read_bytes() for name in precious}
+
+
+def test_pictures_too_large_for_the_memory_are_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = runner.load_image
+
+    def allocate(path: Path, *rest: Any) -> np.ndarray:
+        if path.name == "07.png":
+            raise MemoryError
+        return original(path, *rest)
+
+    monkeypatch.setattr(runner, "load_image", allocate)
+    result = folder(photos, tmp_path / "a.h5")
+    assert result.exit_code == 1
+    assert "error: not enough memory for decoding" in result.output
+    assert "--workers" in result.output
+    assert "Traceback" not in result.output
 
 
 AS_NOBODY = """

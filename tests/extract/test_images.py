@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 from torchvision import transforms
 
 from mrnn.data.errors import ImageError
@@ -218,6 +218,20 @@ def bomb() -> bytes:
         pytest.param(lambda: encoded(photograph(300, 300), "JPEG").getvalue()[:4000], "truncated", id="truncated JPEG"),
         pytest.param(lambda: encoded(photograph(300, 300), "PNG").getvalue()[:9000], "truncated", id="truncated PNG"),
         pytest.param(bomb, "pixels", id="bomb"),
+        *(
+            pytest.param(
+                lambda data=data: data + bytes(60), f"{name}.*, which Pillow .* cannot decode; .*{remedy}", id=name
+            )
+            for name, remedy, data in (
+                ("HEIC", "convert it to JPEG or PNG", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+                ("HEIC", "convert it to JPEG or PNG", b"\0\0\0\x18ftypmif1"),
+                ("JPEG XL", "convert it to JPEG or PNG", b"\xff\x0a\xfa\x1f"),
+                ("raw photograph", "convert it to JPEG or PNG", b"\0\0\0\x18ftypcrx "),
+                ("SVG", "convert it to JPEG or PNG", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+                ("PDF", "convert it to JPEG or PNG", b"%PDF-1.7"),
+                ("video", "take a frame", b"\0\0\0\x18ftypisom"),
+            )
+        ),
         pytest.param(lambda: encoded(solid("F", 0.5), "TIFF").getvalue(), "real numbers", id="floats"),
         pytest.param(lambda: encoded(solid("I", 70000), "TIFF").getvalue(), "16 bits", id="32 bits"),
     ],
@@ -234,9 +248,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(MissingImageError, match="missing"):
             load_image(path, IMAGENET)
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(ImageError, match="regular file"):
-            load_image(path, IMAGENET)
+    for path, reason in ((tmp_path, "a folder, not an image file"), (tmp_path / "pipe", "not a regular file")):
+        with pytest.raises(ImageError, match=reason):
+            load_image(str(path), IMAGENET)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(MissingImageError):
         load_image(tmp_path / "loop", IMAGENET)
@@ -315,3 +329,13 @@ def test_preprocessing_that_cannot_be(change: dict[str, object]) -> None:
     fields = {"resize": 256, "crop": 224, "interpolation": "bilinear", "mean": IMAGENET.mean, "std": IMAGENET.std}
     with pytest.raises(ValueError, match=r"must"):
         Preprocessing(**{**fields, **change})  # type: ignore[arg-type]
+
+
+def test_avif_is_decoded_or_said_to_be_avif(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    if features.check("avif"):
+        photograph(64, 64).save(path)
+        assert load_image(path, IMAGENET).shape == (IMAGENET.crop, IMAGENET.crop, 3)
+    path.write_bytes(b"\0\0\0\x18ftypavif" + bytes(60))
+    with pytest.raises(ImageError, match=r"cannot be decoded|AVIF picture, which Pillow .*install Pillow 11\.3"):
+        load_image(path, IMAGENET)

@@ -17,7 +17,8 @@ import torch
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import CacheError
 from mrnn.data.scenes.reader import read_scenes
-from mrnn.train.checkpoint import LAST, read_checkpoint
+from mrnn.train.checkpoint import read_checkpoint
+from mrnn.train.run_files import LAST
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 PICTURES, SHARDS = 240, 3

@@ -7,9 +7,11 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import CheckpointError
-from mrnn.train.checkpoint import BEST, LAST, PREVIOUS, load_trained, read_checkpoint, write_checkpoint
+from mrnn.data.exhaustion import DiskFull
+from mrnn.train.checkpoint import load_trained, read_checkpoint, write_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.loop import train
+from mrnn.train.run_files import BEST, LAST, PREVIOUS
 from mrnn.train.run_folder import RunFolder
 from mrnn.train.sentences import sentences_of
 from mrnn.train.settings import RunOptions, TrainSettings
@@ -113,6 +115,6 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFull, match=r"no space left on the disk for .*checkpoint_last\.pt"):
         write_checkpoint(tmp_path / LAST, content(2), previous=tmp_path / PREVIOUS)
     assert read_checkpoint(tmp_path / LAST)["weights"]["w"][0] == 1

@@ -13,8 +13,9 @@ from PIL import Image
 from mrnn.data.cache import FeatureCache
 from mrnn.train import run_folder
 from mrnn.train.cli_compare import main
-from mrnn.train.comparison import CONFIG, METRICS, names_of, read_run
+from mrnn.train.comparison import names_of, read_run
 from mrnn.train.loop import train
+from mrnn.train.run_files import CONFIG, METRICS
 from mrnn.train.settings import RunOptions, TrainSettings
 
 FEATURES = {"dataset": "flickr8k", "backbone": "alexnet", "preprocessing": '{"crop": 224, "resize": 256}'}
@@ -77,7 +78,7 @@ def test_runs_in_any_state_are_told_not_stumbled_over(tmp_path: Path) -> None:
         "new": "step 0, no epoch yet",
         "diverged": "finished early, at epoch 2",
         "damaged": "metrics.jsonl, line 1, is damaged",
-        "torn": "config.json or metrics.jsonl is damaged",
+        "torn": "config.json is damaged",
         "none": "no config.json",
         "fine/config.json": "Not a directory",
     }.items():
@@ -113,11 +114,39 @@ def test_a_real_run_can_be_read(cache: FeatureCache, tiny: TrainSettings, tmp_pa
     train(cache, tmp_path / "run", tiny, options=options, report=lambda line: None)
     found = read_run(tmp_path / "run")
     assert found.state == "finished"
-    assert found.settings["embedding1"] == tiny.embedding1
+    assert found.settings["embedding1"] == tiny.network["embedding1"]
     assert found.settings["features backbone"] == "noise"
     assert [epoch.number for epoch in found.epochs] == [1, 2, 3]
-    assert found.words_per_second is not None
+    assert found.speed is not None
     assert (CONFIG, METRICS) == (run_folder.CONFIG, run_folder.METRICS)
+
+
+def test_runs_judged_by_another_number_have_a_table_of_their_own(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "captions", 30.0, 20.0)
+    other = tmp_path / "matching"
+    other.mkdir()
+    task = {
+        "name": "matching",
+        "criterion": {"key": "val_recalls", "label": "sum of dev recalls", "lower_is_better": False},
+        "cost": {"key": "hinge", "label": "hinge loss per pair", "unit": "pairs", "units": "pairs"},
+    }
+    settings = {"model": "alignment", "epochs": 3}
+    (other / CONFIG).write_text(json.dumps({"settings": settings, "features": FEATURES, "task": task}))
+    lines: list[dict[str, Any]] = [{"kind": "step", "step": 1, "pairs_per_s": 50.0}]
+    for number, recalls in enumerate((90.0, 140.0, 120.0), start=1):
+        results = {"train_hinge": 3.0, "val_recalls": recalls, "seconds": 1.0}
+        lines.append({"kind": "epoch", "epoch": number, "step": number, **results})
+    (other / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, second = run(one, other).output.split("\n\n")
+    assert first.splitlines()[1].split()[:3] == ["captions", "20.000", "2"]
+    header, row = second.splitlines()
+    assert header.split()[:6] == ["run", "sum", "of", "dev", "recalls", "epoch"]
+    assert "pairs/s" in header
+    assert row.split()[:3] == ["matching", "140.000", "2"]
+    assert json.loads(run(other, "--json").output)["runs"][0]["best_val_recalls"] == 140.0
+    refused = run(one, other, "--figure", str(tmp_path / "curves.png"))
+    assert refused.exit_code == 1
+    assert "different numbers" in refused.output
 
 
 def test_names_are_as_short_as_they_tell_runs_apart(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ import torch
 from mrnn.data.cache import FeatureCache
 from mrnn.data.stopping import EXIT_STOPPED
 from mrnn.train.batches import part_of_batch
-from mrnn.train.checkpoint import LAST, read_checkpoint
+from mrnn.train.checkpoint import read_checkpoint
+from mrnn.train.run_files import LAST
 from mrnn.train.settings import TrainSettings
 
 TOLERANCE = 1e-4  # of losses, gradient norms and weights after 69 steps: float32 sums in another order
-
 ROOT = Path(__file__).resolve().parents[2]
 Together = Callable[..., list[list[str]]]
 

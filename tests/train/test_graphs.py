@@ -13,12 +13,13 @@ from mrnn.data.errors import TrainingError
 from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.train import loop, losses
 from mrnn.train.batches import NOTHING, epoch_batches, pack
-from mrnn.train.checkpoint import LAST, read_checkpoint
+from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.graphs import Graphs, Work
 from mrnn.train.models import KINDS
 from mrnn.train.models.mrnn import MRNN
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_files import LAST
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits

@@ -16,13 +16,14 @@ import torch
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import CheckpointError, Stopped, TrainingError
-from mrnn.data.stopping import stop_on_signals
+from mrnn.data.stopping import SIGNALS, stop_on_signals
 from mrnn.train import loop
 from mrnn.train.batches import pack
-from mrnn.train.checkpoint import BEST, LAST, load_trained, read_checkpoint
+from mrnn.train.checkpoint import load_trained, read_checkpoint
 from mrnn.train.loop import train
 from mrnn.train.optim import build_optimiser, learning_rate
 from mrnn.train.prepare import Training, prepare
+from mrnn.train.run_files import BEST, LAST
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits
 
@@ -110,7 +111,9 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, number: int = signal
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=str
+    ("number", "code"),
+    [*((number, 75) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130)],
+    ids=str,
 )
 def test_stopped_and_resumed_equals_uninterrupted(
     number: int,

@@ -39,7 +39,7 @@ def test_a_second_backward_pass_is_refused_not_wrong() -> None:
     hidden, weight, bias, targets = problem()
     bits = linear_cross_entropy(hidden, weight, bias, targets)
     bits.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="one time"):
+    with pytest.raises(RuntimeError, match="only once"):
         bits.backward()
 
 

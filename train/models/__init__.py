@@ -1,4 +1,4 @@
-"""The models, a file each; `KINDS` lists them by name. Free of torch: the classes are loaded when they are built."""
+"""The models, one file each; `KINDS` lists them by name. Importing this does not load torch: building a model does."""
 
 from mrnn.train.models.kinds import KINDS, CaptionerConfig, GeneratorConfig, Kind, MRNNConfig, kind_of
 

@@ -1,7 +1,7 @@
-"""What a model must offer to be trained on captions, to write them, and to rank them.
+"""The interface of a model that is trained on captions, generates them, and ranks them.
 
-`Captioner` is enough for perplexity, decoding and the slow exact score of a pair. `LateFusion` adds the split that fast
-retrieval, bounds, shortlists and explanations are built on: words and image meet in one sum only.
+`Captioner` is sufficient for perplexity, decoding, and the slow exact score of a pair. `LateFusion` adds the split on
+which fast retrieval, bounds, shortlists and explanations are built: words and image meet in a single sum.
 """
 
 from abc import ABC, abstractmethod
@@ -13,24 +13,24 @@ from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.kinds import CaptionerConfig
 from mrnn.train.models.layers import ScaledTanh
 
-State = tuple[Tensor, ...]  # the first axis of each is the hypothesis
+State = tuple[Tensor, ...]  # the first axis of each tensor is the hypothesis
 
 
 def select(state: State, rows: Tensor) -> State:
-    """The state of some hypotheses: rows : (n,) int64 numbers, or bool mask."""
+    """The state of some hypotheses, given by a bool mask or by (n,) int64 numbers."""
     return tuple(part[rows] for part in state)
 
 
 class Captioner(nn.Module, ABC):
-    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector for every word read, and one word layer.
+    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector for every word read, and an output layer.
 
-    The image feature I is the stored one minus `feature_mean`, times `feature_scale`, both taken from the training
-    images and kept in the checkpoint. So activations of any size train with the same settings, and what all images
-    have in common does not drown what tells them apart.
+    The image feature I is (stored feature - `feature_mean`) * `feature_scale`. Both are computed on the training images
+    and kept in the checkpoint. So features of any magnitude train with the same settings, and what all images have in
+    common does not dominate what distinguishes them.
     """
 
     config: CaptionerConfig
-    output: nn.Linear  # (M, V) with bias; the softmax belongs to the loss, which never holds all logits
+    output: nn.Linear  # (M, V) with bias; the softmax is part of the loss, which never holds all logits
     feature_mean: Tensor
     feature_scale: Tensor
     sees_images = True
@@ -55,18 +55,20 @@ class Captioner(nn.Module, ABC):
 
     @abstractmethod
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read the next word of each hypothesis, START first: (n,) int64 and a state -> hidden (n, M), new state."""
+        """Read the next word of each hypothesis, START first: (n,) int64 and state -> (n, M) hidden and new state."""
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights on the CPU from one generator, as the config says."""
+        """Draw all weights on the CPU from one generator, as the config specifies."""
 
 
 class LateFusion(Captioner):
-    """hidden_t = fusion(language_t + image): the words never see the image, the image never sees the words.
+    """hidden_t = fusion(language_t + image), where language_t depends on the words only and image on the image only.
 
     So the language half of a sentence is computed once for all images, and the image half once for all sentences.
-    memory_size : numbers that the language half carries from word to word; it begins as zeros.
+
+    fusion : the activation of the sum.
+    memory_size : length of the vector that the language half carries from word to word; it is zero at the start.
     """
 
     fusion: ScaledTanh
@@ -74,13 +76,16 @@ class LateFusion(Captioner):
 
     @abstractmethod
     def image(self, features: Tensor) -> Tensor:
-        """What an image contributes to the hidden layer: (..., D) -> (..., M)."""
+        """The contribution of an image to the hidden layer: (..., D) -> (..., M)."""
 
     @abstractmethod
     def language(self, words: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """What the sentence so far contributes, once it has read these words.
+        """The contribution of the sentence so far, after reading these words.
 
-        words : (n,) int64. memory : (n, memory_size). Returns (n, M) and the new memory.
+        words : (n,) int64, the next word of each sentence.
+        memory : (n, memory_size), as returned for the word before.
+
+        Returns (n, M) and the new memory.
         """
 
     @abstractmethod

@@ -4,8 +4,8 @@
     h_t = ReLU(W_hx x_t + W_hh h_{t-1} + b_h + 1[t = 1] b_v)           Eq. 14; h_0 = 0, x_1 = START
     P(w_{t+1} | w_1..w_t, I) = softmax(W_oh h_t + b_o)                 Eq. 15
 
-The image enters at the first step only, so every later state depends on it: unlike in m-RNN the language half cannot be
-computed once for all images, and scoring a pair takes the whole recurrence.
+The image enters at the first step only, so every later state depends on it. Unlike in m-RNN, there is no language half
+to compute once for all images: scoring a pair takes the whole recurrence.
 """
 
 import torch
@@ -19,8 +19,10 @@ from mrnn.train.models.layers import Dropout, Projection, recur_packed
 
 
 class Generator(Captioner):
-    """The DVSA generator. Dropout is where NeuralTalk has it: on x_t, on I and on h_t before W_oh, never on the way
-    from h_{t-1} to h_t."""
+    """The DVSA generator.
+
+    Dropout is applied as in NeuralTalk: to x_t, to I, and to h_t before W_oh, but not between h_{t-1} and h_t.
+    """
 
     config: GeneratorConfig
 
@@ -46,13 +48,14 @@ class Generator(Captioner):
 
     def forward(self, batch: CaptionBatch) -> Tensor:
         """h_t of every row of a packed batch: (P, H). The rows of the first step come first."""
+        # 1[t = 1] b_v: only the rows of the first step get the image.
         words, first = self.words(batch.inputs), batch.sizes[0]
         image = self.image(batch.features).index_select(0, batch.image_of_token[:first])
         inputs = torch.cat([words[:first] + image.to(words.dtype), words[first:]])
         return self.dropout(recur_packed(inputs, self.recurrence.weight, batch.sizes))
 
     def start(self, features: Tensor) -> State:
-        """See `Captioner`: b_v, which the first step uses up, and h_0."""
+        """See `Captioner`: b_v, which the first step consumes, and h_0."""
         image = self.image(features)
         return image, torch.zeros_like(image)
 
@@ -60,7 +63,7 @@ class Generator(Captioner):
         """See `Captioner`."""
         image, before = state
         hidden = torch.relu(self.words(words) + image + self.recurrence(before))
-        return self.dropout(hidden), (torch.zeros_like(image), hidden)
+        return self.dropout(hidden), (torch.zeros_like(image), hidden)  # 1[t = 1]: no b_v from the second step on
 
     def initialise(self, generator: torch.Generator) -> None:
         """See `Captioner`."""

@@ -1,7 +1,7 @@
-"""The kinds of model by the name that `train-mrnn --model` and checkpoints use: settings, code, and what they learn.
+"""The kinds of model, by the name used in `train-mrnn --model` and in checkpoints: their settings, code and task.
 
-Free of torch, so that a command can show every setting before anything heavy is loaded. A new model is one file beside
-this one, its settings here, and a line in KINDS.
+This module does not import torch, so that a command can show every setting without loading it. To add a model, add a
+file next to this one, its settings here, and a line in KINDS.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, fields
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ CAPTIONING = "mrnn.train.tasks.captioning:Captioning"
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """What every captioner's config has; a checkpoint holds the config and rebuilds its model from it.
+    """The part of the config that all captioners share. A checkpoint holds the config and rebuilds its model from it.
 
-    vocabulary : V, with the boundary and unknown signs. features : D, length of an image feature.
+    vocabulary : V, number of words, including the boundary and unknown signs.
+    features : D, length of an image feature.
     """
 
     vocabulary: int
@@ -32,11 +34,11 @@ class CaptionerConfig:
     def __post_init__(self) -> None:
         for name in ("vocabulary", "features"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
         check_settings(self)
 
     def own_settings(self) -> dict[str, Any]:
-        """The settings of the model itself, without the sizes that the data decide."""
+        """The settings of the model, without the sizes that depend on the data."""
         return {name: value for name, value in asdict(self).items() if name not in ("vocabulary", "features")}
 
 
@@ -61,7 +63,7 @@ def _image_dropout(default: float) -> Any:
 
 @dataclass(frozen=True)
 class MRNNConfig(RecurrentConfig):
-    """Sizes and switches of m-RNN and RNN-Base. embedding2 must equal recurrent, since w(t) is added to U r(t-1)."""
+    """Settings of m-RNN and RNN-Base. embedding2 must equal recurrent, since w(t) is added to U r(t-1)."""
 
     embedding1: int = setting(128, "Width of the first word embedding.", at_least=1)
     embedding2: int = setting(256, "Width of the second word embedding; must equal --recurrent.", at_least=1)
@@ -73,7 +75,7 @@ class MRNNConfig(RecurrentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.embedding2 != self.recurrent:
-            raise ValueError(
+            raise SettingError(
                 f"the second embedding ({self.embedding2}) must be as wide as the recurrent layer ({self.recurrent}): "
                 "r(t) = ReLU(U r(t-1) + w(t)) adds the two"
             )
@@ -81,9 +83,9 @@ class MRNNConfig(RecurrentConfig):
 
 @dataclass(frozen=True)
 class GeneratorConfig(RecurrentConfig):
-    """Sizes and switches of the DVSA generator.
+    """Settings of the DVSA generator.
 
-    The paper gives the hidden layer only. `embedding` is the width of the word vectors of its other model.
+    The paper specifies the hidden layer only. `embedding` is the width of the word vectors in its alignment model.
     """
 
     embedding: int = setting(300, "Width of the word vectors.", at_least=1)
@@ -96,7 +98,9 @@ class GeneratorConfig(RecurrentConfig):
 class Kind:
     """A kind of model.
 
-    config : dataclass of its settings. model, task : where its class and its task are, as 'module:class'.
+    config : dataclass of its settings.
+    model : its class, as 'module:class'.
+    task : the class of its task, as 'module:class'.
     """
 
     config: type[CaptionerConfig]
@@ -104,12 +108,12 @@ class Kind:
     task: str
 
     def build(self, config: CaptionerConfig) -> Captioner:
-        """A model of this kind, untrained."""
+        """An untrained model of this kind."""
         built: Captioner = resolve_name(self.model)(config)
         return built
 
     def make_task(self) -> Any:
-        """Its task, mrnn.train.tasks.task.Task."""
+        """The task of this kind, a mrnn.train.tasks.task.Task."""
         return resolve_name(self.task)()
 
     def settings(self) -> frozenset[str]:
@@ -125,7 +129,7 @@ KINDS = {
 
 
 def kind_of(name: Any) -> Kind:
-    """The kind of this name. Raises ValueError, naming those there are, for another."""
+    """The kind of this name. Raises SettingError for an unknown name; its message lists the known ones."""
     if name not in KINDS:
-        raise ValueError(f"model must be one of {', '.join(KINDS)}, not {name!r}")
+        raise SettingError(f"model must be one of {', '.join(KINDS)}, not {name!r}")
     return KINDS[name]

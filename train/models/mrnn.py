@@ -5,9 +5,8 @@
     m(t) = g(V_w w(t) + V_r r(t) + V_I I)        multimodal layer, 512; g(x) = 1.7159 tanh(2x/3)
     P(w_{t+1} | w_1..w_t, I) = softmax(O m(t) + b)
 
-The recurrent layer never sees the image: words and image meet in the sum inside g only, which makes this a LateFusion
-model. Training (mrnn.train.losses) and retrieval (mrnn.evaluate.retrieval) are built on that split. Letters:
-CONTRIBUTING.
+The recurrent layer does not depend on the image: words and image meet only in the sum inside g, which makes this a
+LateFusion model. Retrieval (mrnn.evaluate.retrieval) is built on that split. CONTRIBUTING.md explains the letters.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from mrnn.train.models.layers import Dropout, Projection, ScaledTanh, recur_pack
 
 
 class MRNN(LateFusion):
-    """m-RNN. The image feature is centred (Captioner), which for the multimodal layer is a bias, V_I (I - mean)."""
+    """m-RNN. The image feature is centred (Captioner), which amounts to a bias of the multimodal layer, -V_I mean."""
 
     config: MRNNConfig
     fusion = ScaledTanh()
@@ -50,10 +49,12 @@ class MRNN(LateFusion):
         return torch.relu(self.recurrence(previous) + words)
 
     def recur_packed(self, words: Tensor, sizes: Sequence[int]) -> Tensor:
-        """r(t) of whole sentences from r(0) = 0, packed: step after step, the longest sentence first in each.
+        """r(t) of packed sentences from r(0) = 0; see mrnn.train.models.layers.recur_packed.
 
-        words : (P, H). sizes : how many sentences have a t-th word, never rising with t; rows beyond their sum do not
-        matter. Returns (P, H) in the same packing.
+        words : (P, H), w(t) step after step, the longest sentence first in each step.
+        sizes : number of rows of each step, never increasing.
+
+        Returns (P, H) in the same order.
         """
         return recur_packed(words, self.recurrence.weight, sizes)
 
@@ -79,6 +80,7 @@ class MRNN(LateFusion):
         """m(t) of every row of a packed batch: (P, M)."""
         words = self.words(batch.inputs)
         language = self.combine(words, self.recur_packed(words, batch.sizes))
+        # V_I I is computed once per distinct image and then copied to the rows of its words.
         return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
 
     def initialise(self, generator: torch.Generator) -> None:
@@ -87,7 +89,7 @@ class MRNN(LateFusion):
 
 
 class RNNBase(MRNN):
-    """RNN-Base, the paper's baseline: V_I I is dropped; it equals an m-RNN that is shown I = 0."""
+    """RNN-Base, the paper's baseline without V_I I; it equals an m-RNN whose image feature I is 0."""
 
     sees_images = False
 
@@ -96,5 +98,5 @@ class RNNBase(MRNN):
         del self.image_to_multimodal
 
     def image(self, features: Tensor) -> Tensor:
-        """Zeros of shape (..., M) whatever the features (..., D) are."""
+        """Zeros of shape (..., M) for any features (..., D)."""
         return features.new_zeros(*features.shape[:-1], self.config.multimodal)

@@ -1,1 +1,1 @@
-"""What models learn: an objective, its batches and its validation, a file each."""
+"""What models learn: an objective with its batches and its validation, one file each."""

@@ -1,10 +1,10 @@
-"""Learning to predict the words of a caption: bits, perplexity, and the task that trains on them.
+"""Predicting the words of a caption: bits, perplexity, and the task that minimises them.
 
 The cost of the m-RNN paper, in bits (A3 of its re-implementation notes; Eq. 6 of arXiv 1410.1090):
 
     C = -(1/N) sum_n log2 P(w_n | w_1..w_{n-1}, I) + lambda ||theta||^2        N words, END counted
 
-lambda ||theta||^2 is the optimiser's (mrnn.train.optim).
+The optimiser adds lambda ||theta||^2 (mrnn.train.optim).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,20 +20,21 @@ from mrnn.train.batches import CaptionBatch, batch_bounds, epoch_batches, pack
 from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
 from mrnn.train.losses import linear_cross_entropy, token_bits
+from mrnn.train.measures import BITS, PERPLEXITY
 from mrnn.train.models.captioner import Captioner
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
-from mrnn.train.tasks.task import Cost, Criterion, TrainingData
+from mrnn.train.tasks.task import TrainingData
 
-EXPLODED = 10  # times log2 V, the bits of a model that knows nothing
+EXPLODED = 10  # times log2 V, the bits per word of a uniform distribution
 
 
 class Captioning:
-    """The task (mrnn.train.tasks.task.Task) of every captioner: fewest bits per word."""
+    """The task (mrnn.train.tasks.task.Task) of every captioner: minimise the bits per word."""
 
     name = "captioning"
-    criterion = Criterion("val_perplexity", "dev perplexity", lower_is_better=True)
-    measure = Cost("bits", "bits per word", "tokens", "words")
+    criterion = PERPLEXITY
+    measure = BITS
 
     def batches(
         self,
@@ -76,7 +77,7 @@ class Captioning:
         }
 
     def begin(self, model: Captioner, data: TrainingData, settings: TrainSettings) -> None:
-        """See `Task`: the output bias at the words' log frequencies, and the mean and scale of image features."""
+        """See `Task`: sets the output bias to the words' log frequencies, and the mean and scale of image features."""
         if settings.frequency_bias:
             model.output.bias.data.copy_(word_log_frequencies(data.train, len(data.vocabulary)))
         mean, rms = data.features.moments(np.unique(data.train.image))
@@ -97,8 +98,11 @@ def batch_bits(model: Captioner, batch: CaptionBatch) -> Tensor:
 class Perplexity:
     """How well sentences are predicted. END counts as a word, START does not.
 
-    bits : mean of -log2 P a word. perplexity : 2 ** bits. perplexity_known : the same over the targets that are not
-    `<unk>`. tokens, unknown : targets in all, and those that are `<unk>`.
+    bits : mean of -log2 P per word.
+    perplexity : 2 ** bits.
+    perplexity_known : perplexity over the targets that are not `<unk>`.
+    tokens : number of targets.
+    unknown : number of targets that are `<unk>`.
     """
 
     bits: float
@@ -110,10 +114,12 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class SentenceBits:
-    """What each of S sentences costs under its image, words and END.
+    """The cost of each of S sentences given its image, words and END.
 
-    bits, known_bits : (S,) float64, sum of -log2 P of its targets, and of those that are not `<unk>`.
-    targets, unknown : (S,) int64, how many they are, and how many of them are `<unk>`.
+    bits : (S,) float64, sum of -log2 P over its targets.
+    known_bits : (S,) float64, the same sum over the targets that are not `<unk>`.
+    targets : (S,) int64, number of targets.
+    unknown : (S,) int64, number of targets that are `<unk>`.
     """
 
     bits: np.ndarray
@@ -122,7 +128,7 @@ class SentenceBits:
     unknown: np.ndarray
 
     def perplexity(self, chosen: np.ndarray | slice = slice(None)) -> Perplexity:
-        """Of all the sentences, or of some given by number or mask. Raises ValueError if there are none."""
+        """Perplexity of all sentences, or of some given by number or mask. Raises ValueError if there are none."""
         tokens, unknown = int(self.targets[chosen].sum()), int(self.unknown[chosen].sum())
         if not tokens:
             raise ValueError("there are no sentences to take the perplexity of")
@@ -132,7 +138,7 @@ class SentenceBits:
 
 
 def perplexity(model: Captioner, sentences: Sentences, features: Features, *, batch_size: int = 256) -> Perplexity:
-    """Perplexity of all the sentences; see `sentence_bits`. Raises ValueError if there are no sentences."""
+    """Perplexity of all sentences, with the arguments of `sentence_bits`. Raises ValueError if there are none."""
     return sentence_bits(model, sentences, features, batch_size=batch_size).perplexity()
 
 
@@ -145,10 +151,13 @@ def sentence_bits(
     batch_size: int = 256,
     after_batch: Callable[[int], None] = lambda sentences: None,
 ) -> SentenceBits:
-    """Bits of every sentence, in evaluation mode (no dropout); the model's mode is left as it was.
+    """Bits of every sentence, in evaluation mode (no dropout); the mode of the model is restored afterwards.
 
-    Runs where the model's parameters lie. Independent of batch_size up to float32 rounding. after_batch is told how
-    many sentences a batch had.
+    model : the model; the computation runs on its device.
+    sentences : the sentences to score.
+    features : features by image number.
+    batch_size : sentences per batch; the result depends on it by float32 rounding only.
+    after_batch : called with the number of sentences of each finished batch.
     """
     device = model.output.weight.device
     was_training = model.training
@@ -163,7 +172,8 @@ def sentence_bits(
         bits = token_bits(hidden, model.output.weight, model.output.bias, batch.targets)
         each = bits[: batch.count].double().cpu().numpy()
         known = (batch.targets[: batch.count] != UNKNOWN_ID).cpu().numpy()
-        column = np.concatenate([np.arange(size) for size in batch.sizes])  # the sentence of each token
+        # Each step lists the sentences that are long enough in the same order, so rows of step t are 0 .. sizes[t] - 1.
+        column = np.concatenate([np.arange(size) for size in batch.sizes])
         found.bits[batch.sentences] = np.bincount(column, each)
         found.known_bits[batch.sentences] = np.bincount(column, each * known)
         found.unknown[batch.sentences] = np.bincount(column, ~known)

@@ -1,4 +1,4 @@
-"""What the training loop, CUDA graphs, several processes and preparation see of an objective."""
+"""The interface of an objective that the training loop, CUDA graphs, processes and preparation use."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,16 +10,19 @@ from torch import Tensor
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.train.batches import Batch
 from mrnn.train.features import Features
+from mrnn.train.measures import Cost, Criterion
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run is trained and validated on.
+    """The data that a run is trained and validated on.
 
-    train, val : tokenised sentences of the two splits, of which `image` is the number of an image of `features`.
-    device : where batches are needed.
+    train, val : tokenised sentences of the two splits; their `image` is an image number of `features`.
+    features : features by image number.
+    vocabulary : words by number.
+    device : device of the batches.
     """
 
     train: Sentences
@@ -29,42 +32,8 @@ class TrainingData:
     device: torch.device
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """The number of a validation by which the best checkpoint is chosen.
-
-    key : its name among the results of `Task.validate` and in metrics.jsonl. label : its name for people.
-    """
-
-    key: str
-    label: str
-    lower_is_better: bool
-
-    def worst(self) -> float:
-        """What any validation is better than."""
-        return float("inf") if self.lower_is_better else float("-inf")
-
-    def better(self, value: float, than: float) -> bool:
-        """Whether a value is better than another one; equal ones, and not-a-number, are not."""
-        return value < than if self.lower_is_better else value > than
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of one unit, as metrics.jsonl and people call it.
-
-    key : of the cost per unit ('bits', 'train_bits'). label : for people ('bits per word'). unit : what is counted, as
-    in 'tokens_per_s'. units : the same for people ('words').
-    """
-
-    key: str
-    label: str
-    unit: str
-    units: str
-
-
 class Task(Protocol):
-    """An objective. The cost of a batch must be a sum over its units, whatever part of the units a process has."""
+    """An objective. The cost of a batch must be a sum over its units, so that the parts of processes can be added."""
 
     name: str
     criterion: Criterion
@@ -80,19 +49,27 @@ class Task(Protocol):
         part: tuple[int, int],
         rectangular: bool,
     ) -> Iterator[Batch]:
-        """The batches of an epoch from number `skip` on; of each, part I of N. rectangular : in few shapes."""
+        """The batches of an epoch.
+
+        data : what the run is trained on.
+        settings : settings of the run.
+        epoch : number of the epoch, from 0.
+        skip : number of batches to leave out at the start.
+        part : (I, N), to yield only part I of N of each batch.
+        rectangular : whether batches must have few different shapes, for CUDA graphs.
+        """
 
     def batch_count(self, data: TrainingData, settings: TrainSettings) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
 
     def cost(self, model: Any, batch: Any) -> Tensor:
-        """Cost of a batch, a scalar summed over its units, differentiable."""
+        """Cost of a batch: a differentiable scalar, summed over its units."""
 
     def validate(self, model: Any, data: TrainingData) -> dict[str, float]:
-        """What metrics.jsonl says of the dev split after an epoch, the criterion among it."""
+        """Results on the dev split for metrics.jsonl, including the criterion."""
 
     def begin(self, model: Any, data: TrainingData, settings: TrainSettings) -> None:
-        """Set what a new, initialised model takes from the data."""
+        """Set the parts of a newly initialised model that depend on the data."""
 
     def limit(self, data: TrainingData) -> float:
-        """The cost per unit from which on training has diverged."""
+        """The cost per unit from which training counts as diverged."""

@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.commands.baselines import METRICS, main
+from mrnn.evaluate.commands.baselines import main
 from mrnn.evaluate.commands.evaluate import main as evaluate
 from mrnn.evaluate.metrics.captions import score_captions
+from mrnn.evaluate.metrics.names import CAPTION_SCORES
 from mrnn.evaluate.studies.baselines import BASELINES
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
@@ -64,7 +65,7 @@ def test_models_stand_in_the_same_table(make_world: World, tmp_path: Path) -> No
     done, _ = run(world[1], tmp_path / "out", "--beside", str(folder))
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.output.splitlines() if line.startswith("mrnn, V ")]
-    assert rows[0][3:] == [f"{metrics['perplexity']:.2f}", *(f"{metrics[name]:.3f}" for name in METRICS)]
+    assert rows[0][3:] == [f"{metrics['perplexity']:.2f}", *(f"{metrics[row.key]:.3f}" for row in CAPTION_SCORES)]
     assert rows[1][3:] == [*(f"{v:.1f}" for v in metrics["retrieval"]["image_to_sentence"].values()), "10"]
     done, _ = run(world[1], tmp_path / "val", "--split", "val", "--beside", str(folder))
     assert done.exit_code == 1

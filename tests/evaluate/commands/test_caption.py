@@ -132,3 +132,43 @@ def test_prefix_and_usage(run: Path, pictures: list[Path]) -> None:
     assert caption(run).exit_code == 2
     assert caption(run, "--beam", "0", pictures[0]).exit_code == 2
     assert "Example:" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_folders_and_patterns_are_taken_and_listed_in_order(run: Path, pictures: list[Path]) -> None:
+    folder = pictures[0].parent
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "picture.jfif").write_bytes(pictures[0].read_bytes())
+    names = sorted(["gif", "jfif", "jpg", "png", "webp"])
+    for given, endings in ((folder, names), (folder / "picture.*g", ["jpg", "png"]), (folder / "*.jfif", ["jfif"])):
+        done = caption(run, given)
+        assert done.exit_code == 0, done.output
+        assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [
+            str(folder / f"picture.{ending}") for ending in endings
+        ]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("{}/empty", "empty: a folder without pictures (found nothing)"),
+        ("{}/*.xyz", "no file fits this pattern"),
+        ("https://example.org/a.jpg", "https://example.org/a.jpg: an address on the web; download the image"),
+    ],
+)
+def test_what_is_no_picture_is_said_with_what_is_taken(run: Path, tmp_path: Path, given: str, says: str) -> None:
+    (tmp_path / "empty").mkdir()
+    done = caption(run, given.format(tmp_path))
+    assert done.exit_code == 1
+    assert says in done.output
+
+
+def test_a_photograph_is_never_replaced_by_the_page(run: Path, pictures: list[Path]) -> None:
+    """`--html holiday/*.jpg`: the shell makes the first photograph the page."""
+    before = [path.read_bytes() for path in pictures]
+    done = caption(run, "--html", *pictures)
+    assert done.exit_code == 2
+    assert f"--html {pictures[0]} exists and is not a web page" in " ".join(done.output.split())
+    assert [path.read_bytes() for path in pictures] == before
+    page = pictures[0].with_name("page.html")
+    assert caption(run, "--html", page, pictures[1]).exit_code == 0
+    assert caption(run, "--html", page, pictures[2]).exit_code == 0, "a page of ours is replaced"

@@ -207,7 +207,7 @@ def test_n_best_of_the_beam(make_world: World) -> None:
 def test_captions_that_do_not_end_are_flagged_counted_and_said(make_world: World) -> None:
     world = make_world(end=-50.0)
     done = run(world, "--only", "generation", "--beam", "2", "--max-steps", "4")
-    assert "captions: 0 of 10 ended by themselves, 10 were cut at --max-steps, 0 empty" in done.output
+    assert "captions: 0 of 10 ended with END, 10 were cut at --max-steps, 0 are empty" in done.output
     assert results(world)["generation"]["cut_at_max_steps"] == results(world)["greedy"]["cut_at_max_steps"] == 10
     lines = (world[0] / "evaluation-test" / "per_image.jsonl").read_text().splitlines()
     assert [json.loads(line)["complete"] for line in lines] == [False] * 10

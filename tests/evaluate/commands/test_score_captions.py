@@ -152,3 +152,34 @@ def test_no_torch_is_loaded(tmp_path: Path, references: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(results(tmp_path, CAPTIONS)), "--references", str(references)]
     assert subprocess.run([*command, "--no-meteor"], capture_output=True, check=False).returncode == 0
+
+
+def test_results_in_json_lines_and_ids_as_text(tmp_path: Path, references: Path) -> None:
+    lines = "\n".join(json.dumps({"image_id": str(i), "caption": c}) for i, c in CAPTIONS.items())
+    expected = run(results(tmp_path, CAPTIONS), "--references", references, "--no-meteor").output.splitlines()[1:]
+    for ending in ("\n", "\r\n\r\n"):
+        file = write(tmp_path / "results.jsonl", lines.replace("\n", ending) + ending)
+        done = run(file, "--references", references, "--no-meteor")
+        assert done.exit_code == 0, done.output
+        assert done.output.splitlines()[1:] == expected
+    broken = write(tmp_path / "results.jsonl", lines + '\n{"image_id": 4,')
+    assert f"{broken}, line 4: not JSON" in run(broken, "--references", references, "--no-meteor").output
+
+
+def test_scores_that_mean_little_are_said_to(tmp_path: Path, references: Path) -> None:
+    one = run(results(tmp_path, {1: CAPTIONS[1]}), "--references", references, "--no-meteor", "--allow-subset")
+    assert "with a single image CIDEr is 0" in one.output
+    thai = [{"image_id": i, "caption": "แมวนั่งบนเสื่อ"} for i in (1, 2)]
+    file, known = write(tmp_path / "thai.json", thai), write(tmp_path / "known.json", {"annotations": thai})
+    assert "no blanks between the words of 4 captions in Thai" in run(file, "--references", known, "--no-meteor").output
+    assert "warning" not in run(results(tmp_path, CAPTIONS), "--references", references, "--no-meteor").output
+
+
+def test_results_are_not_replaced_by_their_scores(tmp_path: Path, references: Path) -> None:
+    file = results(tmp_path, CAPTIONS)
+    before = file.read_bytes()
+    for output in (file, references):
+        done = run(file, "--references", references, "--no-meteor", "--output", output)
+        assert done.exit_code == 2
+        assert "also an input" in " ".join(done.output.split())
+    assert file.read_bytes() == before

@@ -1,6 +1,7 @@
 """Caption scores against the golden files of the community's scorers and hand-worked examples."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.metrics.captions import score_captions
-from mrnn.evaluate.metrics.tokenizers import tokenize_all
+from mrnn.evaluate.metrics.tokenizers import TOKENIZERS, script_warnings, tokenize_all
 
 
 def split_all(sentences: dict[str, list[str]]) -> dict[str, list[list[str]]]:
@@ -126,3 +127,21 @@ def test_all_candidates_empty() -> None:
 def test_tokens_are_those_of_the_vocabulary() -> None:
     """What the report and metrics.json say about tokenising."""
     assert tokenize("A man's T-shirt , red .") == ["a", "mans", "tshirt", "red"]
+
+
+def test_composed_and_decomposed_captions_score_alike() -> None:
+    composed, decomposed = "une fille au café", unicodedata.normalize("NFD", "une fille au café")
+    for tokenizer in TOKENIZERS:
+        said, known = tokenize_all({"1": composed}, {"1": [decomposed]}, tokenizer=tokenizer)
+        assert [said["1"]] == known["1"]
+        assert said["1"][-1] == "café"
+
+
+def test_scripts_that_scores_cannot_serve_are_named() -> None:
+    assert script_warnings(["A dog.", "एक कुत्ता दौड़ता है", "Ein Hund läuft"], tokenizer="ptb") == []
+    (parted,) = script_warnings(["ඔහු බල්ලෙක්"], tokenizer="ptb")
+    assert "Sinhala" in parted
+    assert "--tokenizer plain" in parted
+    assert script_warnings(["ඔහු බල්ලෙක්"], tokenizer="plain") == []
+    (unparted,) = script_warnings(["แมวนั่งบนเสื่อ"], tokenizer="plain")
+    assert "Thai" in unparted

@@ -145,8 +145,8 @@ def test_words_say_why(opened: Browser) -> None:
     opened.run("document.querySelectorAll('.word')[1].click()")
     note = opened.run("document.querySelector('article .note').textContent")
     assert note == (
-        "“cat”: 25 %. Without words or picture it has 10 %; the words before it make that 50 % (5.0 times more "
-        "probable), and the picture makes it 2.0 times less probable."
+        "“cat”: 25 %. Without context it has 10 %; the words before it make that 50 % (5.0 times more "
+        "probable), and the image makes it 2.0 times less probable."
     )
 
 

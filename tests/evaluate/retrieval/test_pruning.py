@@ -5,15 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
-from mrnn.evaluate.retrieval.pruning import (
-    Scores,
-    bracket,
-    criteria,
-    first_answers,
-    image_ranks,
-    sentence_ranks,
-    wanted,
-)
+from mrnn.evaluate.retrieval.pruning import wanted
+from mrnn.evaluate.retrieval.ranking import image_ranks, largest, sentence_ranks
+from mrnn.evaluate.retrieval.scores import Criterion, Ranking, Scores, bracket, probability_values
 from tests.evaluate.retrieval.plain_ranks import image_to_sentence_ranks, sentence_to_image_ranks
 
 
@@ -63,7 +57,7 @@ def test_ranks_and_lists_equal_those_of_all_scores(
         matrices["image_to_sentence"] = (truth[:images] - normaliser).astype(np.float32)
     if per_word:
         matrices["image_to_sentence_per_word"] = (truth[:images] / lengths).astype(np.float32)
-    found = criteria(scores)
+    found = scores.criteria()
     assert found.keys() == matrices.keys()
     for name, matrix in matrices.items():
         expected = [image_to_sentence_ranks(matrix[:, sentences], owners, ties=ties) for ties in ("worst", "best")]
@@ -74,10 +68,10 @@ def test_ranks_and_lists_equal_those_of_all_scores(
     upper = found["image_to_sentence"].brackets(scores.upper[:images], scores.known[:images])[1]
     for row, matrix in zip(upper, matrices["image_to_sentence"], strict=True):
         in_order = np.argsort(-matrix[sentences], kind="stable")[:top]
-        assert first_answers(row[sentences], top).tolist() == in_order.tolist()
+        assert largest(row[sentences], top).tolist() == in_order.tolist()
     for sentence in sentences:
         in_order = np.argsort(-truth[:images, sentence], kind="stable")[:top]
-        assert first_answers(scores.upper[:images, sentence], top).tolist() == in_order.tolist()
+        assert largest(scores.upper[:images, sentence], top).tolist() == in_order.tolist()
 
 
 def test_with_close_bounds_only_what_matters_is_scored() -> None:
@@ -114,3 +108,30 @@ def test_images_of_the_prior_are_scored_largest_first_and_no_further_than_needed
     prune(scores, truth)
     assert known[1:].sum() == 6
     assert known[1:4].all()
+
+
+def test_another_kind_of_model_brings_its_criteria() -> None:
+    """Scores standardised per sentence, as an alignment model has them: (score - mean) / deviation."""
+    truth = np.random.default_rng(0).standard_normal((6, 9)).astype(np.float32)
+    mean, deviation = truth.mean(axis=0), truth.std(axis=0)
+
+    def criteria(scores: Scores) -> dict[str, Criterion]:
+        zero, one = np.zeros(9), np.ones(9)
+        return {"standardised": Criterion(mean, mean, deviation), "raw": Criterion(zero, zero, one)}
+
+    owners = np.repeat(np.arange(6), 2)[:9]
+    scores = Scores(
+        truth[:5] + 1,
+        np.zeros((5, 9), dtype=bool),
+        np.arange(9),
+        owners,
+        np.ones(9),
+        5,
+        top=3,
+        ranking=Ranking(criteria, probability_values),
+    )
+    prune(scores, truth[:5])
+    assert list(scores.unsettled) == ["standardised", "raw", "sentence_to_image"]
+    for name, matrix in (("standardised", (truth[:5] - mean) / deviation), ("raw", truth[:5])):
+        expected = image_to_sentence_ranks(matrix.astype(np.float32), owners)
+        assert image_ranks(scores, scores.criteria()[name])[0].tolist() == expected.tolist()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrnn.evaluate.retrieval.ranking import recall_at_k, recalls
+from mrnn.evaluate.retrieval.ranking import Recalls, largest, largest_of_rows, recall_at_k, recalls
 from tests.evaluate.retrieval.plain_ranks import image_to_sentence_ranks, rank_of_best, sentence_to_image_ranks
 
 
@@ -50,6 +50,19 @@ def test_an_image_without_sentences_asks_nothing_but_can_be_found_wrongly() -> N
 def test_recalls_in_percent_and_median_of_an_even_number() -> None:
     summary = recalls(np.array([1, 2, 6, 11]))
     assert summary.to_json() == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "median_rank": 4.0}
+    assert Recalls.from_json(summary.to_json()) == summary
+    assert Recalls.mean([summary, recalls(np.array([1, 1]))]) == Recalls(62.5, 75.0, 87.5, 2.5)
+
+
+@given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 15))
+def test_the_largest_are_the_first_of_a_stable_sort(values: list[int], count: int) -> None:
+    scores = np.array(values, dtype=float)
+    in_order = sorted(range(len(values)), key=lambda place: -values[place])
+    assert largest(scores, count).tolist() == in_order[:count]
+    if count and len(values):
+        rows = largest_of_rows(np.stack([scores, -scores]), count)
+        assert scores[rows[0]].tolist() == sorted(values, reverse=True)[:count]
+        assert scores[rows[1]].tolist() == sorted(values)[:count]
 
 
 def test_refusals() -> None:

@@ -13,11 +13,12 @@ import pytest
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import EvaluationError, Stopped
 from mrnn.data.stopping import EXIT_STOPPED
-from mrnn.evaluate.retrieval.answers import write_answers
+from mrnn.evaluate.retrieval.answers import PoolRanks, write_answers
 from mrnn.evaluate.retrieval.bounds import BoundScorer
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
-from mrnn.evaluate.retrieval.pruning import Scores, criteria, image_ranks
-from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage, sample_training_images, summarise
+from mrnn.evaluate.retrieval.result import RetrievalResult
+from mrnn.evaluate.retrieval.scores import Scores
+from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage, sample_training_images
 from mrnn.evaluate.stages import Evaluation
 
 World = Callable[..., tuple[Path, Path]]
@@ -28,10 +29,11 @@ FULL = replace(PRUNED, full_pass=True)
 SMALL = Tiles(8, 5)
 
 
-def comparable(result: dict[str, Any] | None) -> dict[str, Any]:
+def comparable(found: RetrievalResult | None) -> dict[str, Any]:
     """A result less what a pruned pass leaves open or has its own way: the bracket of P(w), the share scored."""
-    assert result is not None
-    result = json.loads(json.dumps(result))
+    assert found is not None
+    result: dict[str, Any] = json.loads(json.dumps(found.to_json()))
+    assert RetrievalResult.from_json(result) == found, "what is stored is what was found"
     del result["scored_exactly"], result["course"]
     for answer in result["answers"].values():
         for sentence in answer["sentences"]:
@@ -46,19 +48,19 @@ def test_pruned_equals_full(make_world: World, evaluation: Evaluate, tmp_path: P
     assert pruned is not None
     assert full is not None
     assert comparable(pruned) == comparable(full)
-    assert pruned["scored_exactly"] < 1 == full["scored_exactly"]
-    costs = [state["scored"] for state in pruned["course"]]
+    assert pruned.scored_exactly < 1 == full.scored_exactly
+    costs = [state.scored for state in pruned.course]
     assert costs == sorted(costs)
-    assert costs[-1] == pruned["scored_exactly"]
-    assert set(pruned["course"][-1]["settled"].values()) == {1.0}
-    assert full["course"] == []
+    assert costs[-1] == pruned.scored_exactly
+    assert set(pruned.course[-1].settled.values()) == {1.0}
+    assert full.course == ()
     some, every = (np.load(tmp_path / f"{name}/parts/scores-0.npy") for name in ("pruned", "full"))
     known = ~np.isnan(some)
     assert some[known].tobytes() == every[known].tobytes(), "a score does not depend on what else is scored"
-    for image, answer in full["answers"].items():
-        for sentence, other in zip(answer["sentences"], pruned["answers"][image]["sentences"], strict=True):
-            low, high = other["normalised"]
-            assert low <= sentence["normalised"][0] == sentence["normalised"][1] <= high
+    for answer, other in zip(full.images, pruned.images, strict=True):
+        for exact, between in zip(answer.sentences, other.sentences, strict=True):
+            low, high = between.values["normalised"]
+            assert low <= exact.values["normalised"][0] == exact.values["normalised"][1] <= high
 
 
 def test_a_full_pass_takes_up_what_a_pruned_one_scored(
@@ -139,6 +141,26 @@ def test_other_settings_do_not_take_up_foreign_work(make_world: World, evaluatio
     assert pool["images"] == len(pool["answers"]) == 4
 
 
+@pytest.mark.parametrize("damage", ["ranks", "answers", "course", None])
+def test_a_stored_result_that_cannot_be_read_is_measured_anew(
+    make_world: World, evaluation: Evaluate, tmp_path: Path, damage: str | None
+) -> None:
+    """As a version before there were ranks left it; the stored scores are taken up."""
+    world = make_world()
+    whole = comparable(retrieval_stage(evaluation(world, tmp_path), PRUNED))
+    part = tmp_path / "parts/retrieval.json"
+    content = json.loads(part.read_text())
+    if damage is None:
+        content["result"] = [1]
+    else:
+        del content["result"][damage]
+    part.write_text(json.dumps(content))
+    before = np.load(tmp_path / "parts/scores-0.npy").tobytes()
+    assert retrieval_stage(evaluation(world, tmp_path), PRUNED, run=False) is None
+    assert comparable(retrieval_stage(evaluation(world, tmp_path), PRUNED)) == whole
+    assert np.load(tmp_path / "parts/scores-0.npy").tobytes() == before, "nothing was scored again"
+
+
 def test_counts_files_and_answers(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
     world = make_world()
     cache = open_cache(world[1])
@@ -147,8 +169,8 @@ def test_counts_files_and_answers(make_world: World, evaluation: Evaluate, tmp_p
     images = [cache.images[i] for i in cache.done("test")]
     sentences = [(image.id, number, text) for image in images for number, text in enumerate(image.sentences)]
     sentences = [named for named in sentences if named[2] != "!"]
-    assert result["sentences"] == len(sentences), "the one without a word is left out"
-    assert result["prefix_states"] < result["words_and_ends"]
+    assert result.pool_sentences == (len(sentences),), "the one without a word is left out"
+    assert result.prefix_states < result.words_and_ends
     write_answers(tmp_path, result)
     by_image, by_sentence = (
         [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
@@ -156,8 +178,8 @@ def test_counts_files_and_answers(make_world: World, evaluation: Evaluate, tmp_p
     )
     assert [line["image_id"] for line in by_image] == [image.id for image in images]
     assert [(line["image_id"], line["number"], line["sentence"]) for line in by_sentence] == sentences
-    assert [line["rank"] for line in by_image] == result["ranks"]["image_to_sentence"]
-    assert [line["rank"] for line in by_sentence] == result["ranks"]["sentence_to_image"]
+    assert [line["rank"] for line in by_image] == result.ranks()["image_to_sentence"]
+    assert [line["rank"] for line in by_sentence] == result.ranks()["sentence_to_image"]
     for line in by_image:
         found = [(answer["image_id"], answer["number"], answer["sentence"]) for answer in line["sentences"]]
         assert sorted(found) == sorted(sentences), "a list longer than the pool holds all of it"
@@ -231,14 +253,15 @@ def test_the_normaliser_is_divided_out() -> None:
     each = np.arange(3)
     known = np.ones(scores.shape, dtype=bool)
     pool = Scores(scores.astype(np.float32), known, each, each, np.ones(3), 3, top=1)
-    summary = summarise(pool)
-    assert summary["image_to_sentence_raw"]["R@1"] == pytest.approx(100 / 3), "sentence 1 wins everywhere"
-    assert summary["image_to_sentence"]["R@1"] == 100
-    assert image_ranks(pool, criteria(pool)["image_to_sentence"])[0].tolist() == [1, 1, 1]
+    ranks = PoolRanks.of(pool)
+    found, tied = ranks.recalls()
+    assert found["image_to_sentence_raw"].recall_1 == pytest.approx(100 / 3), "sentence 1 wins everywhere"
+    assert found["image_to_sentence"].recall_1 == 100
+    assert ranks.by_image["image_to_sentence"][0].tolist() == [1, 1, 1]
     # sentence 1 is the same under every image: worst and best of three
-    assert summary["ranks"]["sentence_to_image"] == [1, 3, 1]
-    assert summary["sentence_to_image"]["R@1"] == pytest.approx(200 / 3)
-    assert summary["best_of_ties"]["sentence_to_image"]["R@1"] == 100
+    assert ranks.by_sentence[0].tolist() == [1, 3, 1]
+    assert found["sentence_to_image"].recall_1 == pytest.approx(200 / 3)
+    assert tied["sentence_to_image"].recall_1 == 100
 
 
 def test_training_images_of_the_prior(make_world: World) -> None:

@@ -13,7 +13,6 @@ from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.search.index import nearly_exact_priors
 from mrnn.evaluate.search.shortlist import (
     ImageVectors,
-    best,
     choose_anchors,
     expand,
     first_order_of_sentences,
@@ -141,9 +140,3 @@ def test_anchors_are_centres_of_what_is_nearest(vectors: Tensor) -> None:
 def test_no_more_anchors_than_different_vectors() -> None:
     assert len(choose_anchors(torch.ones(7, 4), 3)) == 1
     assert len(choose_anchors(torch.eye(4).repeat(2, 1), 64)) == 4
-
-
-def test_best_breaks_ties_by_number() -> None:
-    scores = np.array([1.0, 3.0, 2.0, 3.0, 2.0, 2.0])
-    for count in range(1, 9):
-        assert best(scores, count).tolist() == [1, 3, 2, 4, 5, 0][:count]

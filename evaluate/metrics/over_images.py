@@ -1,0 +1,78 @@
+"""Headline numbers as functions of how often each image was drawn: what the bootstrap resamples.
+
+Each function takes the names of a number and returns a function from the records of per_image.jsonl, all of which were
+measured, to a `Statistic`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mrnn.evaluate.metrics.bleu import BleuCounts
+from mrnn.evaluate.metrics.bootstrap import Statistic, median, ratio
+
+Record = dict[str, Any]
+OverImages = Callable[[Sequence[Record]], Statistic | None]  # None where the records lack the number
+
+
+def perplexity(*, known: bool) -> OverImages:
+    """2 ** (bits over words), over all words or over those that are not <unk>."""
+
+    def of(records: Sequence[Record]) -> Statistic:
+        bits, known_bits, targets, unknown = (
+            np.array([record["perplexity"][name] for record in records])
+            for name in ("bits", "known_bits", "targets", "unknown")
+        )
+        mean = ratio(known_bits, targets - unknown) if known else ratio(bits, targets)
+        return lambda weights: 2 ** mean(weights)
+
+    return of
+
+
+def bleu(n: int) -> OverImages:
+    """Cumulative BLEU-n of the corpus, from the counts of each image."""
+
+    def of(records: Sequence[Record]) -> Statistic:
+        names = ("hits", "ngrams", "words", "reference_words")
+        counts = BleuCounts(*(np.array([record["bleu"][name] for record in records]) for name in names))
+        return lambda weights: counts.total(weights).cumulative()[:, n - 1]
+
+    return of
+
+
+def mean_score(key: str) -> OverImages:
+    """The mean over images of a caption's own score; None for files of a version that did not have it."""
+
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(key not in record["scores"] for record in records):
+            return None
+        return ratio(np.array([record["scores"][key] for record in records]), np.ones(len(records)))
+
+    return of
+
+
+def recall(direction: str, k: int) -> OverImages:
+    """Percent of the queries of one direction whose first right answer is ranked k or better; None without them."""
+
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(direction not in record["ranks"] for record in records):
+            return None
+        each = [np.atleast_1d(record["ranks"][direction]) for record in records]
+        hits = np.array([(of_image <= k).sum() for of_image in each])
+        return ratio(100.0 * hits, np.array([len(of_image) for of_image in each]))
+
+    return of
+
+
+def median_rank(direction: str) -> OverImages:
+    """Median rank of the queries of one direction; None without them."""
+
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(direction not in record["ranks"] for record in records):
+            return None
+        each = [np.atleast_1d(record["ranks"][direction]) for record in records]
+        queries = np.array([len(of_image) for of_image in each])
+        return median(np.concatenate(each), np.repeat(np.arange(len(records)), queries))
+
+    return of
