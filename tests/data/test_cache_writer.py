@@ -177,6 +177,7 @@ WRITE_ALL = """
 import sys
 from pathlib import Path
 import numpy as np
+import numpy.random  # else loaded among the calls that count, so that some would die before any work
 from mrnn.data.cache_writer import CacheWriter
 from tests.kills import count_calls
 with CacheWriter(Path(sys.argv[1])) as writer:
