@@ -1,6 +1,6 @@
 """Kill extraction, merging and training with SIGKILL at random points of their work until enough processes have died.
 
-    python -m tests.soak --kills 300 [--of extraction or training]
+    python -m tests.soak --kills 300 [--of extraction, regions or training]
 
 A point is a number of function calls, drawn among those of an undisturbed run: neither the speed nor the load of the
 machine decides where a process dies. While one thread reaches it, others may be anywhere, in the middle of a write too.
@@ -8,7 +8,7 @@ machine decides where a process dies. While one thread reaches it, others may be
 After every round, what the survivors made must equal what a run makes that nobody disturbs: caches byte for byte, of
 training all weights, the optimiser's state, the generators and the lines of metrics.jsonl (times apart). The commands
 run as forked processes of this one, so that the imports are paid for once; nothing here may start a thread before a
-fork. `make soak` runs it with 300 kills of each, the test suite with 10 and 5.
+fork. `make soak` runs it with 300 kills of each, the test suite with a few.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import torch._dynamo  # paid for once, before the forks; an optimiser would impo
 from PIL import Image as Picture
 
 import mrnn.extract.backbones
-import mrnn.extract.runner  # noqa: F401  likewise
+import mrnn.extract.plan  # noqa: F401  likewise
 from mrnn.data.cache import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
@@ -43,6 +43,7 @@ from tests.kills import count_calls
 
 IMAGES, BATCH, SHARDS = 48, 8, 3
 NETWORK = "--backbone torchvision:squeezenet1_1 --weights random:0 --resize 64 --crop 64"
+REGIONS = ("--regions", "detector:yolox-nano:random:0", "--regions-per-image", "3", "--region-features", "roi")
 SMALL = "--epochs 3 --batch-size 8 --cutoff 2 --embedding1 6 --embedding2 8 --recurrent 8 --multimodal 12 --ema 0.9"
 WORDS = (
     "a dog",
@@ -111,11 +112,16 @@ def check_folder(folder: Path, *, allowed: set[str]) -> None:
         sys.exit(f"left behind: {', '.join(sorted(left))}")
 
 
-def extraction_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
+def region_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
+    """Extraction of whole pictures and their regions, found by a detector."""
+    return extraction_rounds(folder, draw, REGIONS)
+
+
+def extraction_rounds(folder: Path, draw: random.Random, more: Sequence[str] = ()) -> Callable[[int], int]:
     """Make undisturbed caches; return a function that does a round of kills and returns their number."""
     log, photos = folder / "log", folder / "photos"
     draw_pictures(photos)
-    base = f"--dataset folder --root {photos} {NETWORK} --batch-size {BATCH} --threads 1".split()
+    base = f"--dataset folder --root {photos} {NETWORK} --batch-size {BATCH} --threads 1".split() + list(more)
 
     def arguments(output: str, *more: str) -> list[str]:
         return [*base, "--output", str(folder / output), *more]
@@ -222,7 +228,7 @@ def outcome(folder: Path) -> tuple[list[torch.Tensor], list[Any]]:
     return tensors, rest
 
 
-ROUNDS = {"extraction": extraction_rounds, "training": training_rounds}
+ROUNDS = {"extraction": extraction_rounds, "regions": region_rounds, "training": training_rounds}
 
 
 def main() -> None:

@@ -267,6 +267,7 @@ def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signa
     monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
 
 
+@pytest.mark.usefixtures("hangup_heeded")
 @pytest.mark.parametrize(
     ("by", "code"), [*((number, 75) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130)]
 )

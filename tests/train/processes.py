@@ -22,6 +22,7 @@ import torch._dynamo  # otherwise imported by an optimiser, in every fork
 
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import MrnnError, Stopped
+from mrnn.data.stopping import stop_on_signals
 from mrnn.train import distributed, loop
 from mrnn.train.settings import RunOptions, TrainSettings
 
@@ -43,9 +44,9 @@ def do(cache: str, call: dict[str, Any]) -> str:
     options = RunOptions(device="cpu", tensorboard=False, log_every=1, save_every="5", threads=1)
     loop.train_step = step
     try:
-        loop.train(
-            open_cache(Path(cache)), Path(call["folder"]), TrainSettings(**settings), options=options, report=print
-        )
+        with stop_on_signals() as stop:
+            folder, asked = Path(call["folder"]), TrainSettings(**settings)
+            loop.train(open_cache(Path(cache)), folder, asked, options=options, stop=stop, report=print)
     except (Stopped, MrnnError) as end:
         return str(end)
     except SystemExit as leave:
