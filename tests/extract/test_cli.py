@@ -24,7 +24,7 @@ from mrnn.data.datasets import READERS
 from mrnn.data.merge import merge_caches
 from mrnn.data.scenes.reader import read_scenes
 from mrnn.data.stopping import SIGNALS
-from mrnn.extract import runner
+from mrnn.extract import network, pipeline, runner
 from mrnn.extract.cli import main
 
 # The smallest network torchvision has, on small pictures; every run here takes it.
@@ -256,7 +256,7 @@ def test_threads_go_on_as_recorded(photos: Path, tmp_path: Path, monkeypatch: py
 def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signals) -> None:
     """Send this process a signal while the network works on a batch."""
     calls = []
-    original = runner.BatchNetwork.__call__
+    original = network.BatchNetwork.__call__
 
     def call(self: Any, batch: Any) -> np.ndarray:
         calls.append(1)
@@ -264,7 +264,7 @@ def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signa
             os.kill(os.getpid(), by)
         return original(self, batch)
 
-    monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
+    monkeypatch.setattr(network.BatchNetwork, "__call__", call)
 
 
 @pytest.mark.usefixtures("hangup_heeded")
@@ -286,15 +286,15 @@ def test_stopped_and_resumed(
 
 KILLED = """
 import os, signal
-from mrnn.extract import runner
+from mrnn.extract import network as networks
 from mrnn.extract.cli import main
-calls, network = [], runner.BatchNetwork.__call__
+calls, network = [], networks.BatchNetwork.__call__
 def call(*arguments):
     calls.append(1)
     if len(calls) == 8:
         os.kill(os.getpid(), signal.SIGKILL)
     return network(*arguments)
-runner.BatchNetwork.__call__ = call
+networks.BatchNetwork.__call__ = call
 main()
 """
 
@@ -421,14 +421,14 @@ def test_photographs_and_lists_are_not_replaced(photos: Path, tmp_path: Path) ->
 def test_pictures_too_large_for_the_memory_are_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = runner.load_image
+    original, large = pipeline.decode_picture, (photos / "07.png").read_bytes()
 
-    def allocate(path: Path, *rest: Any) -> np.ndarray:
-        if path.name == "07.png":
+    def allocate(data: bytes, **options: Any) -> Any:
+        if data == large:
             raise MemoryError
-        return original(path, *rest)
+        return original(data, **options)
 
-    monkeypatch.setattr(runner, "load_image", allocate)
+    monkeypatch.setattr(pipeline, "decode_picture", allocate)
     result = folder(photos, tmp_path / "a.h5")
     assert result.exit_code == 1
     assert "error: not enough memory for decoding" in result.output
