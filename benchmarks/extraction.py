@@ -35,6 +35,7 @@ from mrnn.extract.config import ExtractionConfig, available_cpus
 from mrnn.extract.images import Preprocessing, load_image
 from mrnn.extract.network import BatchNetwork, repeatable
 from mrnn.extract.runner import extract
+from mrnn.extract.sampling import WholePictures
 
 BACKBONES = ("alexnet", "timm:tf_efficientnet_lite0")
 LOOP_PICTURES = 32
@@ -106,6 +107,7 @@ def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, roun
     corpus = Corpus("benchmark", folder, tuple(Image(name, name, "train", ("a picture",)) for name in names))
     plain = deepcopy(backbone.network)
     network = BatchNetwork(backbone, batch_size=config.batch_size, device=CPU, precision="float32")
+    sampler = WholePictures(backbone, batch_size=config.batch_size, device=CPU, precision="float32")
     transform = classic_transform(backbone.preprocessing)
     passes = -(-len(names) // config.batch_size)
     batch = torch.randint(0, 256, network.empty_batch().shape, dtype=torch.uint8)
@@ -133,11 +135,9 @@ def compare(backbone: Backbone, folder: Path, scratch: Path, *, count: int, roun
         with CacheWriter(path) as writer:
             extract(
                 writer,
-                backbone,
+                sampler,
                 folder,
-                batch_size=config.batch_size,
                 threads=THREADS,
-                device="cpu",
                 workers=THREADS,
             )
 

@@ -1,34 +1,42 @@
 """The feature cache: one HDF5 file with the features of a data set, its captions and splits, and their origin.
 
-Any HDF5 library reads it. This is the specification of the bytes, schema version 1; N images of R rows each.
+Any HDF5 library reads it. This is the specification of the bytes, schema version 2; N images of R rows each.
 
-    user block    512 bytes of JSON, blank-padded: format, version, size of the file, the mutable ranges
+    user block    1024 bytes of JSON, blank-padded: format, version, size of the file, the mutable ranges
                   {name: [offset, length]}, and sha256 over every byte after the user block outside of them
     /             attributes dataset, root (where the pictures lay: a hint), integer_ids, first (place of the
                   first image in the whole id order), total (images in the whole order; more than N in a shard)
     /provenance   attributes, plain values: backbone, layer, weights_sha256, annotation_sha256, ...
     /images/      id, path, split (N,) text
     /sentences/   text (S,) text     image (S,) int64
-    /boxes/       phrase (K,) text   image, sentence (K,) int64   rectangle (K, 4) float64: left, top, width, height
+    /boxes/       phrase, kind (K,) text   image, sentence (K,) int64   words (K, 2) int64: first, one past the last
+                  rectangle (K, 4) float64: left, top, width, height
     /problems/    kind, subject, detail (text): what the reader of the data set found wrong
 
 and, of fixed size, the only parts that change after creation:
 
-    /features     (N * R, D) float16 or float32, attribute rows_per_image = R; rows i*R ... i*R+R-1 are image i
-    /state        (N,) uint8: 0 pending, 1 done, 2 failed
-    /checksum     (N,) uint32: CRC-32 of the id in UTF-8, then of the image's rows (done) or reason (failed)
-    /reason       (N,) 200 bytes of UTF-8, zero-padded: why an image failed
+    /features      (N * R, D) float16 or float32, attribute rows_per_image = R; rows i*R ... i*R+R-1 are image i:
+                   row 0 the whole picture, the others its regions, best first
+    /state         (N,) uint8: 0 pending, 1 done, 2 failed
+    /checksum      (N,) uint32: CRC-32 of the id in UTF-8, then of the image's rows of features, rectangle,
+                   region_score, region_class, valid (done) or of its reason (failed), then of its picture_hash
+    /reason        (N,) 200 bytes of UTF-8, zero-padded: why an image failed
+    /picture_hash  (N, 16) uint8: BLAKE2b-128 of the picture's file; zeros where it could not be read
+    /rectangle     (N * R, 4) float32: left, top, width, height in pixels of the upright picture; row 0 is its size
+    /region_score  (N * R,) float32    /region_class  (N * R,) int32, -1 for none; names in the provenance
+    /valid         (N * R,) uint8: 1 where the row holds features
 
 The file is created whole: contiguous data sets allocated at once in the oldest file format, disk space reserved,
 synced, renamed into place. From then on no HDF5 library writes to it: rows are written in place at their known
 offsets (mrnn.data.cache_writer). So a killed process can leave rows that are not marked as done, but never a broken
 file, and the digest of all the rest is checked at each opening before an HDF5 library parses a byte.
+
+Version 1 has a user block of 512 bytes, the first four of these data sets, checksums without hash and regions, and
+boxes without words and kind. It is read, and an unfinished one is finished, but no new one is written.
 """
 
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,20 +45,29 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mrnn.data.captions import Box, Corpus, Image, Problem, is_storable
+from mrnn.data.cache_layout import (
+    DIGEST_BYTES,
+    DTYPES,
+    MUTABLE,
+    STATE_DONE,
+    STATE_FAILED,
+    STATE_PENDING,
+    TABLES,
+    USER_BLOCKS,
+    VERSION,
+    check_bytes,
+    static_digest,
+    table_shape,
+    user_block,
+)
+from mrnn.data.cache_tables import plain, read_tables, write_tables
+from mrnn.data.captions import Corpus, Image, Problem, is_storable
 from mrnn.data.errors import CacheError
 from mrnn.data.exhaustion import free_bytes
 from mrnn.data.files import new_file, reserve_space
-from mrnn.data.settings import FEATURE_SETTINGS
+from mrnn.data.regions import REGION_TABLES, Regions
+from mrnn.data.settings import FEATURE_SETTINGS, REGION_SETTINGS
 
-FORMAT = "mrnn-features"
-VERSION = 1
-USER_BLOCK = 512
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-DTYPES = {"float16": "<f2", "float32": "<f4"}
-REASON_BYTES = 200
-STATE_PENDING, STATE_DONE, STATE_FAILED = 0, 1, 2
-MUTABLE = ("features", "state", "checksum", "reason")
 # What HDF5 says of a file that this process has open with other settings.
 OPENED_OTHERWISE = ("locking flag values don't match", "close degree doesn't match", "already open")
 
@@ -64,7 +81,9 @@ class FeatureCache:
     images : in row order, with their splits, raw sentences and boxes.
     features : (N * rows_per_image, D), mapped read-only; rows of images that are not done hold anything.
     states : (N,) uint8 as they were at opening. reasons : id -> why, for the failed images.
-    offsets : where in the file each MUTABLE data set begins.
+    regions : of all rows, mapped read-only; of schema version 1 `Regions.unknown`.
+    picture_hashes : (N, 16) uint8, BLAKE2b-128 of each picture's file, mapped read-only; zeros where unknown.
+    offsets : where in the file each data set that changes begins.
     """
 
     path: Path
@@ -80,6 +99,8 @@ class FeatureCache:
     states: np.ndarray
     reasons: dict[str, str]
     rows_per_image: int
+    regions: Regions
+    picture_hashes: np.ndarray
     offsets: dict[str, int]
 
     @property
@@ -138,26 +159,26 @@ def create_cache(
         if isinstance(value, str) and not is_storable(value):
             raise CacheError(f"{path}: the {name}, {value!a}, is not UTF-8 text, which a cache holds; rename it")
     with new_file(path) as draft:
-        with h5py.File(draft, "w", libver="earliest", userblock_size=USER_BLOCK, locking=False) as file:
+        with h5py.File(draft, "w", libver="earliest", userblock_size=USER_BLOCKS[VERSION], locking=False) as file:
             file.attrs["dataset"] = corpus.name
             file.attrs["root"] = root
             file.attrs["integer_ids"] = corpus.integer_ids
             file.attrs["first"] = first
             file.attrs["total"] = len(corpus.images) if total is None else total
             file.create_group("provenance").attrs.update(sorted(provenance.items()))
-            _write_corpus(file, corpus)
-            n = len(corpus.images)
-            shapes = {"features": (n * rows_per_image, feature_size), "state": (n,), "checksum": (n,), "reason": (n,)}
-            dtypes = {"features": DTYPES[dtype], "state": "u1", "checksum": "<u4", "reason": f"S{REASON_BYTES}"}
+            write_tables(file, corpus)
             ranges = {}
-            for name in MUTABLE:
-                data = _allocate(file, name, shapes[name], np.dtype(dtypes[name]))
+            for name, (kind, _, _) in TABLES.items():
+                shape = table_shape(
+                    name, images=len(corpus.images), rows_per_image=rows_per_image, feature_size=feature_size
+                )
+                data = _allocate(file, name, shape, np.dtype(kind or DTYPES[dtype]))
                 ranges[name] = [data.id.get_offset(), data.id.get_storage_size()]
             file["features"].attrs["rows_per_image"] = rows_per_image
         size = max(draft.stat().st_size, max(offset + length for offset, length in ranges.values()))
         _reserve(draft, size, path)
         with draft.open("r+b") as stream:
-            stream.write(_user_block(size, ranges, _static_digest(draft, ranges, size)))
+            stream.write(user_block(size, ranges, static_digest(draft, ranges, size)))
 
 
 def open_cache(path: str | Path, *, allow_partial: bool = False) -> FeatureCache:
@@ -167,10 +188,10 @@ def open_cache(path: str | Path, *, allow_partial: bool = False) -> FeatureCache
     cache of ours, it is cut off or changed, or (without allow_partial) some images are pending.
     """
     path = Path(path)
-    ranges = _check_bytes(path)
+    version, ranges = check_bytes(path)
     try:
         with _open_hdf5(path) as file:
-            cache = _read(path, file, {name: offset for name, (offset, _) in ranges.items()})
+            cache = _read(path, file, {name: offset for name, (offset, _) in ranges.items()}, version=version)
     except (
         OSError,
         KeyError,
@@ -210,53 +231,18 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
             yield file
 
 
-def matching_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names of the settings in which two provenances describe different features; empty if they fit together."""
-    return [name for name in FEATURE_SETTINGS if one.get(name) != other.get(name)]
+def matching_settings(one: Mapping[str, Any], other: Mapping[str, Any], *, regions: bool = False) -> list[str]:
+    """Names of the settings in which two provenances describe different features; empty if they fit together.
+
+    regions : compare what the regions are as well, for models that look at more than row 0.
+    """
+    names = FEATURE_SETTINGS + (REGION_SETTINGS if regions else ())
+    return [name for name in names if one.get(name) != other.get(name)]
 
 
 def read_checksums(cache: FeatureCache) -> np.ndarray:
     """The stored checksums, (N,) uint32."""
     return np.memmap(cache.path, "<u4", mode="r", offset=cache.offsets["checksum"], shape=len(cache.images))
-
-
-def _write_corpus(file: h5py.File, corpus: Corpus) -> None:
-    def table(name: str, texts: Mapping[str, Sequence[str]], numbers: Mapping[str, np.ndarray]) -> None:
-        group = file.create_group(name)
-        for column, values in texts.items():
-            group.create_dataset(column, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
-        for column, array in numbers.items():
-            group.create_dataset(column, data=array)
-
-    images = corpus.images
-    table(
-        "images",
-        {"id": [i.id for i in images], "path": [i.path for i in images], "split": [i.split for i in images]},
-        {},
-    )
-    sentences = [(n, text) for n, image in enumerate(images) for text in image.sentences]
-    table(
-        "sentences",
-        {"text": [text for _, text in sentences]},
-        {"image": np.array([n for n, _ in sentences], dtype=np.int64)},
-    )
-    boxes = [(n, box) for n, image in enumerate(images) for box in image.boxes]
-    rectangles = [(box.left, box.top, box.width, box.height) for _, box in boxes]
-    table(
-        "boxes",
-        {"phrase": [box.phrase for _, box in boxes]},
-        {
-            "image": np.array([n for n, _ in boxes], dtype=np.int64),
-            "sentence": np.array([box.sentence for _, box in boxes], dtype=np.int64),
-            "rectangle": np.array(rectangles, dtype=np.float64).reshape(-1, 4),
-        },
-    )
-    found = corpus.problems
-    table(
-        "problems",
-        {"kind": [p.kind for p in found], "subject": [p.subject for p in found], "detail": [p.detail for p in found]},
-        {},
-    )
 
 
 def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
@@ -283,110 +269,25 @@ def _reserve(draft: Path, size: int, path: Path) -> None:
             ) from error
 
 
-def _user_block(size: int, ranges: Mapping[str, list[int]], sha256: str) -> bytes:
-    header = {"format": FORMAT, "version": VERSION, "size": size, "mutable": ranges, "sha256": sha256}
-    return json.dumps(header).encode().ljust(USER_BLOCK - 1) + b"\n"
-
-
-def _static_ranges(ranges: Mapping[str, list[int]], size: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of the stretches of the file that never change after creation."""
-    position = USER_BLOCK
-    for offset, length in sorted(ranges.values()):
-        yield position, offset
-        position = offset + length
-    yield position, size
-
-
-def _static_digest(path: Path, ranges: Mapping[str, list[int]], size: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for begin, end in _static_ranges(ranges, size):
-            stream.seek(begin)
-            digest.update(stream.read(end - begin))
-    return digest.hexdigest()
-
-
-def _check_bytes(path: Path) -> dict[str, list[int]]:
-    """Check that the file is a whole cache of ours; return its mutable ranges, {name: [offset, length]}."""
-    try:
-        with path.open("rb") as stream:
-            block = stream.read(USER_BLOCK + len(HDF5_SIGNATURE))
-            size = os.fstat(stream.fileno()).st_size
-    except FileNotFoundError:
-        raise CacheError(f"there is no feature cache at {path}; extract-features makes one") from None
-    except IsADirectoryError:
-        raise CacheError(f"{path} is a folder, not a feature cache") from None
-    if block.startswith(HDF5_SIGNATURE):
-        raise CacheError(f"{path} is an HDF5 file, but not a feature cache written by mrnn")
-    damaged = CacheError(f"{path} is damaged: its header does not describe a feature cache; make it anew")
-    if not block.startswith(b'{"format": "' + FORMAT.encode()):
-        raise CacheError(f"{path} is not a feature cache (nor any HDF5 file of mrnn)")
-    try:
-        header = json.loads(block[:USER_BLOCK])
-        version, whole, digest = header["version"], int(header["size"]), header["sha256"]
-        ranges = {name: [int(offset), int(length)] for name, (offset, length) in header["mutable"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise damaged from None
-    if version != VERSION:
-        raise CacheError(f"{path} has schema version {version}; this mrnn reads version {VERSION}")
-    if size < whole:
-        raise CacheError(f"{path} is cut off: it has {size} of {whole} bytes; copy it again or make it anew")
-    if ranges.keys() != set(MUTABLE) or block[:USER_BLOCK] != _user_block(whole, ranges, digest):
-        raise damaged
-    ordered = all(0 <= begin <= end for begin, end in _static_ranges(ranges, size))
-    if not ordered or size != whole or _static_digest(path, ranges, size) != digest:
-        raise CacheError(f"{path} is damaged: bytes outside the features have changed; copy it again or make it anew")
-    return ranges
-
-
-def _read(path: Path, file: h5py.File, offsets: dict[str, int]) -> FeatureCache:
-    def plain(name: str) -> h5py.Dataset:
-        """A data set that lies in this file itself: external links and virtual sources are not followed."""
-        place: Any = file
-        for part in name.split("/"):
-            if not isinstance(place.get(part, getlink=True), h5py.HardLink):
-                raise ValueError(f"{name} is missing or a link")
-            place = place[part]
-        if not isinstance(place, h5py.Dataset) or place.is_virtual or place.external:
-            raise ValueError(f"the contents of {name} lie in another file")
-        return place
-
-    def text(name: str) -> list[str]:
-        return [value.decode() for value in plain(name)[:]]
-
-    def numbers(name: str, *, below: int) -> list[int]:
-        """Numbers of images."""
-        found = plain(name)[:]
-        if len(found) and not 0 <= found.min() <= found.max() < below:
-            raise ValueError(f"{name} names images that are not there")
-        return found.tolist()
-
-    mutable = {name: plain(name) for name in MUTABLE}
+def _read(path: Path, file: h5py.File, offsets: dict[str, int], *, version: int) -> FeatureCache:
+    mutable = {name: plain(file, name) for name in MUTABLE[version]}
     moved = [name for name, data in mutable.items() if data.id.get_offset() != offsets[name]]
     if moved:
         raise ValueError(f"{moved[0]} does not lie where the header says")
-    ids = text("images/id")
-    sentences: list[list[str]] = [[] for _ in ids]
-    for number, sentence in zip(numbers("sentences/image", below=len(ids)), text("sentences/text"), strict=True):
-        sentences[number].append(sentence)
-    boxes: list[list[Box]] = [[] for _ in ids]
-    of_image, of_sentence = numbers("boxes/image", below=len(ids)), plain("boxes/sentence")[:].tolist()
-    rectangles, phrases = plain("boxes/rectangle")[:].tolist(), text("boxes/phrase")
-    for i, (left, top, width, height), phrase, j in zip(of_image, rectangles, phrases, of_sentence, strict=True):
-        boxes[i].append(Box(left, top, width, height, phrase, j))
-    images = tuple(
-        Image(image_id, relative, split, tuple(said), tuple(drawn))
-        for image_id, relative, split, said, drawn in zip(
-            ids, text("images/path"), text("images/split"), sentences, boxes, strict=True
-        )
-    )
-    found = zip(*(text(f"problems/{name}") for name in ("kind", "subject", "detail")), strict=True)
-    states = mutable["state"][:]
-    failed = np.flatnonzero(states == STATE_FAILED)
-    features = mutable["features"]
-    rows_per_image = int(features.attrs["rows_per_image"])
-    if features.shape[0] != len(images) * rows_per_image or len(states) != len(images):
-        raise ValueError("features, states and images differ in number")
+    images, problems = read_tables(file, version=version)
+    rows_per_image = int(mutable["features"].attrs["rows_per_image"])
+    size, dtype = int(mutable["features"].shape[1]), mutable["features"].dtype
+    if dtype not in DTYPES.values():
+        raise ValueError(f"features are {dtype}")
+    mapped = {}
+    for name, data in mutable.items():
+        shape = table_shape(name, images=len(images), rows_per_image=rows_per_image, feature_size=size)
+        kind = np.dtype(TABLES[name][0]) if TABLES[name][0] else dtype
+        if data.shape != shape or data.dtype != kind:
+            raise ValueError(f"{name} is {data.dtype} of shape {data.shape}, not {kind} of {shape}")
+        mapped[name] = np.memmap(path, dtype=kind, mode="r", offset=offsets[name], shape=shape)
+    states = np.array(mapped["state"])
+    regions = [mapped[name] for name in REGION_TABLES if name in mapped]
     return FeatureCache(
         path=path,
         dataset=str(file.attrs["dataset"]),
@@ -395,12 +296,17 @@ def _read(path: Path, file: h5py.File, offsets: dict[str, int]) -> FeatureCache:
         first=int(file.attrs["first"]),
         total=int(file.attrs["total"]),
         images=images,
-        problems=tuple(Problem(*parts) for parts in found),
+        problems=problems,
         provenance={name: _plain_value(value) for name, value in file["provenance"].attrs.items()},
-        features=np.memmap(path, dtype=features.dtype, mode="r", offset=offsets["features"], shape=features.shape),
+        features=mapped["features"],
         states=states,
-        reasons={ids[i]: mutable["reason"][i].decode(errors="replace") for i in failed},
+        reasons={
+            images[i].id: bytes(mapped["reason"][i]).decode(errors="replace")
+            for i in np.flatnonzero(states == STATE_FAILED)
+        },
         rows_per_image=rows_per_image,
+        regions=Regions(*regions) if regions else Regions.unknown(len(images) * rows_per_image),
+        picture_hashes=mapped.get("picture_hash", np.zeros((len(images), DIGEST_BYTES), np.uint8)),
         offsets=offsets,
     )
 

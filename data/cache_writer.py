@@ -10,27 +10,28 @@ from types import TracebackType
 
 import numpy as np
 
-from mrnn.data.cache import (
-    REASON_BYTES,
-    STATE_DONE,
-    STATE_FAILED,
-    STATE_PENDING,
-    FeatureCache,
-    open_cache,
-)
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_layout import DIGEST_BYTES, REASON_BYTES, STATE_DONE, STATE_FAILED, STATE_PENDING
 from mrnn.data.errors import CacheError
 from mrnn.data.exhaustion import writing
 from mrnn.data.files import sync_data
+from mrnn.data.regions import Regions
 
 
-def done_checksum(image_id: str, rows: np.ndarray) -> int:
-    """CRC-32 over an image's id and its rows as stored: a flipped byte and a swapped row both change it."""
-    return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data, zlib.crc32(image_id.encode()))
+def done_checksum(image_id: str, *stored: np.ndarray) -> int:
+    """CRC-32 over an image's id and what is stored of it: a flipped byte and a swapped row both change it.
+
+    stored : its rows of features, then (not in schema version 1) of its regions, then its picture's hash.
+    """
+    checksum = zlib.crc32(image_id.encode())
+    for array in stored:
+        checksum = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, checksum)
+    return checksum
 
 
-def failed_checksum(image_id: str, reason: bytes) -> int:
-    """CRC-32 over a failed image's id and its reason (without padding)."""
-    return zlib.crc32(reason, zlib.crc32(image_id.encode()))
+def failed_checksum(image_id: str, reason: bytes, picture_hash: bytes = b"") -> int:
+    """CRC-32 over a failed image's id, its reason (without padding) and (not in version 1) its picture's hash."""
+    return zlib.crc32(picture_hash, zlib.crc32(reason, zlib.crc32(image_id.encode())))
 
 
 class CacheWriter:
@@ -83,24 +84,55 @@ class CacheWriter:
         """Numbers (int64, rising) of the images still to be done."""
         return np.flatnonzero(self.states == STATE_PENDING)
 
-    def write(self, indices: np.ndarray, features: np.ndarray) -> None:
+    def write(
+        self,
+        indices: np.ndarray,
+        features: np.ndarray,
+        *,
+        regions: Regions | None = None,
+        hashes: np.ndarray | None = None,
+    ) -> None:
         """Store the features of some images and mark them as done.
 
-        indices : (n,) image numbers. features : (n * rows_per_image, D), any float type.
+        indices : (n,), image numbers.
+        features : (n * rows_per_image, D), any float type.
+        regions : of the same rows; None where nobody knows them.
+        hashes : (n, 16) uint8, of the pictures' files; None where nobody knows them.
         Raises CacheError, with nothing marked, for values that are not finite or too large for float16.
         """
         cache, n = self.cache, len(indices)
-        stored = self._as_stored(indices, features).reshape(n, cache.rows_per_image, cache.feature_size)
-        sums = [done_checksum(cache.images[i].id, rows) for i, rows in zip(indices, stored, strict=True)]
-        self._put("features", indices, stored)
+        rows = n * cache.rows_per_image
+        tables = {
+            "features": self._as_stored(indices, features),
+            **(regions or Regions.unknown(rows)).tables(),
+            "picture_hash": np.zeros((n, DIGEST_BYTES), np.uint8) if hashes is None else hashes,
+        }
+        by_image = {name: table.reshape(n, -1) for name, table in tables.items() if name in cache.offsets}
+        sums = [
+            done_checksum(cache.images[i].id, *(table[place] for table in by_image.values()))
+            for place, i in enumerate(indices)
+        ]
+        for name, table in by_image.items():
+            self._put(name, indices, table)
         self._put("checksum", indices, np.array(sums, dtype="<u4"))
         self._mark(indices, STATE_DONE)
 
-    def fail(self, indices: np.ndarray, reasons: Sequence[str]) -> None:
-        """Mark images as failed, each with its reason (its first REASON_BYTES bytes are kept)."""
+    def fail(self, indices: np.ndarray, reasons: Sequence[str], *, hashes: np.ndarray | None = None) -> None:
+        """Mark images as failed, each with its reason (its first REASON_BYTES bytes are kept).
+
+        hashes : (n, 16) uint8, of the files as they were, zeros for those that could not be read; None for no file.
+        """
+        if hashes is None:
+            hashes = np.zeros((len(indices), DIGEST_BYTES), np.uint8)
         texts = [reason.encode()[:REASON_BYTES].decode(errors="ignore").encode() for reason in reasons]
-        sums = [failed_checksum(self.cache.images[i].id, text) for i, text in zip(indices, texts, strict=True)]
+        hashed = "picture_hash" in self.cache.offsets
+        sums = [
+            failed_checksum(self.cache.images[i].id, text, digest.tobytes() if hashed else b"")
+            for i, text, digest in zip(indices, texts, hashes, strict=True)
+        ]
         self._put("reason", indices, np.array(texts, dtype=f"S{REASON_BYTES}"))
+        if hashed:
+            self._put("picture_hash", indices, hashes)
         self._put("checksum", indices, np.array(sums, dtype="<u4"))
         self._mark(indices, STATE_FAILED)
 

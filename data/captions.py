@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from mrnn.data.errors import CorpusError
 
 SPLITS = ("train", "val", "test")
+NO_WORDS = (-1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Box:
 
     left, top, width, height : pixels of the upright image, counted from 0.
     sentence : index into `Image.sentences`, or -1 where the phrase belongs to none.
+    words : first word of the phrase in that sentence, split at blanks, and one past its last; NO_WORDS where unknown.
+    kind : what the annotators call it ('people', 'clothing', ...), '' where they do not.
     """
 
     left: float
@@ -30,6 +33,8 @@ class Box:
     height: float
     phrase: str
     sentence: int = -1
+    words: tuple[int, int] = NO_WORDS
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,12 @@ class Corpus:
         for image in self.images:
             if image.split and image.split not in SPLITS:
                 raise CorpusError(f"{self.name}: image {image.id!r} has the unknown split {image.split!r}")
-            for text in (image.id, image.path, *image.sentences, *(box.phrase for box in image.boxes)):
+            for text in (
+                image.id,
+                image.path,
+                *image.sentences,
+                *(text for box in image.boxes for text in (box.phrase, box.kind)),
+            ):
                 if not is_storable(text):
                     raise CorpusError(
                         f"{self.name}: image {image.id!a} has text with a NUL or half a surrogate pair: {text[:80]!a}"
@@ -113,10 +123,7 @@ class Corpus:
         """Hex digest over ids, paths, splits, sentences and boxes in their order: equal digests, equal annotations."""
         digest = hashlib.sha256()
         for image in self.images:
-            boxes = [
-                [float(box.left), float(box.top), float(box.width), float(box.height), box.phrase, box.sentence]
-                for box in image.boxes
-            ]
+            boxes = [_plain_box(box) for box in image.boxes]
             digest.update(json.dumps([image.id, image.path, image.split, image.sentences, boxes]).encode())
             digest.update(b"\n")
         return digest.hexdigest()
@@ -147,6 +154,13 @@ class Corpus:
             for position in range(counts[split])
         )
         return replace(self, images=tuple(self.images[i] for i in kept))
+
+
+def _plain_box(box: Box) -> list[object]:
+    """A box for a digest; what only some annotations have is left out of the others, whose digests thus stay."""
+    rectangle = [float(box.left), float(box.top), float(box.width), float(box.height)]
+    extra = [*box.words, box.kind] if box.words != NO_WORDS or box.kind else []
+    return [*rectangle, box.phrase, box.sentence, *extra]
 
 
 def is_storable(text: str) -> bool:

@@ -14,7 +14,16 @@ import click
 
 from mrnn.data.captions import SPLITS
 from mrnn.data.command import EXIT_FAILED, EXIT_IMAGES_FAILED, command
-from mrnn.data.options import dataset_option, json_option, no_lock_option, output_option, path_type, root_option
+from mrnn.data.options import (
+    boxes_option,
+    dataset_option,
+    images_option,
+    json_option,
+    no_lock_option,
+    output_option,
+    path_type,
+    root_option,
+)
 from mrnn.data.outputs import OutputFile, is_cache
 from mrnn.data.settings import FEATURE_DTYPES
 from mrnn.data.stopping import stop_on_signals
@@ -34,10 +43,12 @@ Example (features of neuraltalk):
   import-features vgg_feats.mat --dataset karpathy --root data/flickr8k"""
 VERIFY_EPILOG = """\b
 Example:
-  verify-features feats.h5"""
+  verify-features feats.h5
+  verify-features feats.h5 --pictures"""
 INSPECT_EPILOG = """\b
 Example:
-  inspect-features feats.h5 --json"""
+  inspect-features feats.h5 --json
+  inspect-features regions.h5 --sheet regions.png"""
 
 
 @command("merge-features", epilog=MERGE_EPILOG)
@@ -52,10 +63,13 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
     Exit code 3: merged, but some images could not be decoded.
     """
     from mrnn.data.merge import merge_caches
+    from mrnn.data.picture_hashes import describe_equal
 
     with stop_on_signals() as stop:
         cache = merge_caches(output, shards, lock=not no_lock, stop=stop)
     click.echo(f"{output}: {_counts(cache)}")
+    for line in describe_equal(cache):
+        click.echo(line, err=True)
     if cache.reasons:
         _list_failed(cache)
         sys.exit(EXIT_IMAGES_FAILED)
@@ -65,6 +79,7 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
 @click.argument("features", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @dataset_option("Data set whose images the features describe.")
 @root_option
+@boxes_option
 @output_option(
     "Feature cache to write.", metavar="FILE", default=Path("feats.h5"), type=OutputFile("a feature cache", is_cache)
 )
@@ -101,6 +116,7 @@ def import_(
     features: Path,
     dataset: str,
     root: Path | None,
+    boxes: Path | None,
     output: Path,
     ids_file: Path | None,
     features_name: str,
@@ -112,28 +128,34 @@ def import_(
     """Make a feature cache from existing features and the captions of a data set.
 
     FEATURES is a MATLAB (.mat), NumPy (.npy, .npz) or HDF5 file. Without ids, its rows are taken to be in the order of
-    the data set's own file. Exit code 3: imported, but some images of the data set have no features.
+    the data set's own file. A feature cache of extract-features keeps its provenance and regions and gets the captions,
+    splits and boxes of the data set; its images are joined by id, and the options for other files do not apply.
+    Exit code 3: imported, but some images of the data set have no features.
     """
     from mrnn.data.cache import open_cache
     from mrnn.data.datasets import read_dataset
     from mrnn.data.foreign import import_features, read_foreign
+    from mrnn.data.recaption import is_own_cache, recaption
 
-    corpus = read_dataset(dataset, root)
+    corpus = read_dataset(dataset, root, boxes=boxes)
     for note in corpus.notes:
         click.echo(note, err=True)
-    foreign = read_foreign(
-        features,
-        features_name=features_name,
-        ids_name=ids_name,
-        ids_file=ids_file,
-        count=len(corpus.images),
-        orientation=orientation,
-    )
-    with features.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    absent, strays = import_features(
-        output, corpus, foreign, source=features, source_sha256=digest, layer=layer, dtype=dtype
-    )
+    if is_own_cache(features):
+        absent, strays = recaption(output, corpus, open_cache(features, allow_partial=True))
+    else:
+        foreign = read_foreign(
+            features,
+            features_name=features_name,
+            ids_name=ids_name,
+            ids_file=ids_file,
+            count=len(corpus.images),
+            orientation=orientation,
+        )
+        with features.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        absent, strays = import_features(
+            output, corpus, foreign, source=features, source_sha256=digest, layer=layer, dtype=dtype
+        )
     for kind, number in sorted(Counter(problem.kind for problem in corpus.problems).items()):
         click.echo(f"{kind}: {number}", err=True)
     click.echo(f"{output}: {_counts(open_cache(output))}; {strays} rows of other images left out")
@@ -143,11 +165,15 @@ def import_(
 
 @command("verify-features", epilog=VERIFY_EPILOG)
 @cache_argument
-def verify(file: Path) -> None:
+@click.option("--pictures", is_flag=True, help="Also compare the image files with what they were at extraction.")
+@images_option
+def verify(file: Path, pictures: bool, images: Path | None) -> None:
     """Check every row of a feature cache against its checksum.
 
-    Exit code 1: some images are damaged; they are listed.
+    Exit code 1: some images are damaged, or (with --pictures) their files have changed or vanished; they are listed.
     """
+    from mrnn.data.cache import open_cache
+    from mrnn.data.picture_hashes import check_pictures
     from mrnn.data.verify import verify_cache
 
     found = verify_cache(file)
@@ -156,38 +182,71 @@ def verify(file: Path) -> None:
     click.echo(
         f"{file}: {found.done} done, {found.failed} failed, {found.pending} pending, {len(found.damaged)} damaged"
     )
+    differing = False
+    if pictures:
+        cache = open_cache(file, allow_partial=True)
+        files = check_pictures(cache, images or cache.root)
+        for word in ("changed", "vanished", "appeared"):
+            for image_id in getattr(files, word):
+                click.echo(f"{word}: {image_id}")
+        click.echo(
+            f"image files: {files.same} as they were, {len(files.changed)} changed, {len(files.vanished)} vanished, "
+            f"{len(files.appeared)} appeared, {files.unknown} without a recorded hash"
+        )
+        differing = bool(files.changed or files.vanished)
     if found.damaged:
         click.echo("error: extract these images again (extract-features --overwrite) or restore the file", err=True)
+    if differing:
+        click.echo(
+            f"error: run extract-features --reuse {file} into a new file for the images as they are now", err=True
+        )
+    if found.damaged or differing:
         sys.exit(EXIT_FAILED)
 
 
 @command("inspect-features", epilog=INSPECT_EPILOG)
 @cache_argument
 @json_option
-def inspect(file: Path, as_json: bool) -> None:
+@click.option("--sheet", type=path_type, metavar="PNG", help="Draw a contact sheet of images with their regions.")
+@click.option(
+    "--sheet-images", type=click.IntRange(min=1), default=12, show_default=True, help="Number of images on the sheet."
+)
+@images_option
+def inspect(file: Path, as_json: bool, sheet: Path | None, sheet_images: int, images: Path | None) -> None:
     """Show what a feature cache contains and where it came from."""
     from mrnn.data.cache import open_cache
+    from mrnn.data.picture_hashes import describe_equal
 
     cache = open_cache(file, allow_partial=True)
+    if sheet is not None:
+        from mrnn.data.contact_sheet import draw_sheet
+
+        draw_sheet(cache, images or cache.root, count=sheet_images).save(sheet)
+        click.echo(f"{sheet}: regions of {min(sheet_images, len(cache.done()))} images", err=True)
     if as_json:
         click.echo(json.dumps(summary(cache), indent=2))
         return
     rows, size = cache.features.shape
     click.echo(f"{file}: {rows} x {size} {cache.features.dtype}, {_counts(cache)}")
     for split in (*SPLITS, ""):
-        images = [image for image in cache.images if image.split == split]
-        sentences = sum(len(image.sentences) for image in images)
-        click.echo(f"  {split or 'no split':9} {len(images):7} images {sentences:8} sentences")
+        members = [image for image in cache.images if image.split == split]
+        sentences = sum(len(image.sentences) for image in members)
+        click.echo(f"  {split or 'no split':9} {len(members):7} images {sentences:8} sentences")
     for kind, count in Counter(problem.kind for problem in cache.problems).items():
         click.echo(f"  {count} x {kind}")
     click.echo("provenance:")
     for name, value in sorted(cache.provenance.items()):
         click.echo(f"  {name}: {value}")
     _list_failed(cache)
+    for line in describe_equal(cache):
+        click.echo(line)
 
 
 def summary(cache: "FeatureCache") -> dict[str, Any]:
     """What `inspect-features --json` prints."""
+    from mrnn.data.picture_hashes import equal_pictures
+
+    equal = equal_pictures(cache)
     return {
         "file": str(cache.path),
         "dataset": cache.dataset,
@@ -195,6 +254,7 @@ def summary(cache: "FeatureCache") -> dict[str, Any]:
         "shape": list(cache.features.shape),
         "dtype": cache.features.dtype.name,
         "rows_per_image": cache.rows_per_image,
+        "regions": int(cache.regions.valid.sum()) - len(cache.done()) if cache.rows_per_image > 1 else 0,
         "first": cache.first,
         "total": cache.total,
         "images": {split or "none": cache.corpus().count(split) for split in (*SPLITS, "")},
@@ -202,6 +262,8 @@ def summary(cache: "FeatureCache") -> dict[str, Any]:
         "boxes": sum(len(image.boxes) for image in cache.images),
         "states": _states(cache),
         "failed": cache.reasons,
+        "equal_pictures": [list(group) for group in equal.groups],
+        "leaks": [list(group) for group in equal.leaks],
         "problems": [[problem.kind, problem.subject, problem.detail] for problem in cache.problems],
         "provenance": cache.provenance,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mrnn.data.captions import Corpus
 from mrnn.data.coco import read_coco
+from mrnn.data.entities import add_boxes, read_entities
 from mrnn.data.errors import CorpusError
 from mrnn.data.flickr import read_flickr8k, read_flickr30k
 from mrnn.data.folder import read_folder
@@ -16,6 +17,7 @@ from mrnn.data.scenes.reader import read_scenes
 READERS: dict[str, Callable[[Path], Corpus]] = {
     "flickr8k": read_flickr8k,
     "flickr30k": read_flickr30k,
+    "flickr30k-entities": read_entities,
     "iaprtc12": read_iaprtc12,
     "coco": read_coco,
     "karpathy": read_karpathy,
@@ -29,8 +31,13 @@ def default_root(name: str) -> Path:
     return Path(os.environ.get("MRNN_DATA") or "datasets") / name
 
 
-def read_dataset(name: str, root: str | Path | None = None) -> Corpus:
-    """Read a data set from a folder, `default_root` unless given. Raises CorpusError for an unknown name."""
+def read_dataset(name: str, root: str | Path | None = None, *, boxes: Path | None = None) -> Corpus:
+    """Read a data set from a folder, `default_root` unless given.
+
+    boxes : a file or folder of Flickr30k Entities, whose boxes replace the data set's own; None for those.
+    Raises CorpusError for an unknown name, or boxes of other images.
+    """
     if name not in READERS:
         raise CorpusError(f"there is no data set {name!r}; known are {', '.join(READERS)}")
-    return READERS[name](default_root(name) if root is None else Path(root))
+    corpus = READERS[name](default_root(name) if root is None else Path(root))
+    return add_boxes(corpus, boxes) if boxes is not None else corpus

@@ -10,10 +10,11 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError
 from mrnn.data.progress import Progress
+from mrnn.data.regions import rows_of
 from mrnn.data.stopping import StopRequest
 from mrnn.data.verify import is_intact
 
-ROWS_AT_ONCE = 512
+BYTES_AT_ONCE = 4 << 20
 
 
 def merge_caches(
@@ -21,7 +22,7 @@ def merge_caches(
 ) -> FeatureCache:
     """Copy the rows of all shards into `output`, checking each against its checksum; the same call resumes it.
 
-    Images that failed in a shard are failed in the result. Memory is bounded by ROWS_AT_ONCE rows.
+    Images that failed in a shard are failed in the result. Rows are copied BYTES_AT_ONCE at a time.
     Raises CacheError if shards are incomplete, damaged, of different provenance, overlap or leave a gap, or if
     `output` is something else than an unfinished merge of the same shards. Raises Stopped, with all copied rows saved,
     if `stop` asks for it.
@@ -46,8 +47,9 @@ def merge_caches(
             raise CacheError(f"{output} exists and is not a merge of these shards; choose another name or remove it")
         with Progress("merge", len(images), unit="images", done=len(images) - len(writer.pending())) as progress:
             for cache in caches:
-                for begin in range(0, len(cache.images), ROWS_AT_ONCE):
-                    progress.add(_copy(cache, writer, begin, min(begin + ROWS_AT_ONCE, len(cache.images))))
+                step = images_at_once(cache)
+                for begin in range(0, len(cache.images), step):
+                    progress.add(_copy(cache, writer, begin, min(begin + step, len(cache.images))))
                     if stop.reason:
                         raise stop.stopped(f"{len(images) - len(writer.pending())} of {len(images)} images are merged")
     return open_cache(output)
@@ -55,23 +57,38 @@ def merge_caches(
 
 def _copy(cache: FeatureCache, writer: CacheWriter, begin: int, end: int) -> int:
     """Copy the images begin..end-1 of a shard that the output does not have yet; return how many."""
-    pending = [n for n in range(begin, end) if not writer.states[cache.first + n]]
+    pending = np.array([n for n in range(begin, end) if not writer.states[cache.first + n]], dtype=np.int64)
+    copy_images(cache, pending, writer, pending + cache.first)
+    return len(pending)
+
+
+def copy_images(cache: FeatureCache, theirs: np.ndarray, writer: CacheWriter, ours: np.ndarray) -> None:
+    """Copy what a cache holds of some images, done or failed, checked against its checksums.
+
+    theirs : (n,) int64, numbers of the images in `cache`. ours : (n,) int64, where they go to.
+    Raises CacheError, with nothing copied, if one is damaged.
+    """
     sums = read_checksums(cache)
-    damaged = [cache.images[n].id for n in pending if not is_intact(cache, n, int(sums[n]))]
+    damaged = [cache.images[n].id for n in theirs if not is_intact(cache, n, int(sums[n]))]
     if damaged:
         raise CacheError(
             f"{cache.path}: the rows of {damaged[0]!r} ({len(damaged)} images) are damaged; "
-            "verify-features lists them, extract that shard again with --overwrite"
+            "verify-features lists them, extract that file again with --overwrite"
         )
-    rows_per_image = cache.rows_per_image
-    done = [n for n in pending if cache.states[n] == STATE_DONE]
-    if done:
-        rows = [row for n in done for row in range(n * rows_per_image, (n + 1) * rows_per_image)]
-        writer.write(np.array(done) + cache.first, cache.features[rows])
-    failed = [n for n in pending if cache.states[n] == STATE_FAILED]
-    if failed:
-        writer.fail(np.array(failed) + cache.first, [cache.reasons[cache.images[n].id] for n in failed])
-    return len(pending)
+    done = cache.states[theirs] == STATE_DONE
+    if done.any():
+        rows = rows_of(theirs[done], cache.rows_per_image)
+        hashes = cache.picture_hashes[theirs[done]]
+        writer.write(ours[done], cache.features[rows], regions=cache.regions[rows], hashes=hashes)
+    failed = cache.states[theirs] == STATE_FAILED
+    if failed.any():
+        reasons = [cache.reasons[cache.images[n].id] for n in theirs[failed]]
+        writer.fail(ours[failed], reasons, hashes=cache.picture_hashes[theirs[failed]])
+
+
+def images_at_once(cache: FeatureCache) -> int:
+    """Images whose features take about BYTES_AT_ONCE."""
+    return max(1, BYTES_AT_ONCE * len(cache.images) // cache.features.nbytes)
 
 
 def _check_fit(caches: Sequence[FeatureCache]) -> None:

@@ -28,6 +28,12 @@ root_option = click.option(
     metavar="FOLDER",
     help="Folder of the data set.  [default: $MRNN_DATA/NAME, else datasets/NAME]",
 )
+boxes_option = click.option(
+    "--boxes",
+    type=path_type,
+    metavar="FILE",
+    help="Boxes of Flickr30k Entities for the images of flickr8k or flickr30k: its folder, or a file of JSON lines.",
+)
 images_option = click.option(
     "--images", type=path_type, metavar="FOLDER", help="Folder of the images.  [default: as recorded in the cache]"
 )

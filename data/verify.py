@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mrnn.data.cache import STATE_DONE, STATE_FAILED, STATE_PENDING, FeatureCache, open_cache, read_checksums
 from mrnn.data.cache_writer import done_checksum, failed_checksum
 
@@ -34,13 +32,15 @@ def verify_cache(path: str | Path) -> Verification:
 
 
 def is_intact(cache: FeatureCache, number: int, checksum: int) -> bool:
-    """Whether an image's rows (or its reason, if it failed) have the checksum that was stored with them."""
+    """Whether what is stored of an image (its reason, if it failed) has the checksum that was stored with it."""
     image_id, state = cache.images[number].id, cache.states[number]
+    digest = [cache.picture_hashes[number]] if "picture_hash" in cache.offsets else []
     if state == STATE_PENDING:
         return True
     if state == STATE_FAILED:
-        return failed_checksum(image_id, cache.reasons[image_id].encode()) == checksum
+        return failed_checksum(image_id, cache.reasons[image_id].encode(), b"".join(map(bytes, digest))) == checksum
     if state != STATE_DONE:
         return False
-    rows = cache.features[number * cache.rows_per_image : (number + 1) * cache.rows_per_image]
-    return done_checksum(image_id, np.asarray(rows)) == checksum
+    rows = slice(number * cache.rows_per_image, (number + 1) * cache.rows_per_image)
+    regions = cache.regions[rows].tables().values() if "rectangle" in cache.offsets else ()
+    return done_checksum(image_id, cache.features[rows], *regions, *digest) == checksum

@@ -8,10 +8,12 @@ import click
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, command, setting_options
 from mrnn.data.options import (
+    boxes_option,
     dataset_option,
     device_option,
     no_lock_option,
     output_option,
+    path_type,
     root_option,
 )
 from mrnn.data.outputs import OutputFile, is_cache
@@ -23,7 +25,10 @@ Examples:
   extract-features --dataset flickr30k
   extract-features --dataset folder --root photos --backbone timm:tf_efficientnet_lite0 \\
       --weights tf_efficientnet_lite0.safetensors --output photos.h5
-  extract-features --dataset coco --shard 2/8 --output coco-2.h5 --threads 8"""
+  extract-features --dataset coco --shard 2/8 --output coco-2.h5 --threads 8
+  extract-features --dataset flickr8k --regions detector:yolox-nano:yolox_nano_coco.safetensors \\
+      --region-features roi --boxes entities_flickr8k.jsonl.gz --output regions.h5
+  extract-features --dataset folder --root photos --reuse photos.h5 --output more-photos.h5"""
 
 
 def read_colour(context: click.Context, option: click.Parameter, text: str | None) -> Colour | None:
@@ -40,6 +45,7 @@ def read_colour(context: click.Context, option: click.Parameter, text: str | Non
 @command("extract-features", epilog=EPILOG)
 @dataset_option("Data set to read.")
 @root_option
+@boxes_option
 @output_option(
     "Feature cache to write, or to resume.",
     metavar="FILE",
@@ -58,15 +64,24 @@ def read_colour(context: click.Context, option: click.Parameter, text: str | Non
 @click.option(
     "--overwrite", is_flag=True, help="Compute everything again; the old file stays until the new one is complete."
 )
+@click.option(
+    "--reuse",
+    multiple=True,
+    type=path_type,
+    metavar="OLD",
+    help="Older feature cache, from which the rows of unchanged images are taken; repeatable.",
+)
 @no_lock_option
 def main(
     dataset: str,
     root: Path | None,
+    boxes: Path | None,
     output: Path,
     shard: str | None,
     limit: int | None,
     retry_failed: bool,
     overwrite: bool,
+    reuse: tuple[Path, ...],
     no_lock: bool,
     **settings: Any,
 ) -> None:
@@ -82,7 +97,7 @@ def main(
     from mrnn.data.datasets import read_dataset
     from mrnn.extract.extraction import extract_dataset
 
-    corpus = read_dataset(dataset, root)
+    corpus = read_dataset(dataset, root, boxes=boxes)
     for note in corpus.notes:
         click.echo(note, err=True)
     with stop_on_signals() as stop:
@@ -94,12 +109,16 @@ def main(
             limit=limit,
             retry_failed=retry_failed,
             overwrite=overwrite,
+            reuse=reuse,
             lock=not no_lock,
             stop=stop,
             report=lambda line: click.echo(line, err=True),
         )
     if not made.computed:
         click.echo(f"{output} was finished before; nothing to do (--overwrite computes everything again)")
+    if reuse and made.computed:
+        older = ", ".join(map(str, reuse))
+        click.echo(f"{made.reused} images were taken from {older}, {made.computed - made.reused} computed")
     for kind, number in made.problems.items():
         click.echo(f"{kind}: {number}", err=True)
     cache = made.cache

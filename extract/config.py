@@ -50,7 +50,9 @@ class ExtractionConfig:
     mean: Colour | None = None
     std: Colour | None = None
     dtype: str = setting("float16", "Number format in which the features are stored.", choices=FEATURE_DTYPES)
-    batch_size: int = setting(64, "Number of images per forward pass; recorded. Larger is not faster.", at_least=1)
+    batch_size: int = setting(
+        64, "Number of images, or of regions, per forward pass; recorded. More is not faster on a CPU.", at_least=1
+    )
     workers: int | None = setting(
         None, "Number of threads that decode images.  [default: one per available CPU]", kind=int, at_least=1
     )
@@ -66,6 +68,28 @@ class ExtractionConfig:
         "Arithmetic of the network; bfloat16 (CUDA only) is faster and less accurate.",
         choices=("float32", "bfloat16"),
     )
+    regions: str | None = setting(
+        None,
+        "Regions to describe beside the whole image: grid, detector:yolox-nano:WEIGHTS, "
+        "detector:torchvision:NAME[:WEIGHTS], boxes:annotated (those of the data set) or boxes:FILE (COCO results "
+        "JSON, or CSV).  [default: none; grid with --region-features]",
+        kind=str,
+    )
+    regions_per_image: int = setting(19, "Largest number of regions per image, the best ones.", at_least=1)
+    region_features: str | None = setting(
+        None,
+        "How a region is described: crop runs the network on each region cut out with its surroundings; roi runs the "
+        "convolutions once and pools each region from their map, which is several times faster.  [default: crop]",
+        kind=str,
+        choices=("crop", "roi"),
+    )
+    roi_size: int | None = setting(
+        None,
+        "Length in pixels to which both sides of an image are resized for --region-features roi.  [default: twice the "
+        "network's own for alexnet and vgg16, else 10/7 of it]",
+        kind=int,
+        at_least=1,
+    )
     on_error: str = setting(
         "skip",
         "What to do with an image that cannot be decoded: skip lists it and continues, fail stops.",
@@ -74,12 +98,29 @@ class ExtractionConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.roi_size is not None and self.region_features != "roi":
+            raise SettingError("roi_size is for region_features roi")
+
+    @property
+    def rows_per_image(self) -> int:
+        """R: 1, or with regions the whole image and those."""
+        return 1 if self.regions is None and self.region_features is None else 1 + self.regions_per_image
+
+    @property
+    def images_per_pass(self) -> int:
+        """Images of one pass through the network; batches and shards are cut at its multiples."""
+        return images_of_pass(self.batch_size, self.rows_per_image)
 
     def preprocessing(self) -> dict[str, Any]:
         """The fields of mrnn.extract.images.Preprocessing that differ from the library's."""
         names = ("resize", "crop", "interpolation", "mean", "std")
         chosen = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return chosen | ({"mode": "warp"} if self.warp else {})
+
+
+def images_of_pass(batch_size: int, rows: int) -> int:
+    """Images of a pass of about batch_size rows, where each has `rows`; at least one."""
+    return max(1, batch_size // rows)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

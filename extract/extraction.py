@@ -2,12 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mrnn.data.cache import FeatureCache, open_cache
 from mrnn.data.cache_writer import CacheWriter
@@ -15,17 +14,16 @@ from mrnn.data.captions import Corpus
 from mrnn.data.errors import CorpusError, SettingError
 from mrnn.data.files import sync_folder, write_whole
 from mrnn.data.outputs import is_cache, refuse_foreign
+from mrnn.data.picture_hashes import describe_equal, equal_pictures
 from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import segmentation_warning
 from mrnn.extract.config import ExtractionConfig, available_cpus, shard_range
 from mrnn.extract.resuming import AskedCache
 
-if TYPE_CHECKING:
-    from mrnn.extract.backbones import Backbone
-
 REPORT_COLUMNS = ("kind", "id", "reason")
-FAILED_KIND = "picture failed"  # of a line in the report
+# Kinds of lines in the report.
+FAILED_KIND, EQUAL_KIND, LEAK_KIND = "picture failed", "equal pictures", "equal pictures in two splits"
 
 
 @dataclass(frozen=True)
@@ -33,13 +31,15 @@ class Extraction:
     """What an extraction produced.
 
     cache : the finished cache.
-    computed : number of images computed by this call; 0 if the cache was finished before.
+    computed : number of images computed or reused by this call; 0 if the cache was finished before.
+    reused : number of those whose rows were taken from older caches.
     problems : kind -> number of problems of that kind, in the data set and with its images.
     report : tab-separated file that lists the problems one by one.
     """
 
     cache: FeatureCache
     computed: int
+    reused: int
     problems: dict[str, int]
     report: Path
 
@@ -53,6 +53,7 @@ def extract_dataset(
     limit: int | None = None,
     retry_failed: bool = False,
     overwrite: bool = False,
+    reuse: Sequence[str | Path] = (),
     lock: bool = True,
     stop: StopRequest | None = None,
     report: Callable[[str], None] = silent,
@@ -68,6 +69,8 @@ def extract_dataset(
     limit : number of images for a trial, always the same ones; None for all.
     retry_failed : whether to try images again that failed in an earlier run.
     overwrite : whether to replace a finished cache; the old file stays until the new one is complete.
+    reuse : older caches; the rows of pictures with the same bytes are taken from them, whatever their ids, splits and
+        captions, if they were computed with the same settings.
     lock : whether to lock the file against other writers.
     stop : asked after each batch.
     report : called with each line worth telling a user while the work goes on.
@@ -87,10 +90,12 @@ def extract_dataset(
     # Here, so that all of the above is refused before torch is loaded.
     from mrnn.extract.backbones import build_backbone
     from mrnn.extract.network import check_precision, choose_device
+    from mrnn.extract.plan import plan_extraction
+    from mrnn.extract.reusing import Reusable
     from mrnn.extract.runner import extract
 
     index, count = shard
-    begin, end = shard_range(len(corpus.images), batch_size=config.batch_size, index=index, count=count)
+    begin, end = shard_range(len(corpus.images), batch_size=config.images_per_pass, index=index, count=count)
     device = choose_device(config.device)
     check_precision(config.precision, device)
     network = build_backbone(
@@ -100,7 +105,10 @@ def extract_dataset(
         overrides=config.preprocessing(),
         report=report,
     )
-    provenance = _provenance(corpus, network, config, device=device.type, limit=limit)
+    plan = plan_extraction(corpus, network, config)
+    provenance = _provenance(corpus, plan.provenance, config, device=device.type, limit=limit)
+    rows = config.rows_per_image
+    old = Reusable(list(map(Path, reuse)), provenance, source=plan.source) if reuse else None
     target = output.with_name(f"{output.name}.new") if overwrite else output
     part = replace(corpus, images=corpus.images[begin:end])
     asked = AskedCache(target, part, provenance, first=begin, total=len(corpus.images), threads=config.threads)
@@ -108,23 +116,22 @@ def extract_dataset(
         if overwrite and target.exists():
             asked.remove_unless_it_fits(lock=lock)
         if not target.exists():
-            asked.create(feature_size=network.feature_size)
+            asked.create(feature_size=network.feature_size, rows_per_image=rows)
         writer = stack.enter_context(CacheWriter(target, lock=lock))
         asked.check(writer.cache, report=report)
         if retry_failed and (reopened := writer.reopen_failed()):
             report(f"{reopened} failed {'image is' if reopened == 1 else 'images are'} tried again")
-        computed = len(writer.pending())
+        computed, reused = len(writer.pending()), 0
         if computed:
             try:
-                extract(
+                reused = extract(
                     writer,
-                    network,
+                    plan.sampler,
                     corpus.root,
-                    batch_size=config.batch_size,
                     threads=int(writer.cache.provenance["threads"]),
-                    device=str(device),
+                    source=plan.source,
+                    reuse=old,
                     workers=config.workers or available_cpus(),
-                    precision=config.precision,
                     on_error=config.on_error,
                     stop=stop,
                 )
@@ -135,7 +142,9 @@ def extract_dataset(
             sync_folder(output.absolute().parent)
     cache = open_cache(output)
     problems = _write_report(cache, corpus, report_path(output))
-    return Extraction(cache, computed, problems, report_path(output))
+    for line in describe_equal(cache):
+        report(line)
+    return Extraction(cache, computed, reused, problems, report_path(output))
 
 
 def is_report(path: Path) -> bool:
@@ -161,16 +170,16 @@ def _with_images(corpus: Corpus, limit: int | None) -> Corpus:
 
 
 def _provenance(
-    corpus: Corpus, network: "Backbone", config: ExtractionConfig, *, device: str, limit: int | None
+    corpus: Corpus, planned: Mapping[str, str | int], config: ExtractionConfig, *, device: str, limit: int | None
 ) -> dict[str, str | int]:
-    weights = network.weights
+    weights = str(planned["weights"])
     if weights != "pretrained" and not weights.startswith("random:"):
         weights = os.path.abspath(weights)  # a later stage may run in another folder
     return {
         "dataset": corpus.name,
         "annotation_sha256": corpus.sha256(),
         "limit": limit or 0,
-        **network.provenance(),
+        **planned,
         "weights": weights,
         "dtype": config.dtype,
         "batch_size": config.batch_size,
@@ -185,6 +194,9 @@ def _write_report(cache: FeatureCache, corpus: Corpus, path: Path) -> dict[str, 
     """List the problems of the data set and the failed images in a file; return how many there are of each kind."""
     rows = [(problem.kind, problem.subject, problem.detail) for problem in corpus.problems]
     rows += [(FAILED_KIND, image_id, reason) for image_id, reason in cache.reasons.items()]
+    equal = equal_pictures(cache)
+    for group in equal.groups:
+        rows.append((LEAK_KIND if group in equal.leaks else EQUAL_KIND, group[0], " ".join(group[1:])))
     lines = ["\t".join(" ".join(cell.split()) for cell in row) for row in [REPORT_COLUMNS, *rows]]
     write_whole(path, "".join(f"{line}\n" for line in lines).encode())
     return dict(sorted(Counter(kind for kind, _, _ in rows).items()))

@@ -106,6 +106,14 @@ class Preprocessing:
         return left / new_width, top / new_height, (left + self.crop) / new_width, (top + self.crop) / new_height
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture, upright. pixels : mode L or RGB, perhaps at a reduced size. size : its true width, height."""
+
+    pixels: Image.Image
+    size: tuple[int, int]
+
+
 def load_image(source: str | Path | BinaryIO, preprocessing: Preprocessing) -> np.ndarray:
     """Decode a picture, set it upright, resize and crop it. Returns (crop, crop, 3) uint8, RGB.
 
@@ -114,17 +122,39 @@ def load_image(source: str | Path | BinaryIO, preprocessing: Preprocessing) -> n
     OSError is about the machine, not the file.
     """
     data = read_bytes(Path(source)) if isinstance(source, str | Path) else source.read(MAX_BYTES + 1)
+    return frame(decode_picture(data, least=2 * preprocessing.resize), preprocessing)
+
+
+def decode_picture(data: bytes, *, least: int | None) -> Picture:
+    """Decode the bytes of a picture's file and set it upright.
+
+    least : a JPEG may be decoded at a reduced size as long as both sides stay at least so long; None for never.
+    Raises ImageError if it is not a picture within the limits.
+    """
     if not data:
         raise ImageError("the file is empty")
     if len(data) > MAX_BYTES:
         raise ImageError(f"more than {MAX_BYTES} bytes, which no picture within the limits needs")
     with _quiet:
         try:
-            return _decode(data, preprocessing)
+            return _decode(data, least)
         except (ImageError, MemoryError):
             raise
         except Exception as error:  # on hostile bytes decoders raise nearly anything: struct.error, SyntaxError, ...
             raise ImageError(_reason(error, data)) from error
+
+
+def frame(picture: Picture, preprocessing: Preprocessing) -> np.ndarray:
+    """Resize and crop a picture: (crop, crop, 3) uint8, RGB. Raises ImageError if it is too narrow to be resized."""
+    left, top, right, bottom = preprocessing.crop_box(*picture.size)
+    width, height = picture.pixels.size
+    box = (left * width, top * height, min(right * width, width), min(bottom * height, height))
+    side = (preprocessing.crop, preprocessing.crop)
+    try:
+        square = picture.pixels.resize(side, RESAMPLING[preprocessing.interpolation], box=box)
+    except ValueError as error:
+        raise ImageError(f"cannot be resized: {error}") from error
+    return np.asarray(square.convert("RGB"))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -151,12 +181,12 @@ def normalise(batch: Tensor, preprocessing: Preprocessing, device: torch.device)
     return batch.to(device, non_blocking=True).permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
 
 
-def _decode(data: bytes, preprocessing: Preprocessing) -> np.ndarray:
+def _decode(data: bytes, least: int | None) -> Picture:
     with Image.open(BytesIO(data)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are decoded")
         full_size = image.size
-        reduced = image.draft(None, (2 * preprocessing.resize, 2 * preprocessing.resize))
+        reduced = None if least is None else image.draft(None, (least, least))
         image.load()
         if reduced is None:  # not a JPEG; and a TIFF turns itself upright while loading
             full_size = image.size
@@ -165,12 +195,7 @@ def _decode(data: bytes, preprocessing: Preprocessing) -> np.ndarray:
     if orientation in TRANSPOSED:
         pixels = pixels.transpose(TRANSPOSED[orientation])
         full_size = full_size[::-1] if orientation >= 5 else full_size
-    left, top, right, bottom = preprocessing.crop_box(*full_size)
-    width, height = pixels.size
-    box = (left * width, top * height, min(right * width, width), min(bottom * height, height))
-    side = (preprocessing.crop, preprocessing.crop)
-    square = pixels.resize(side, RESAMPLING[preprocessing.interpolation], box=box)
-    return np.asarray(square.convert("RGB"))
+    return Picture(pixels, full_size)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import REGION_SETTINGS, FeatureCache, create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError
@@ -25,6 +25,7 @@ FIXED_SETTINGS = (
     "dtype",
     "batch_size",
     "precision",
+    *REGION_SETTINGS,
 )
 # Recorded settings that may change; the last bits of features then differ between the images before and after.
 NOTED_SETTINGS = ("device", "torch", "torchvision", "pillow")
@@ -53,14 +54,15 @@ class AskedCache:
         self._path, self._part, self._provenance = path, part, provenance
         self._first, self._total, self._threads = first, total, threads
 
-    def create(self, *, feature_size: int) -> None:
-        """Create the file with all images pending. feature_size : numbers per image, D."""
+    def create(self, *, feature_size: int, rows_per_image: int = 1) -> None:
+        """Create the file with all images pending. feature_size : numbers per row, D."""
         create_cache(
             self._path,
             self._part,
             self._provenance,
             feature_size=feature_size,
             dtype=str(self._provenance["dtype"]),
+            rows_per_image=rows_per_image,
             first=self._first,
             total=self._total,
         )
@@ -94,7 +96,7 @@ class AskedCache:
     def _differing(self, cache: FeatureCache) -> list[str]:
         names = FIXED_SETTINGS + (("threads",) if self._threads else ())
         then: dict[str, Any] = {name: cache.provenance.get(name) for name in names}
-        now: dict[str, Any] = {name: self._provenance[name] for name in names}
+        now: dict[str, Any] = {name: self._provenance.get(name) for name in names}
         images = {"images": (cache.first, len(cache.images), cache.total)}
         then |= images
         now |= {"images": (self._first, len(self._part.images), self._total)}

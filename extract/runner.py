@@ -1,79 +1,58 @@
 """Pending images -> batches -> backbone -> cache; reading, computing and writing overlap.
 
-Threads decode a bounded number of batches ahead (Pillow releases the interpreter lock meanwhile), the network runs in
-the calling thread, and one more thread writes and syncs. Batches are cut at the same places in every run, and an image
-always has the same place in its batch, so that killed, resumed and sharded runs write the same bytes.
+Threads decode ahead (mrnn.extract.pipeline), the network runs in the calling thread, and one more thread writes and
+syncs. Batches are cut at the same places in every run, and an image always has the same place in its batch, so that
+killed, resumed and sharded runs write the same bytes.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from mrnn.data.cache import STATE_DONE
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.errors import CorpusError, ImageError
 from mrnn.data.exhaustion import memory_for
 from mrnn.data.progress import Progress
+from mrnn.data.regions import rows_of
 from mrnn.data.stopping import StopRequest
 from mrnn.extract.backbones import Backbone
-from mrnn.extract.images import MissingImageError, Preprocessing, load_image
-from mrnn.extract.network import BatchNetwork, choose_device, repeatable
+from mrnn.extract.images import MissingImageError
+from mrnn.extract.network import choose_device, repeatable
+from mrnn.extract.pipeline import PreparedBatch, Wanted, prepared_batches
+from mrnn.extract.regions import RegionSource
+from mrnn.extract.reusing import Reusable
+from mrnn.extract.sampling import Sampler, WholePictures
 
 LESS = "lower --batch-size, where the command has it, or use another --device"
-BATCHES_AHEAD = 2
 UNSAVED_BATCHES = 2
-
-
-@dataclass
-class DecodedBatch:
-    """Decoded images, ready for the network.
-
-    numbers : the number of each image in the cache.
-    rows : the row of each image in `pixels`.
-    pixels : (B, crop, crop, 3) uint8; the other rows, and those of images that could not be decoded, are zero.
-    errors : number -> why that image could not be decoded.
-    """
-
-    numbers: list[int]
-    rows: list[int]
-    pixels: Tensor
-    errors: dict[int, ImageError] = field(default_factory=dict)
-
-    def decoded(self) -> tuple[list[int], list[int]]:
-        """Numbers and rows of the images that could be decoded."""
-        kept = [(number, row) for number, row in zip(self.numbers, self.rows, strict=True) if number not in self.errors]
-        return [number for number, _ in kept], [row for _, row in kept]
 
 
 def extract(
     writer: CacheWriter,
-    backbone: Backbone,
+    sampler: Sampler,
     root: Path,
     *,
-    batch_size: int,
     threads: int,
-    device: str = "auto",
+    source: RegionSource | None = None,
+    reuse: Reusable | None = None,
     workers: int = 1,
-    precision: str = "float32",
     on_error: str = "skip",
     stop: StopRequest | None = None,
-) -> None:
-    """Compute the features of all pending images of a cache.
+) -> int:
+    """Compute the features of all pending images of a cache; return how many were taken from older caches.
 
     writer : the cache.
-    backbone : the network; its feature size is that of the cache.
+    sampler : how an image becomes rows; as many as the cache has for each.
     root : the folder that the paths of the images are relative to.
-    batch_size : rows of every forward pass.
     threads : CPU threads of the network.
-    device : 'auto', 'cpu', 'cuda' or 'cuda:N'.
+    source : where the regions are; None for whole images.
+    reuse : older caches, whose rows are taken where file and settings agree.
     workers : threads that decode images.
-    precision : 'float32', or 'bfloat16' on CUDA devices.
     on_error : 'skip' marks an image that cannot be decoded as failed, 'fail' raises its ImageError.
     stop : asked after each batch.
 
@@ -81,10 +60,9 @@ def extract(
     asks for it, after the current batch is saved.
     """
     stop = stop or StopRequest()
-    network = BatchNetwork(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
     images = writer.cache.images
     pending = writer.pending()
-    total, before = len(images), len(images) - len(pending)
+    total, before, reused = len(images), len(images) - len(pending), 0
     paths = [root / image.path for image in images]
     witness = _Witness(root, paths, done=np.flatnonzero(writer.states == STATE_DONE))
 
@@ -93,28 +71,29 @@ def extract(
 
     if stop.reason:
         raise stop.stopped(saved())
-    parts = _cut(pending, batch_size=batch_size)
+    wanted = Wanted(tuple(image.id for image in images), tuple(paths))
+    parts = _cut(pending, batch_size=sampler.images)
     with (
         repeatable(threads=threads),
         Progress("extract", total, unit="images", done=before) as progress,
         _Saver(writer, progress) as saver,
-        closing(decoded_batches(parts, paths, backbone.preprocessing, network, workers=workers)) as batches,
+        closing(prepared_batches(parts, wanted, sampler, source=source, reuse=reuse, workers=workers)) as batches,
     ):
         for batch in batches:
             witness.check(batch)
             if batch.errors and on_error == "fail":
                 number, error = min(batch.errors.items())
                 raise ImageError(f"{images[number].id} ({paths[number]}): {error}")
-            numbers, rows = batch.decoded()
-            with memory_for(
-                f"the batch of {len(rows)} images that begins with {images[batch.numbers[0]].id}", remedy=LESS
-            ):
-                features = network(batch.pixels)[rows] if rows else np.empty((0, backbone.feature_size), np.float32)
-            saver.save(np.array(numbers, dtype=np.int64), features, batch.errors)
+            first = f"the batch of {len(batch.numbers)} images that begins with {images[batch.numbers[0]].id}"
+            with memory_for(first, remedy=LESS):
+                features = batch.features(sampler)
+            saver.save(batch, features)
+            reused += len(batch.reused)
             if stop.reason:
                 saver.wait()
                 if len(writer.pending()):
                     raise stop.stopped(saved())
+    return reused
 
 
 def features_of_files(
@@ -132,66 +111,24 @@ def features_of_files(
     Returns (n, D) float32 and {index: reason} for the files that cannot be decoded, whose rows are NaN. With the batch
     size, threads and device of an extraction the bits are equal up to the place of an image in its batch.
     """
-    network = BatchNetwork(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
+    sampler = WholePictures(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
     features = np.full((len(paths), backbone.feature_size), np.nan, dtype=np.float32)
     reasons: dict[int, str] = {}
     parts = _cut(np.arange(len(paths)), batch_size=batch_size)
+    wanted = Wanted(tuple(map(str, paths)), tuple(paths))
     with (
         repeatable(threads=threads),
-        closing(decoded_batches(parts, paths, backbone.preprocessing, network, workers=workers)) as batches,
+        closing(prepared_batches(parts, wanted, sampler, workers=workers)) as batches,
     ):
         for batch in batches:
-            numbers, rows = batch.decoded()
-            if rows:
-                with memory_for(f"the batch of {len(rows)} images that begins with {paths[numbers[0]]}", remedy=LESS):
-                    features[numbers] = network(batch.pixels)[rows]
+            numbers, places = batch.computed()
+            if numbers:
+                with memory_for(
+                    f"the batch of {len(numbers)} images that begins with {paths[numbers[0]]}", remedy=LESS
+                ):
+                    features[numbers] = batch.features(sampler)[places]
             reasons.update({number: str(error) for number, error in batch.errors.items()})
     return features, reasons
-
-
-def decoded_batches(
-    parts: Iterable[list[int]],
-    paths: Sequence[Path],
-    preprocessing: Preprocessing,
-    network: BatchNetwork,
-    *,
-    workers: int,
-) -> Generator[DecodedBatch, None, None]:
-    """Decode batches of images while the caller works on the batch before.
-
-    parts : numbers of images, each part from within one batch.
-    paths : the file of each image by its number.
-    preprocessing : how a file becomes pixels.
-    network : it says how large a batch is.
-    workers : threads that decode.
-    """
-
-    def decode(number: int, row: np.ndarray) -> None:
-        with memory_for(f"decoding {paths[number]}", remedy="lower --workers, or make the image smaller"):
-            row[:] = load_image(paths[number], preprocessing)
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[DecodedBatch, list[Future[None]]]] = deque()
-        try:
-            remaining = iter(parts)
-            while True:
-                while len(waiting) <= BATCHES_AHEAD and (numbers := next(remaining, None)) is not None:
-                    rows = [number % network.batch_size for number in numbers]
-                    pixels = network.empty_batch()
-                    array = pixels.numpy()
-                    jobs = [pool.submit(decode, n, array[row]) for n, row in zip(numbers, rows, strict=True)]
-                    waiting.append((DecodedBatch(numbers, rows, pixels), jobs))
-                if not waiting:
-                    return
-                batch, jobs = waiting.popleft()
-                for number, job in zip(batch.numbers, jobs, strict=True):
-                    try:
-                        job.result()
-                    except ImageError as error:
-                        batch.errors[number] = error
-                yield batch
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _cut(pending: np.ndarray, *, batch_size: int) -> list[list[int]]:
@@ -221,10 +158,10 @@ class _Saver:
         finally:
             self._pool.shutdown()
 
-    def save(self, numbers: np.ndarray, features: np.ndarray, errors: dict[int, ImageError]) -> None:
+    def save(self, batch: PreparedBatch, features: np.ndarray) -> None:
         """Queue the results of a batch for writing."""
-        self._failed += len(errors)
-        self._waiting.append(self._pool.submit(self._write, numbers, features, errors))
+        self._failed += len(batch.errors)
+        self._waiting.append(self._pool.submit(self._write, batch, features))
         self.wait(leave=UNSAVED_BATCHES)
 
     def wait(self, *, leave: int = 0) -> None:
@@ -233,12 +170,16 @@ class _Saver:
             note = f"{self._failed} failed" if self._failed else ""
             self._progress.add(self._waiting.popleft().result(), note=note)
 
-    def _write(self, numbers: np.ndarray, features: np.ndarray, errors: dict[int, ImageError]) -> int:
+    def _write(self, batch: PreparedBatch, features: np.ndarray) -> int:
+        numbers, places = batch.done()
         if len(numbers):
-            self._writer.write(numbers, features)
-        if errors:
-            self._writer.fail(np.array(list(errors), dtype=np.int64), [str(error) for error in errors.values()])
-        return len(numbers) + len(errors)
+            rows = rows_of(places, batch.rows_per_image)
+            self._writer.write(numbers, features[rows], regions=batch.regions[rows], hashes=batch.hashes[places])
+        if batch.errors:
+            failed, places = batch.failed()
+            reasons = [str(batch.errors[number]) for number in failed.tolist()]
+            self._writer.fail(failed, reasons, hashes=batch.hashes[places])
+        return len(batch.numbers)
 
 
 class _Witness:
@@ -252,7 +193,7 @@ class _Witness:
         self._root, self._paths = root, paths
         self._path: Path | None = paths[done[0]] if len(done) else None
 
-    def check(self, batch: DecodedBatch) -> None:
+    def check(self, batch: PreparedBatch) -> None:
         """Raise CorpusError if images of the batch are missing because all files are."""
         there = [n for n in batch.numbers if not isinstance(batch.errors.get(n), MissingImageError)]
         if len(there) < len(batch.numbers):

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mrnn.data import cache as cache_module
-from mrnn.data.cache import STATE_PENDING, USER_BLOCK, create_cache, matching_settings, open_cache
+from mrnn.data.cache import STATE_PENDING, create_cache, matching_settings, open_cache
+from mrnn.data.cache_layout import USER_BLOCKS, VERSION, static_digest, user_block
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Box, Corpus, Image, Problem
 from mrnn.data.errors import CacheError, CorpusError
@@ -23,6 +23,7 @@ from mrnn.data.verify import verify_cache
 
 FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
+USER_BLOCK = USER_BLOCKS[VERSION]
 PROVENANCE = {"backbone": "alexnet", "layer": "fc7", "batch_size": 4, "weights_sha256": "00ff"}
 
 
@@ -33,7 +34,7 @@ def make_corpus(n: int = 10) -> Corpus:
             f"pictures/{i}.jpg",
             ("train", "val", "test", "")[i % 4],
             tuple(f"sentence {j} of {i}, “quoted”" for j in range(i % 3)),
-            (Box(1.5, 2, 3, 4, "a thing", 0),) * (i % 2),
+            (Box(1.5, 2, 3, 4, "a thing", 0, (2, 4), "other"),) * (i % 2),
         )
         for i in range(n)
     )
@@ -187,10 +188,9 @@ def test_a_cache_cut_off_anywhere_says_so(path: Path) -> None:
 def test_a_flipped_byte_is_found_at_opening_or_by_verifying(path: Path, data: st.DataObject) -> None:
     """Wherever it lies; but for the reasons of images that did not fail, which nobody reads."""
     fill(path)
-    cache = open_cache(path, allow_partial=True)
     content = bytearray(path.read_bytes())
-    lengths = {"features": cache.features.nbytes, "state": 10, "checksum": 40, "reason": 2000}
-    areas = {name: range(cache.offsets[name], cache.offsets[name] + length) for name, length in lengths.items()}
+    ranges = json.loads(content[:USER_BLOCK])["mutable"]
+    areas = {name: range(offset, offset + length) for name, (offset, length) in ranges.items()}
     mutable = {position for area in areas.values() for position in area}
     areas["header"] = range(USER_BLOCK)  # the one part that no digest covers
     areas["fixed"] = [position for position in range(USER_BLOCK, len(content)) if position not in mutable]
@@ -211,13 +211,15 @@ def sign(path: Path) -> None:
     """Give an altered file a header that fits it, as somebody would who means ill."""
     size = path.stat().st_size
     ranges = json.loads(path.read_bytes()[:USER_BLOCK])["mutable"]
-    header = cache_module._user_block(size, ranges, cache_module._static_digest(path, ranges, size))
+    header = user_block(size, ranges, static_digest(path, ranges, size))
     with path.open("r+b") as stream:
         stream.write(header)
 
 
 TABLES = ("images/id", "images/path", "images/split", "sentences/text", "sentences/image", "boxes/phrase",
-          "boxes/image", "boxes/sentence", "boxes/rectangle", "problems/kind", "problems/detail")  # fmt: skip
+          "boxes/image", "boxes/sentence", "boxes/words", "boxes/kind",
+          "boxes/rectangle", "features", "rectangle", "valid",
+          "problems/kind", "problems/detail")  # fmt: skip
 CONTENTS = st.sampled_from(
     [np.zeros(0), np.arange(-3, 7), np.full(10, 2**62), np.full(10, np.nan), np.zeros((10, 4)), np.zeros((2, 3, 4)),
      np.float64(3), np.array([b"\xff"] * 10), np.zeros(10, dtype=[("a", "i4")]), h5py.SoftLink("/nowhere"), None]

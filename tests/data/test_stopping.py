@@ -13,6 +13,7 @@ from mrnn.data.errors import CacheError, SettingError, Stopped
 from mrnn.data.stopping import SIGNALS, stop_on_signals
 
 
+@pytest.mark.usefixtures("hangup_heeded")
 @pytest.mark.parametrize(
     ("number", "code", "name"),
     [*((number, 75, number.name) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130, "Ctrl-C")],

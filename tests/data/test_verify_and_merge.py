@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,11 +102,11 @@ def test_an_interrupted_merge_goes_on(
     calls = []
     write = CacheWriter.write
 
-    def die_at_the_second(self: CacheWriter, indices: np.ndarray, features: np.ndarray) -> None:
+    def die_at_the_second(self: CacheWriter, indices: np.ndarray, features: np.ndarray, **tables: Any) -> None:
         calls.append(indices)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        write(self, indices, features)
+        write(self, indices, features, **tables)
 
     monkeypatch.setattr(CacheWriter, "write", die_at_the_second)
     with pytest.raises(KeyboardInterrupt):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +20,9 @@ from PIL import Image
 
 from mrnn.data.cache import STATE_DONE, STATE_PENDING, open_cache
 from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.datasets import READERS
 from mrnn.data.merge import merge_caches
+from mrnn.data.scenes.reader import read_scenes
 from mrnn.data.stopping import SIGNALS
 from mrnn.extract import runner
 from mrnn.extract.cli import main
@@ -60,7 +61,8 @@ def features(path: Path) -> bytes:
     return cache.features[cache.done()].tobytes()
 
 
-def test_scenes_from_nothing(tmp_path: Path) -> None:
+def test_scenes_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(READERS, "scenes", lambda root: read_scenes(root, count=60))  # drawing 1,200 takes long
     output = tmp_path / "feats.h5"
     result = run("--dataset", "scenes", "--root", tmp_path / "scenes", "--limit", 20, "--output", output)
     assert result.exit_code == 0, result.output
@@ -265,6 +267,7 @@ def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signa
     monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
 
 
+@pytest.mark.usefixtures("hangup_heeded")
 @pytest.mark.parametrize(
     ("by", "code"), [*((number, 75) for number in SIGNALS if number != signal.SIGINT), (signal.SIGINT, 130)]
 )
@@ -281,22 +284,31 @@ def test_stopped_and_resumed(
     assert features(tmp_path / "a.h5") == features(tmp_path / "whole.h5")
 
 
+KILLED = """
+import os, signal
+from mrnn.extract import runner
+from mrnn.extract.cli import main
+calls, network = [], runner.BatchNetwork.__call__
+def call(*arguments):
+    calls.append(1)
+    if len(calls) == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return network(*arguments)
+runner.BatchNetwork.__call__ = call
+main()
+"""
+
+
 def test_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
-    """SIGKILL of the installed command, in the middle; then the same command again."""
-    output = tmp_path / "a.h5"
-    command = [Path(sys.executable).with_name("extract-features"), "--dataset", "folder", "--root", photos]
-    command += ["--output", output, "--batch-size", "1", "--threads", "1", *SMALL, "--crop", "160", "--resize", "160"]
-    whole = subprocess.run([*command, "--output", tmp_path / "whole.h5"], capture_output=True, check=False)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit and process.poll() is None:
-        if output.exists() and (open_cache(output, allow_partial=True).states == STATE_DONE).sum() >= 3:
-            break
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, "it was to be killed before it was done"
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    """SIGKILL in the middle, when some batches are saved and others are not; then the same command again."""
+    output, single = tmp_path / "a.h5", ("--batch-size", "1")
+    assert folder(photos, tmp_path / "whole.h5", *single).exit_code == 0
+    command = [sys.executable, "-c", KILLED, "--dataset", "folder", "--root", photos, "--output", output, *single]
+    killed = subprocess.run([*command, "--threads", "1", *SMALL], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert 7 - runner.UNSAVED_BATCHES <= (open_cache(output, allow_partial=True).states == STATE_DONE).sum() <= 7
+    resumed = folder(photos, output, *single)
+    assert resumed.exit_code == 0, resumed.output
     assert features(output) == features(tmp_path / "whole.h5")
 
 
@@ -432,8 +444,8 @@ from mrnn.extract.cli import main as extract
 photos, commands = sys.argv[1], json.loads(sys.argv[2])
 if os.geteuid() == 0:  # no permission stops root, so be nobody, whom Python's own folders may be closed to
     with tempfile.TemporaryDirectory() as folder:
-        warm_up = ["--output", f"{folder}/a.h5", "--backbone", "torchvision:squeezenet1_1", "--weights", "random:0"]
-        extract.main(["--dataset", "folder", "--root", photos, *warm_up, "--limit", "3"], standalone_mode=False)
+        warm_up = [*commands[0], "--output", f"{folder}/a.h5", "--root", photos, "--limit", "3"]
+        extract.main(warm_up[1:], standalone_mode=False)
     os.setgid(65534)
     os.setuid(65534)
 results = [CliRunner().invoke(globals()[name], arguments) for name, *arguments in commands]
@@ -454,18 +466,7 @@ def test_a_read_only_folder_is_one_sentence_and_changes_nothing(photos: Path, tm
         before = {path.name: path.read_bytes() for path in place.glob("*.*")}
         for path in [place, *place.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        again = [
-            "extract",
-            "--dataset",
-            "folder",
-            "--root",
-            place / "photos",
-            "--batch-size",
-            4,
-            "--threads",
-            1,
-            *SMALL,
-        ]
+        again = ["extract", *f"--dataset folder --root {place}/photos --batch-size 4 --threads 1".split(), *SMALL]
         writing = [[*again, "--output", place / "new.h5"], [*again, "--output", begun]]
         writing += [["merge", place / "merged.h5", done]]
         looking = [["verify", done], ["inspect", done]]

@@ -23,11 +23,12 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import CacheError, CorpusError, ImageError, Stopped
 from mrnn.data.stopping import StopRequest
-from mrnn.extract import runner
+from mrnn.extract import pipeline, runner
 from mrnn.extract.backbones import Backbone
 from mrnn.extract.config import ExtractionConfig, parse_shard, shard_range
-from mrnn.extract.images import Preprocessing
+from mrnn.extract.images import Preprocessing, load_image
 from mrnn.extract.network import BatchNetwork, choose_device, repeatable
+from mrnn.extract.sampling import WholePictures
 
 COUNT, BATCH, SIZE = 22, 4, 12
 PREPROCESSING = Preprocessing(36, 32, "bilinear", (0.4, 0.5, 0.6), (0.2, 0.2, 0.2))
@@ -74,11 +75,21 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus("test", root, tuple(images))
 
 
+def sampler_of(backbone: Backbone, *, batch_size: int, device: str, precision: str = "float32") -> WholePictures:
+    return WholePictures(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
+
+
 def extract_to(path: Path, corpus: Corpus, backbone: Backbone, **options: Any) -> Path:
     if not path.exists():
         create_cache(path, corpus, {"threads": 1}, feature_size=SIZE, dtype="float32")
     with CacheWriter(path) as writer:
-        runner.extract(writer, backbone, corpus.root, **{"batch_size": BATCH, "threads": 1, "workers": 3, **options})
+        sampler = sampler_of(
+            backbone,
+            batch_size=options.pop("batch_size", BATCH),
+            device=options.pop("device", "cpu"),
+            precision=options.pop("precision", "float32"),
+        )
+        runner.extract(writer, sampler, corpus.root, **{"threads": 1, "workers": 3, **options})
     return path
 
 
@@ -95,7 +106,7 @@ def break_pictures(corpus: Corpus, *numbers: int) -> None:
 def test_rows_are_the_networks_output_for_each_picture(tmp_path: Path, corpus: Corpus, backbone: Backbone) -> None:
     cache = open_cache(extract_to(tmp_path / "a.h5", corpus, backbone))
     for number, image in enumerate(corpus.images):
-        pixels = runner.load_image(corpus.root / image.path, PREPROCESSING) / 255.0
+        pixels = load_image(corpus.root / image.path, PREPROCESSING) / 255.0
         batch = torch.from_numpy((pixels - PREPROCESSING.mean) / PREPROCESSING.std).permute(2, 0, 1).float()[None]
         with torch.inference_mode():
             expected = backbone.network(batch)[0].numpy()
@@ -220,7 +231,6 @@ def test_a_folder_that_vanishes_marks_nothing(
     def vanish() -> None:
         if len(backbone.network.shapes) == 1:
             shutil.rmtree(corpus.root / "pictures" if leave_root else corpus.root)
-            time.sleep(0.05)
 
     backbone.network.hook = vanish
     kept = tmp_path / "kept"
@@ -254,24 +264,30 @@ def test_memory_is_bounded_and_stages_overlap(
     monkeypatch.setattr(BatchNetwork, "empty_batch", lambda self: (made.append(1), empty_batch(self))[1])
     read: list[str] = []
     threads: set[str] = set()
-    load = runner.load_image
+    together = threading.Barrier(3)  # none of the three reads on before all have begun
+    load = pipeline.read_bytes
 
-    def noted(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+    def noted(path: Path) -> bytes:
+        if threading.current_thread().name not in threads:
+            threads.add(threading.current_thread().name)
+            together.wait()
+        content = load(path)
         read.append(path.name)
-        threads.add(threading.current_thread().name)
-        return load(path, preprocessing)
+        return content
 
-    monkeypatch.setattr(runner, "load_image", noted)
-    ahead: list[int] = []
+    monkeypatch.setattr(pipeline, "read_bytes", noted)
 
     def hook() -> None:
-        time.sleep(0.05)
-        ahead.append(len(read) - BATCH * len(backbone.network.shapes))
-        assert len(made) <= len(backbone.network.shapes) + runner.BATCHES_AHEAD
+        """The network does not end its work before the pictures of the batches ahead are read."""
+        batches = len(backbone.network.shapes) + pipeline.BATCHES_AHEAD
+        while len(read) < min(BATCH * batches, COUNT):
+            time.sleep(0.001)
+        assert len(made) <= batches
+        assert len(read) <= BATCH * batches
 
     backbone.network.hook = hook
     extract_to(tmp_path / "a.h5", corpus, backbone)
-    assert max(ahead) == BATCH * runner.BATCHES_AHEAD
+    assert len(read) == COUNT
     assert len(threads) == 3
     assert all(name.startswith("decode") for name in threads)
 
@@ -302,10 +318,10 @@ def test_an_error_of_the_writer_ends_the_run(tmp_path: Path, corpus: Corpus, bac
 def test_an_error_of_the_machine_ends_the_run(
     tmp_path: Path, corpus: Corpus, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: Path, preprocessing: Preprocessing) -> np.ndarray:
+    def fail(path: Path) -> bytes:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(runner, "load_image", fail)
+    monkeypatch.setattr(pipeline, "read_bytes", fail)
     with pytest.raises(OSError, match="Too many"):
         extract_to(tmp_path / "a.h5", corpus, backbone)
     assert not open_cache(tmp_path / "a.h5", allow_partial=True).states.any()
@@ -393,9 +409,9 @@ def test_settings_that_cannot_be() -> None:
 
 
 def test_futures_are_cancelled_when_the_run_ends(corpus: Corpus, backbone: Backbone) -> None:
-    network = BatchNetwork(backbone, batch_size=BATCH, device=torch.device("cpu"), precision="float32")
-    paths = [corpus.root / image.path for image in corpus.images]
-    batches = runner.decoded_batches([[0, 1], [4], [8]], paths, PREPROCESSING, network, workers=1)
-    assert next(batches).rows == [0, 1]
+    sampler = sampler_of(backbone, batch_size=BATCH, device="cpu")
+    wanted = pipeline.Wanted(tuple(i.id for i in corpus.images), tuple(corpus.root / i.path for i in corpus.images))
+    batches = pipeline.prepared_batches([[0, 1], [4], [8]], wanted, sampler, workers=1)
+    assert next(batches).places == [0, 1]
     batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("decode", "write"))]

@@ -124,7 +124,7 @@ def test_features_of_unknown_origin(
 ) -> None:
     done = caption(make_world(provenance=features)[0], pictures[0])
     assert done.exit_code == 1
-    assert "how its features were made" in done.stderr
+    assert "does not record how to compute its features again" in done.stderr
 
 
 def test_prefix_and_usage(run: Path, pictures: list[Path]) -> None:
