@@ -24,8 +24,9 @@ from mrnn.data.datasets import READERS
 from mrnn.data.merge import merge_caches
 from mrnn.data.scenes.reader import read_scenes
 from mrnn.data.stopping import SIGNALS
-from mrnn.extract import runner
+from mrnn.extract import pipeline, runner
 from mrnn.extract.cli import main
+from mrnn.extract.network import BatchNetwork
 
 # The smallest network torchvision has, on small pictures; every run here takes it.
 SMALL = ("--backbone", "torchvision:squeezenet1_1", "--weights", "random:0", "--resize", "64", "--crop", "64")
@@ -256,7 +257,7 @@ def test_threads_go_on_as_recorded(photos: Path, tmp_path: Path, monkeypatch: py
 def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signals) -> None:
     """Send this process a signal while the network works on a batch."""
     calls = []
-    original = runner.BatchNetwork.__call__
+    original = BatchNetwork.__call__
 
     def call(self: Any, batch: Any) -> np.ndarray:
         calls.append(1)
@@ -264,7 +265,7 @@ def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signa
             os.kill(os.getpid(), by)
         return original(self, batch)
 
-    monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
+    monkeypatch.setattr(BatchNetwork, "__call__", call)
 
 
 @pytest.mark.usefixtures("hangup_heeded")
@@ -286,15 +287,15 @@ def test_stopped_and_resumed(
 
 KILLED = """
 import os, signal
-from mrnn.extract import runner
 from mrnn.extract.cli import main
-calls, network = [], runner.BatchNetwork.__call__
+from mrnn.extract.network import BatchNetwork
+calls, network = [], BatchNetwork.__call__
 def call(*arguments):
     calls.append(1)
     if len(calls) == 8:
         os.kill(os.getpid(), signal.SIGKILL)
     return network(*arguments)
-runner.BatchNetwork.__call__ = call
+BatchNetwork.__call__ = call
 main()
 """
 
@@ -421,14 +422,14 @@ def test_photographs_and_lists_are_not_replaced(photos: Path, tmp_path: Path) ->
 def test_pictures_too_large_for_the_memory_are_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = runner.load_image
+    original = pipeline.read_bytes
 
-    def allocate(path: Path, *rest: Any) -> np.ndarray:
+    def allocate(path: Path) -> bytes:
         if path.name == "07.png":
             raise MemoryError
-        return original(path, *rest)
+        return original(path)
 
-    monkeypatch.setattr(runner, "load_image", allocate)
+    monkeypatch.setattr(pipeline, "read_bytes", allocate)
     result = folder(photos, tmp_path / "a.h5")
     assert result.exit_code == 1
     assert "error: not enough memory for decoding" in result.output
