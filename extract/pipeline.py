@@ -27,6 +27,7 @@ from mrnn.extract.reusing import Reusable
 from mrnn.extract.sampling import Sampler
 
 BATCHES_AHEAD = 2
+LESS = "lower --workers, or make the image smaller"
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ def prepared_batches(
         pictures = {}
         for number, job in jobs.items():
             try:
-                if (picture := job.result()) is not None:
-                    pictures[number] = picture
+                with memory_for(f"decoding {wanted.paths[number]}", remedy=LESS):
+                    if (picture := job.result()) is not None:
+                        pictures[number] = picture
             except ImageError as error:
                 batch.errors[number] = error
         return pictures
