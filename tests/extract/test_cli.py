@@ -431,7 +431,7 @@ def test_pictures_too_large_for_the_memory_are_named(
     monkeypatch.setattr(pipeline, "decode_picture", allocate)
     result = folder(photos, tmp_path / "a.h5")
     assert result.exit_code == 1
-    assert "error: not enough memory for decoding" in result.output
+    assert f"error: not enough memory for decoding {photos}" in result.output
     assert "--workers" in result.output
     assert "Traceback" not in result.output
 
