@@ -57,10 +57,13 @@ def setting_options(
     return decorate
 
 
-def setting_option(name: str, default: Any, declared: Declared) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def setting_option(
+    name: str, default: Any, declared: Declared, *, unset: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The option of one setting: `--batch-size` for `batch_size`; for a bool `--sample`, or `--graphs/--no-graphs`.
 
-    A bool that is off by default gets no second flag, which would change nothing.
+    A bool that is off by default gets no second flag, which would change nothing. unset : the option is None where it
+    is not given, instead of its default, which then the help text must tell.
     """
     flag = "--" + name.replace("_", "-")
     kind: Any = declared.kind
@@ -76,10 +79,10 @@ def setting_option(name: str, default: Any, declared: Declared) -> Callable[[Cal
     return click.option(
         flag,
         name,
-        default=default,
+        default=None if unset else default,
         type=kind,
         is_flag=declared.kind is bool,
-        show_default=default not in (None, "") and default is not False,
+        show_default=not unset and default not in (None, "") and default is not False,
         help=declared.help,
     )
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mrnn.data.errors import ImageError
-from mrnn.evaluate.fit import known_prefix
+from mrnn.evaluate.fit import check_captioner, known_prefix
 from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.report.cards import END
 from mrnn.evaluate.settings import DecodingConfig
@@ -91,6 +91,7 @@ def caption_files(
     Raises EvaluationError for a prefix with an unknown word, or for features of unknown origin.
     """
     decoding = decoding or DecodingConfig()
+    check_captioner(trained)
     words = known_prefix(trained, prefix)
     paths = [Path(file) for file in files]
     features, reasons = features_of_images(trained, paths, weights=weights, workers=workers)

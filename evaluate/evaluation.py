@@ -22,7 +22,7 @@ from mrnn.data.files import write_json, write_whole
 from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
-from mrnn.evaluate.fit import cache_digest, check_fit, known_prefix, sha256_of
+from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages, sha256_of
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.metrics.captions import ONE_IMAGE
 from mrnn.evaluate.metrics.tokenizers import script_warnings
@@ -47,7 +47,6 @@ from mrnn.evaluate.stages import (
 )
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
-from mrnn.train.features import Features
 from mrnn.train.run_files import read_log
 
 OUTPUTS = ("metrics.json", "captions.json", "nbest.json", RECORDS, "retrieved_*.jsonl", "report.html", "figures/*")
@@ -105,6 +104,7 @@ def evaluate(
     trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))
     cache = open_cache(Path(features), allow_partial=allow_partial)
     chosen = check_fit(trained, cache, split)
+    stages = possible_stages(trained, stages, report=report)
     words = known_prefix(trained, prefix)
     output = trained.run / f"evaluation-{split}" if output is None else Path(output)
     names = OUTPUTS if (output / LOCK).exists() else (*OUTPUTS, f"{PARTS}/*")
@@ -121,7 +121,7 @@ def evaluate(
             cache,
             split,
             chosen,
-            Features(cache),
+            features_for(trained, cache),
             parts,
             stop or StopRequest(),
             threads=torch.get_num_threads(),

@@ -1,6 +1,7 @@
 """Checks that a model, a cache and a request match, and digests that identify finished work."""
 
 import hashlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.models.captioner import LateFusion
+from mrnn.train.features import Features
+from mrnn.train.models import CAPTIONERS
+from mrnn.train.models.captioner import Captioner, LateFusion
 
 
 def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
@@ -30,6 +33,42 @@ def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
             f"{cache.path} has features of size {cache.feature_size}, {trained.file} needs size "
             f"{trained.model.config.features}; give the cache that it was trained on or one like it"
         )
+
+
+def features_for(trained: TrainedModel, cache: FeatureCache) -> Features:
+    """The features of a cache with the rows of each image that a model looks at.
+
+    Raises SettingError if the cache has fewer.
+    """
+    return Features(cache, rows=trained.model.config.rows(cache.rows_per_image))
+
+
+def check_captioner(trained: TrainedModel) -> None:
+    """Raise EvaluationError if the model cannot predict words."""
+    if not isinstance(trained.model, Captioner):
+        raise EvaluationError(
+            f"{trained.file} is a {trained.name} model, which matches pictures with sentences and predicts no words; "
+            f"give a run of the kind {', '.join(CAPTIONERS)}"
+        )
+
+
+def possible_stages(trained: TrainedModel, stages: Collection[str], *, report: Callable[[str], None]) -> list[str]:
+    """Those of some stages of an evaluation that a model can do.
+
+    trained : the model
+    stages : names of stages
+    report : called with a line if some are left out
+
+    Raises EvaluationError if none is left.
+    """
+    if isinstance(trained.model, Captioner):
+        return list(stages)
+    possible = [stage for stage in stages if stage == "retrieval"]
+    if stages and not possible:
+        check_captioner(trained)
+    if left_out := [stage for stage in stages if stage not in possible]:
+        report(f"{trained.name} predicts no words; left out: {', '.join(left_out)}")
+    return possible
 
 
 def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndarray:
@@ -79,6 +118,7 @@ def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
 
 def searchable_model(trained: TrainedModel) -> LateFusion:
     """The model of a checkpoint, as a search needs it. Raises EvaluationError if it is of another kind."""
+    check_captioner(trained)
     if not isinstance(trained.model, LateFusion):
         raise EvaluationError(
             f"{trained.file} is a {trained.name}: it reads every sentence again for every image, which is too slow for "

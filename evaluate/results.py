@@ -18,6 +18,7 @@ from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
 from mrnn.evaluate.retrieval.result import RetrievalResult
+from mrnn.evaluate.retrieval.two_towers import ranking_definitions
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.sentences import tokenized_sentences
 
@@ -102,7 +103,13 @@ def build_metrics(
         },
         "vocabulary_size": len(trained.vocabulary),
         **settings,
-        "definitions": {**caption_definitions(), **names.definitions(), **OTHER_DEFINITIONS, **DIVERSITY_DEFINITIONS},
+        "definitions": {
+            **caption_definitions(),
+            **names.definitions(),
+            **ranking_definitions(trained.model),
+            **OTHER_DEFINITIONS,
+            **DIVERSITY_DEFINITIONS,
+        },
         "features": cache.provenance,
         "dataset": cache.dataset,
         "pictures": str(cache.root),

@@ -25,7 +25,7 @@ from mrnn.data.errors import CheckpointError
 from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.train.models import KINDS
-from mrnn.train.models.captioner import Captioner
+from mrnn.train.models.model import Model
 from mrnn.train.run_files import BEST, LAST
 
 FORMAT, VERSION = "mrnn-checkpoint", 2
@@ -57,7 +57,7 @@ class TrainedModel:
     progress : epoch, step, best and so on at the time the checkpoint was written.
     """
 
-    model: Captioner
+    model: Any
     name: str
     vocabulary: Vocabulary
     features: dict[str, Any]
@@ -92,7 +92,7 @@ def load_trained(run: str | Path, *, device: torch.device | str = "cpu", which: 
     )
 
 
-def model_content(name: str, model: Captioner, vocabulary: Vocabulary) -> dict[str, Any]:
+def model_content(name: str, model: Model, vocabulary: Vocabulary) -> dict[str, Any]:
     """The part of a checkpoint that rebuilds the model; tensors are references, not copies."""
     return {
         "model": name,
@@ -102,14 +102,16 @@ def model_content(name: str, model: Captioner, vocabulary: Vocabulary) -> dict[s
     }
 
 
-def rebuild(content: dict[str, Any], file: Path) -> tuple[Captioner, Vocabulary]:
+def rebuild(content: dict[str, Any], file: Path) -> tuple[Model, Vocabulary]:
     """The model and vocabulary of a checkpoint's content; `file` is for messages."""
     if content["model"] not in KINDS:
         raise CheckpointError(f"{file}: its model {content['model']!r} is not one of {', '.join(KINDS)}")
     try:
         vocabulary = Vocabulary(tuple(content["vocabulary"]))
         kind = KINDS[content["model"]]
-        config = kind.config(**content["config"])
+        # Older configs lack settings that training had, but the models had not.
+        known = {name: value for name, value in content["settings"].items() if name in kind.settings()}
+        config = kind.config(**{**known, **content["config"]})
         if config.vocabulary != len(vocabulary):
             raise ValueError(f"{len(vocabulary)} words for a network of {config.vocabulary}")
         model = kind.build(config)

@@ -1,6 +1,6 @@
 """train-mrnn: train a model on a feature cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ import click
 
 from mrnn.data.command import command, setting_option, setting_options
 from mrnn.data.options import allow_partial_option, features_option, output_option, overwrite_option
-from mrnn.data.settings import declared_settings
+from mrnn.data.settings import Declared, declared_settings
 from mrnn.train.models import KINDS
 from mrnn.train.settings import RunOptions, TrainSettings
+
+DIFFERING = frozenset(name for kind in KINDS.values() for name in kind.defaults)  # settings with defaults by kind
 
 EPILOG = """\b
 Example:
@@ -24,34 +26,42 @@ settings that alter the result must be the same. Exit code 75: stopped on reques
 If torchrun starts the command, or srun as in jobs/train.sbatch, several processes divide every batch among them."""
 
 
-def model_options(function: Callable[..., None]) -> Callable[..., None]:
-    """An option for every setting of any kind of model; unset ones are None, since defaults differ between kinds."""
-    found: dict[str, list[tuple[str, Any, Any]]] = {}
+def options_by_kind(function: Callable[..., None]) -> Callable[..., None]:
+    """An option for every setting that is a model's own, or whose default depends on the kind of model.
+
+    Where it is not given it is None; the help text says which kind has which default.
+    """
+    users: dict[str, dict[str, Any]] = {}  # the defaults of a setting by kind
+    texts: dict[str, Declared] = {}
     for kind, described in KINDS.items():
         for name, default, declared in declared_settings(described.config):
-            found.setdefault(name, []).append((kind, default, declared))
-    for name, users in reversed(found.items()):
-        declared = users[0][2]
-        described = replace(declared, help=f"{declared.help}  [default: {defaults_of(users)}]")
-        function = setting_option(name, None, described)(function)
+            users.setdefault(name, {})[kind] = default
+            texts.setdefault(name, declared)
+        for name, default, declared in declared_settings(TrainSettings):
+            if name in DIFFERING:
+                users.setdefault(name, {})[kind] = described.defaults.get(name, default)
+                texts.setdefault(name, declared)
+    for name, defaults in reversed(users.items()):
+        told = replace(texts[name], help=f"{texts[name].help}  [default: {in_words(defaults)}]")
+        function = setting_option(name, any(defaults.values()), told, unset=True)(function)
     return function
 
 
-def defaults_of(users: Sequence[tuple[str, Any, Any]]) -> str:
-    """The default of a setting in words, by kind of model where it is not one for all. users : (kind, default, ...)."""
+def in_words(defaults: dict[str, Any]) -> str:
+    """The default of a setting, by kind of model where it is not one for all. defaults : by kind."""
     kinds: dict[Any, list[str]] = {}
-    for kind, default, _ in users:
-        kinds.setdefault(default, []).append(kind)
-    if len(kinds) == 1 and len(users) == len(KINDS):
-        return str(users[0][1])
+    for kind, default in defaults.items():
+        kinds.setdefault("none" if default == "" else default, []).append(kind)
+    if len(kinds) == 1 and len(defaults) == len(KINDS):
+        return str(next(iter(kinds)))
     return "; ".join(f"{default} for {', '.join(names)}" for default, names in kinds.items())
 
 
 @command("train-mrnn", epilog=EPILOG)
 @features_option
 @output_option("Run folder to write.  [default: runs/CACHE-MODEL]")
-@setting_options(TrainSettings)
-@model_options
+@setting_options(TrainSettings, leave_out=DIFFERING)
+@options_by_kind
 @setting_options(RunOptions)
 @click.option("--time-limit", type=click.FloatRange(min=0), help="Save and stop after this many minutes.")
 @overwrite_option

@@ -11,34 +11,61 @@ class Features:
     """Feature vectors by image number: held in memory if they fit the budget, else memory-mapped; equal either way.
 
     They are held in the memory of the device, so that only image numbers are sent to a GPU. If an image has several
-    rows (regions), the first is used, which is the whole image.
+    rows (regions), indexing gives the first, which is the whole image, and `regions` all of them.
     """
 
-    def __init__(self, cache: FeatureCache, *, budget: float = 4.0, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, cache: FeatureCache, *, budget: float = 4.0, device: torch.device | str = "cpu", rows: int = 1
+    ) -> None:
         """
         cache : the opened feature cache.
         budget : largest size in GB (1e9 bytes) that the features may take in memory.
         device : device that holds them if they fit.
+        rows : how many rows of each image are needed, the first ones; at most the cache's rows_per_image.
         """
-        self._mapped = cache.features[:: cache.rows_per_image]
-        self.size = cache.feature_size
+        per_image = cache.features.reshape(len(cache.images), cache.rows_per_image, -1)
+        self._mapped = per_image[:, :rows]
+        self.size, self.rows = cache.feature_size, rows
         self.in_memory = self._mapped.nbytes <= budget * 1e9
         self._held = torch.from_numpy(np.array(self._mapped)).to(device) if self.in_memory else None
+        self._valid = valid_rows(cache)[:, :rows]
 
     def __getitem__(self, images: np.ndarray) -> Tensor:
-        """(n, D) float32 for n image numbers, on the device if the features are held there."""
+        """(n, D) float32 of the whole images of n image numbers, on the device if the features are held there."""
         if self._held is not None:
-            return self._held[torch.from_numpy(images).to(self._held.device)].float()
-        return torch.from_numpy(self._mapped[images].astype(np.float32))
+            return self._held[torch.from_numpy(images).to(self._held.device), 0].float()
+        return torch.from_numpy(self._mapped[images, 0].astype(np.float32))
+
+    def regions(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(n, R, D) float32 for n image numbers, and (n, R) bool: which rows hold a region; zeros where they do not.
+
+        Both are on the device if the features are held there.
+        """
+        valid = torch.from_numpy(self._valid[images])
+        if self._held is not None:
+            found = self._held[torch.from_numpy(images).to(self._held.device)].float()
+            valid = valid.to(found.device)
+        else:
+            found = torch.from_numpy(self._mapped[images].astype(np.float32))
+        if not self._valid.all():
+            found = torch.where(valid[:, :, None], found, 0)
+        return found, valid
 
     def moments(self, images: np.ndarray) -> tuple[np.ndarray, float]:
-        """Mean over some images, (D,) float64, and the root mean square of their features minus that mean."""
-        # In parts of 256 rows, so that memory-mapped features are not read into memory at once.
-        total, squares = np.zeros(self.size), 0.0
+        """Mean over the regions of some images, (D,) float64, and the root mean square of their features minus it."""
+        # In parts of 256 images, so that memory-mapped features are not read into memory at once.
+        total, squares, count = np.zeros(self.size), 0.0, 0
         for start in range(0, len(images), 256):
-            rows = self[images[start : start + 256]]
+            regions, valid = self.regions(images[start : start + 256])
+            rows = regions.flatten(0, 1)
             total += rows.sum(dim=0).cpu().numpy()
             squares += rows.square_().sum(dtype=torch.float64).item()
-        mean = total / len(images)
-        variance = squares / len(images) - np.square(mean).sum()
+            count += int(valid.sum())
+        mean = total / count
+        variance = squares / count - np.square(mean).sum()
         return mean, float(max(variance, 0) / self.size) ** 0.5
+
+
+def valid_rows(cache: FeatureCache) -> np.ndarray:
+    """Which rows of each image hold features: (N, R) bool."""
+    return np.ones((len(cache.images), cache.rows_per_image), dtype=bool)

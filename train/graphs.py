@@ -54,7 +54,7 @@ class Graphs:
         self._seen.add(shape)
         if shape not in self._recorded:
             return self._cost(model, batch)
-        total: Tensor = _Replay.apply(self._recorded[shape], batch, *model.parameters())
+        total: Tensor = _Replay.apply(self._recorded[shape], batch, *trained(model))
         return total
 
     def _record(self, shape: Shape, batch: Batch) -> None:
@@ -79,7 +79,7 @@ class _Recorded:
     def __init__(self, cost: CostFunction, model: nn.Module, batch: Batch, capture: Capture) -> None:
         self._memory = {name: tensor.clone() for name, tensor in batch.tensors().items()}
         own = replace(batch, **self._memory)  # type: ignore[arg-type]
-        parameters = tuple(model.parameters())
+        parameters = trained(model)
 
         def work() -> tuple[Tensor, ...]:
             total = cost(model, own)
@@ -112,6 +112,11 @@ class _Replay(torch.autograd.Function):
         if ctx.replay != ctx.recorded.replays:
             raise RuntimeError("a later batch has taken the place of the gradients of this one")
         return None, None, *(gradient * of_total[0] for gradient in ctx.gradients)
+
+
+def trained(model: nn.Module) -> tuple[nn.Parameter, ...]:
+    """The parameters that are not fixed."""
+    return tuple(parameter for parameter in model.parameters() if parameter.requires_grad)
 
 
 def cuda_capture(device: torch.device) -> Capture:

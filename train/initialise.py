@@ -5,41 +5,62 @@ import torch
 from torch import nn
 
 from mrnn.data.vocabulary import BOUNDARY_ID
-from mrnn.train.models.kinds import RecurrentConfig
+from mrnn.train.models.kinds import AlignmentConfig, RecurrentConfig
 from mrnn.train.sentences import Sentences
 
 
 def initialise_captioner(
     model: nn.Module, config: RecurrentConfig, generator: torch.Generator, *, embedding: str, recurrence: str
 ) -> None:
-    """Draw all weights of a model on the CPU from one generator, in the order of their names.
+    """Draw all weights of a captioner on the CPU from one generator; see `draw_weights` and `draw_recurrence`.
 
-    Word vectors are uniform in [-embedding_scale, embedding_scale]. Matrices are uniform in +-sqrt(3 / inputs), which
-    keeps the variance; the output layer is multiplied by output_scale. Biases are 0. The recurrent matrix is
-    recurrence_scale times the identity (recommended for ReLU by Le et al. 2015, arXiv 1504.00941), times a random
-    orthogonal matrix, or times a matrix drawn like the others.
-
-    model : the model, whose output layer is called `output`.
+    model : the model, whose output layer is called `output`; its weights are multiplied by output_scale.
     config : scales and kind of recurrence.
     generator : source of all random numbers.
     embedding, recurrence : names of the embedding and of the recurrent layer in the model.
     """
+    draw_weights(model, generator, embedding=embedding, embedding_scale=config.embedding_scale)
     with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
-            if name == f"{embedding}.weight":
-                parameter.uniform_(-config.embedding_scale, config.embedding_scale, generator=generator)
-            elif parameter.ndim == 1:
-                parameter.zero_()
-            else:
-                bound = (3 / parameter.shape[1]) ** 0.5
-                parameter.uniform_(-bound, bound, generator=generator)
         model.get_parameter("output.weight").mul_(config.output_scale)
-        recurrent = model.get_parameter(f"{recurrence}.weight")
-        if config.recurrence_init == "identity":
-            nn.init.eye_(recurrent)
-        elif config.recurrence_init == "orthogonal":
-            nn.init.orthogonal_(recurrent, generator=generator)
-        recurrent.mul_(config.recurrence_scale)
+    draw_recurrence(model.get_parameter(f"{recurrence}.weight"), config, generator)
+
+
+@torch.no_grad()
+def draw_weights(model: nn.Module, generator: torch.Generator, *, embedding: str, embedding_scale: float) -> None:
+    """Draw all weights of a model from one generator, in the order of their names.
+
+    Word vectors are uniform in [-embedding_scale, embedding_scale]. Matrices are uniform in +-sqrt(3 / inputs), which
+    keeps the variance. Biases are 0.
+
+    model : the model.
+    generator : source of all random numbers.
+    embedding : name of the embedding layer in the model.
+    embedding_scale : bound of the word vectors.
+    """
+    for name, parameter in sorted(model.named_parameters()):
+        if name == f"{embedding}.weight":
+            parameter.uniform_(-embedding_scale, embedding_scale, generator=generator)
+        elif parameter.ndim == 1:
+            parameter.zero_()
+        else:
+            bound = (3 / parameter.shape[1]) ** 0.5
+            parameter.uniform_(-bound, bound, generator=generator)
+
+
+@torch.no_grad()
+def draw_recurrence(
+    weight: torch.Tensor, config: RecurrentConfig | AlignmentConfig, generator: torch.Generator
+) -> None:
+    """Make a matrix, drawn before, a recurrent one.
+
+    It becomes recurrence_scale times the identity (as ReLU networks want it: Le et al. 2015, arXiv 1504.00941), a
+    random orthogonal matrix, or what it was.
+    """
+    if config.recurrence_init == "identity":
+        nn.init.eye_(weight)
+    elif config.recurrence_init == "orthogonal":
+        nn.init.orthogonal_(weight, generator=generator)
+    weight.mul_(config.recurrence_scale)
 
 
 def word_log_frequencies(sentences: Sentences, vocabulary_size: int) -> torch.Tensor:

@@ -124,6 +124,8 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
     check_finite(training, batch, total / count, grad_norm)
     if 0 < settings.clip < grad_norm:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), settings.clip, norm)
+    if settings.clip_values:
+        torch.nn.utils.clip_grad_value_(model.parameters(), settings.clip_values)
     training.optimiser.step()
 
     progress.step += 1

@@ -19,7 +19,7 @@ from mrnn.train.distributed import Ranks
 from mrnn.train.features import Features
 from mrnn.train.graphs import Graphs, cuda_capture
 from mrnn.train.models import kind_of
-from mrnn.train.models.captioner import Captioner
+from mrnn.train.models.model import Model
 from mrnn.train.optim import WeightAverage, build_optimiser
 from mrnn.train.run_folder import Progress
 from mrnn.train.sentences import Sentences, encode_sentences, sentences_of, tokenized_sentences
@@ -65,7 +65,7 @@ class Training:
     task: Task
     data: TrainingData
     image_ids: list[str]
-    model: Captioner
+    model: Model
     optimiser: torch.optim.Optimizer
     average: WeightAverage | None
     progress: Progress
@@ -93,7 +93,7 @@ class Training:
             return f"no better {self.task.criterion.label} for {settings.patience} epochs"
         return f"{progress.epoch} epochs" if progress.epoch >= settings.epochs else ""
 
-    def content(self, model: Captioner) -> dict[str, Any]:
+    def content(self, model: Model) -> dict[str, Any]:
         """The part of a checkpoint that describes the model and its origin."""
         origin = {"features": self.provenance, "settings": self.settings.flat()}
         return model_content(self.settings.model, model, self.data.vocabulary) | origin
@@ -151,6 +151,13 @@ def prepare(
     or if the weights to start from do not fit.
     """
     ranks = ranks or Ranks()
+    kind = kind_of(settings.model)
+    task: Task = kind.make_task()
+    if ranks.count > 1 and not task.divisible:
+        raise TrainingError(
+            f"{settings.model} is trained by one process, since its cost compares all pairs of a batch; start it "
+            "without torchrun, and without srun's several tasks"
+        )
     fingerprint = cache_fingerprint(cache)
     if last is not None:
         refuse_changes(last, cache, settings, fingerprint)
@@ -180,11 +187,14 @@ def prepare(
     if warning := segmentation_warning(text for i in cache.done("train") for text in cache.images[i].sentences):
         report(warning)
 
-    features = Features(cache, budget=options.memory_budget, device=device)
-    kind = kind_of(settings.model)
-    task: Task = kind.make_task()
+    config = settings.config(vocabulary=len(vocabulary), features=cache.feature_size)
+    try:
+        rows = config.rows(cache.rows_per_image)
+    except ValueError as error:
+        raise TrainingError(f"{cache.path}: {error}") from error
+    features = Features(cache, budget=options.memory_budget, device=device, rows=rows)
     data = TrainingData(train, val, features, vocabulary, device)
-    model = kind.build(settings.config(vocabulary=len(vocabulary), features=cache.feature_size))
+    model = kind.build(config)
     if last is not None:
         model.load_state_dict(last["weights"])
     elif start_from is not None:
@@ -265,7 +275,7 @@ def refuse_changes(last: dict[str, Any], cache: FeatureCache, settings: TrainSet
         )
 
 
-def take_weights(model: Captioner, other: Captioner, cache: FeatureCache, features: dict[str, Any], run: str) -> None:
+def take_weights(model: Model, other: Model, cache: FeatureCache, features: dict[str, Any], run: str) -> None:
     """Copy the weights of another run into a model, with its feature mean and scale.
 
     model : the new model.

@@ -10,7 +10,7 @@ from typing import Any
 
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
-from mrnn.train.models.kinds import KINDS, CaptionerConfig, kind_of
+from mrnn.train.models.kinds import KINDS, ModelConfig, kind_of
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMISERS = ("adam", "sgd", "rmsprop")
@@ -33,6 +33,9 @@ class TrainSettings:
     cutoff: int = setting(5, "Minimum count for a word to enter the vocabulary; rarer words become <unk>.", at_least=1)
     l2: float = setting(0.0, "Weight of the L2 penalty: cost = bits per word + l2 * ||weights||^2.", at_least=0)
     clip: float = setting(5.0, "Largest global norm of the gradient; 0 disables clipping.", at_least=0)
+    clip_values: float = setting(
+        0.0, "Largest absolute value of each element of the gradient, after --clip; 0 disables it.", at_least=0
+    )
     optimiser: str = setting("adam", "Optimisation method.", choices=OPTIMISERS)
     momentum: float = setting(0.9, "Momentum of sgd, and beta1 of adam.", at_least=0, below=1)
     beta2: float = setting(0.999, "Decay of squared gradients in adam and rmsprop.", at_least=0, below=1)
@@ -43,10 +46,6 @@ class TrainSettings:
     patience: int = setting(
         5, "Stop after this many epochs without an improvement on the dev split; 0 never stops early.", at_least=0
     )
-    image_scale: float = setting(
-        0.12, "Root mean square to which image features are scaled, after their mean is subtracted.", above=0
-    )
-    frequency_bias: bool = setting(True, "Start the output bias at the log frequencies of the words.")
     ema: float = setting(
         0.0,
         "Decay of a moving average of the weights, which is then validated and kept as the best; 0 for none.",
@@ -63,10 +62,11 @@ class TrainSettings:
 
     @classmethod
     def of(cls, **values: Any) -> "TrainSettings":
-        """Settings from general ones and the model's own, given together.
+        """Settings from general ones and the model's own, given together; the rest have the defaults of their kind.
 
         Raises SettingError for a setting that the model does not have.
         """
+        values = {**kind_of(values.get("model", cls.model)).defaults, **values}
         general = {each.name for each in fields(cls)} - {"network"}
         own = {name: value for name, value in values.items() if name not in general}
         return cls(**{name: value for name, value in values.items() if name in general}, network=own)
@@ -76,7 +76,7 @@ class TrainSettings:
         general = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "network"}
         return TrainSettings.of(**{**general, **self.network, **values})
 
-    def config(self, *, vocabulary: int, features: int) -> CaptionerConfig:
+    def config(self, *, vocabulary: int, features: int) -> ModelConfig:
         """The configuration of the model for V words and D features.
 
         Raises SettingError if `network` has a setting that the model does not have.
@@ -104,7 +104,7 @@ class TrainSettings:
         changed = []
         now = self.flat()
         # Defaults stand in for settings that did not exist yet when an older run was started.
-        before = TrainSettings(model=self.model).flat() | dict(before)
+        before = TrainSettings.of(model=self.model).flat() | dict(before)
         for name in before:
             was, is_ = before[name], now.get(name)
             more = name == "epochs" and self.schedule == "constant" and isinstance(was, int) and self.epochs > was

@@ -23,6 +23,7 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.pair_scorer import CaptionerPairs, PairScorer, in_order
 from mrnn.evaluate.retrieval.pruning import wanted
 from mrnn.evaluate.retrieval.scores import Scores
+from mrnn.evaluate.retrieval.two_towers import IMAGES, TowerPairs
 from mrnn.evaluate.stages import Evaluation
 
 WORTH = 4  # bounds by K words are used if the vocabulary has at least WORTH * K words; else they cost too much
@@ -53,6 +54,9 @@ class PairScoring:
 
     def score_all(self, scores: Scores) -> None:
         """Score every pair (the full pass)."""
+        if isinstance(self._pairs, TowerPairs):
+            self._score_blocks(scores, self._pairs)
+            return
         self._evaluation.report(f"scoring every pair: about {duration(self._seconds())}")
         self._score(scores, ~scores.known, "scores")
 
@@ -123,6 +127,21 @@ class PairScoring:
                     scores.known[row, chosen] = True
                     self._exact.mark()
                     progress.add(len(found))
+            finally:
+                self._exact.mark(now=True)
+
+    def _score_blocks(self, scores: Scores, pairs: TowerPairs) -> None:
+        """Score the images that are not finished, many at a time."""
+        every, missing = len(scores.known), np.flatnonzero(~scores.known.all(axis=1))
+        with Progress("retrieval, scores", every, unit="images", done=every - len(missing)) as progress:
+            try:
+                for start in range(0, len(missing), IMAGES):
+                    rows = missing[start : start + IMAGES]
+                    found = refuse_nan(pairs.score_images(self._rows[rows], check=self._evaluation.check_stop))
+                    self._exact.values[rows] = scores.upper[rows] = found
+                    scores.known[rows] = True
+                    self._exact.mark()
+                    progress.add(len(rows))
             finally:
                 self._exact.mark(now=True)
 

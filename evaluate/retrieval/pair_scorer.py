@@ -24,6 +24,10 @@ class PairScorer(Protocol):
     """Scores of some sentences under the images of a cache. Threads may share it."""
 
     @property
+    def size(self) -> int:
+        """What the sentences come to: nodes of their prefix tree, or words."""
+
+    @property
     def device(self) -> torch.device:
         """The device of the computation."""
 
@@ -64,6 +68,11 @@ class CaptionerPairs:
 
     scorer: FeatureScorer
     features: Features
+
+    @property
+    def size(self) -> int:
+        """See `PairScorer`: nodes of the prefix tree."""
+        return len(self.scorer.tree.node_words)
 
     @property
     def device(self) -> torch.device:

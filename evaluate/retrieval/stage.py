@@ -11,9 +11,9 @@ from mrnn.evaluate.pool import Pool
 from mrnn.evaluate.retrieval.all_pairs import PairScoring
 from mrnn.evaluate.retrieval.answers import PoolRanks, image_answers, sentence_answers
 from mrnn.evaluate.retrieval.late_fusion import Tiles
-from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs
 from mrnn.evaluate.retrieval.result import RetrievalResult, join
 from mrnn.evaluate.retrieval.scores import Scores
+from mrnn.evaluate.retrieval.two_towers import pairs_of, ranking_of
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 
@@ -80,8 +80,9 @@ def one_pool(
         images=len(pool.images),
         top=config.top,
         per_word=config.per_word,
+        ranking=ranking_of(evaluation.trained.model),
     )
-    pairs = captioner_pairs(evaluation.trained.model, different, evaluation.features, tiles=tiles)
+    pairs = pairs_of(evaluation.trained.model, different, evaluation.features, tiles=tiles)
     scoring = PairScoring(evaluation, pairs, rows, exact)
     if not scores.known.all():
         bounding = None if config.full_pass else scoring.bounded(config.bound_words)
@@ -102,7 +103,7 @@ def one_pool(
         pool_sentences=(len(words),),
         normaliser_images=len(priors),
         seed=config.seed,
-        prefix_states=len(pairs.scorer.tree.node_words),
+        prefix_states=pairs.size,
         words_and_ends=sum(len(sentence) + 1 for sentence in words),
         scored_exactly=float(scores.known.mean()),
         course=tuple(scores.course),

@@ -17,17 +17,19 @@ from mrnn.data.datasets import default_root
 from mrnn.data.errors import EvaluationError
 from mrnn.data.progress import Progress, silent
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.fit import check_features
+from mrnn.evaluate.fit import check_features, features_for
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.captions import score_captions
-from mrnn.evaluate.retrieval.pair_scorer import captioner_pairs, in_order, log_normaliser
+from mrnn.evaluate.retrieval.pair_scorer import in_order, log_normaliser
 from mrnn.evaluate.retrieval.stage import sample_training_images
+from mrnn.evaluate.retrieval.two_towers import moments, pairs_of
 from mrnn.evaluate.studies.judgements import Judgements, read_judgements
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.features import Features
+from mrnn.train.models.two_towers import TwoTowers
 
 Report = Callable[[str], None]
 METRICS = tuple(row.key for row in names.CAPTION_SCORES if row.in_gallery)
+SCORE, STANDARDISED_SCORE = "score", "standardised score"
 DEFINITIONS = {
     "Flickr8k-Expert": "each rating (1 to 4) is compared with the score of its pair; pairs of an image and one of its "
     "own captions are left out; the papers report tau_c",
@@ -36,6 +38,8 @@ DEFINITIONS = {
     "log P(w|I)": "natural logarithm, of the whole caption, END and <unk> counted",
     "log P(w|I) a word": "log P(w|I) divided by the number of words and END",
     "log P(w|I) - log P(w)": "P(w) is the mean of P(w|I') over training images I' drawn with the seed",
+    SCORE: "the score of a model that matches pictures with sentences",
+    STANDARDISED_SCORE: "the same less its mean over those training images, divided by its deviation over them",
     "outside_training": "the pairs whose image is not in the training split of the cache",
 }
 
@@ -125,12 +129,19 @@ def score_with_model(
     words = [trained.vocabulary.encode(tokenize(text)) for text in captions]
     priors = sample_training_images(cache, normaliser_images, seed=seed)
     scores = all_pairs(trained, cache, np.array([*(numbers[image] for image in images), *priors]), words)
-    log_priors = log_normaliser(scores[len(images) :]) if len(priors) else None
+    of_priors = scores[len(images) :]
+    towers = isinstance(trained.model, TwoTowers)
+    mean, deviation = moments(of_priors)
+    log_priors = log_normaliser(of_priors) if len(priors) and not towers else None
     lengths = np.array([len(sentence) for sentence in words])
     results = []
     for each in judged:
         row = np.array([images[image] for image in each.images])
         place = np.array([captions[text] for text in each.captions])
+        if towers:
+            score = scores[row, place]
+            results.append({SCORE: score, STANDARDISED_SCORE: (score - mean[place]) / deviation[place]})
+            continue
         results.append(
             model_scores(scores[row, place], None if log_priors is None else log_priors[place], lengths[place])
         )
@@ -148,7 +159,7 @@ def all_pairs(
     All pairs are scored although not all are asked for: sentences share the work of their common beginnings, so this is
     the fastest way to score many captions per image.
     """
-    pairs = captioner_pairs(trained.model, sentences, Features(cache))
+    pairs = pairs_of(trained.model, sentences, features_for(trained, cache))
     scores = np.empty((len(images), len(sentences)))
     with Progress(f"scores of {len(sentences)} captions", len(images), unit="images") as progress:
         scored = in_order(pairs.score, images.tolist(), threads=torch.get_num_threads(), device=pairs.device)

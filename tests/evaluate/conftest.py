@@ -23,11 +23,13 @@ from mrnn.train.features import Features
 from mrnn.train.models import KINDS
 from mrnn.train.models.captioner import Captioner
 
-Build = Callable[..., Captioner]
+Build = Callable[..., Any]
 SIZE = 12
 SMALL: dict[str, dict[str, int]] = {
     "mrnn": {"embedding1": 8, "embedding2": 16, "recurrent": 16, "multimodal": 24},
     "generator": {"embedding": 8, "hidden": 24},
+    "alignment": {"embedding": 8, "hidden": 10, "joint": 12},
+    "devise": {"embedding": 8, "joint": 12},
 }
 
 
@@ -45,9 +47,10 @@ def small_model(
     spread: float = 0.4,
     seed: int = 0,
     double: bool = False,
-) -> Captioner:
+    **settings: Any,
+) -> Any:
     torch.manual_seed(seed)
-    model = KINDS[kind].build(KINDS[kind].config(vocabulary, features, **SMALL[kind]))
+    model = KINDS[kind].build(KINDS[kind].config(vocabulary, features, **SMALL[kind], **settings))
     model.eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(std=spread)
@@ -82,19 +85,22 @@ def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         name: str = "feats.h5",
         end: float = 1.5,
         kind: str = "mrnn",
+        regions: int = 1,
+        settings: dict[str, Any] | None = None,
         **corpus: Any,
     ) -> tuple[Path, Path]:
         provenance = provenance or {"backbone": "noise", "layer": "fc7", "weights": "random:0", "dtype": "float16"}
         captions = invented_corpus(tmp_path, **corpus)
         cache = tmp_path / name
-        create_cache(cache, captions, provenance, feature_size=size)
+        create_cache(cache, captions, provenance, feature_size=size, rows_per_image=regions)
         with CacheWriter(cache) as writer:
-            rows = np.random.default_rng(3).standard_normal((len(captions.images), size))
-            writer.write(np.arange(len(rows)), rows.astype(np.float32))
+            rows = np.random.default_rng(3).standard_normal((len(captions.images) * regions, size))
+            writer.write(np.arange(len(captions.images)), rows.astype(np.float32))
         words = [tokenize(s) for image in captions.images if image.split == "train" for s in image.sentences]
         vocabulary = build_vocabulary(words, cutoff=1)
-        model = small_model(kind=kind, vocabulary=len(vocabulary), features=size, spread=0.3)
-        model.output.bias[0] = end
+        model = small_model(kind=kind, vocabulary=len(vocabulary), features=size, spread=0.3, **(settings or {}))
+        if isinstance(model, Captioner):
+            model.output.bias[0] = end
         run = tmp_path / ("run" if kind == "mrnn" else kind)
         run.mkdir(exist_ok=True)
         content = {

@@ -28,8 +28,12 @@ def make_cache(
     seed: int = 0,
     failed: int = 0,
     dtype: str = "float16",
+    regions: int = 1,
 ) -> FeatureCache:
-    """A cache whose sentences depend on the features: subject, verb and place stand for one of their values each."""
+    """A cache whose sentences depend on the features: subject, verb and place stand for one of their values each.
+
+    With several regions an image, the features that count are those of its last one.
+    """
     generator = np.random.default_rng(seed)
     splits = ["train"] * train + ["val"] * val + ["test"] * 3
     images, rows = [], np.abs(generator.normal(size=(len(splits), size))) * 3
@@ -41,10 +45,19 @@ def make_cache(
         ]
         images.append(Image(f"picture{i:03}.jpg", f"picture{i:03}.jpg", split, tuple(sentences)))
     corpus = Corpus("invented", path.parent, tuple(images))
-    create_cache(path, corpus, {"dataset": "invented", "backbone": "noise"}, feature_size=size, dtype=dtype)
+    all_rows = np.abs(generator.normal(size=(len(splits), regions, size))) * 3
+    all_rows[:, -1] = rows
+    create_cache(
+        path,
+        corpus,
+        {"dataset": "invented", "backbone": "noise"},
+        feature_size=size,
+        dtype=dtype,
+        rows_per_image=regions,
+    )
     with CacheWriter(path) as writer:
         good = np.arange(failed, len(splits))
-        writer.write(good, rows[good].astype(np.float32))
+        writer.write(good, all_rows[good].reshape(-1, size).astype(np.float32))
         writer.fail(np.arange(failed), ["not a picture"] * failed)
     return open_cache(path)
 
@@ -69,6 +82,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
 
 
 @pytest.fixture(scope="session")
+def region_cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    """The same with three regions an image."""
+    return make_cache(tmp_path_factory.mktemp("regions") / "regions.h5", regions=3)
+
+
+@pytest.fixture(scope="session")
 def tiny() -> TrainSettings:
     """An m-RNN of a few thousand weights that trains in about a second."""
     return TrainSettings.of(
@@ -79,5 +98,9 @@ def tiny() -> TrainSettings:
 @pytest.fixture(scope="session")
 def tiny_kinds(tiny: TrainSettings) -> dict[str, TrainSettings]:
     """The same of every kind of model."""
-    own = {"generator": {"embedding": 6, "hidden": 8}}
+    own = {
+        "generator": {"embedding": 6, "hidden": 8},
+        "alignment": {"embedding": 6, "hidden": 8, "joint": 10},
+        "devise": {"embedding": 6, "joint": 10},
+    }
     return {name: replace(tiny, model=name, network=own.get(name, tiny.network)) for name in KINDS}

@@ -16,7 +16,7 @@ from mrnn.train.batches import NOTHING, epoch_batches, pack
 from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.graphs import Graphs, Work
-from mrnn.train.models import KINDS
+from mrnn.train.models import CAPTIONERS, KINDS
 from mrnn.train.models.mrnn import MRNN
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.run_files import LAST
@@ -66,7 +66,7 @@ def test_a_rectangular_batch_holds_the_same_sentences(training: Training) -> Non
         assert torch.equal(batch.features[batch.image_of_token[column]], own.expand(steps, -1))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", CAPTIONERS)
 @pytest.mark.parametrize("chunk", [None, 100])
 def test_a_rectangular_batch_costs_and_teaches_the_same(
     name: str,
@@ -194,7 +194,7 @@ def on_gpu(cache: FeatureCache, settings: TrainSettings) -> Training:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", CAPTIONERS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_graphs_on_a_gpu(cache: FeatureCache, tiny_kinds: dict[str, TrainSettings], name: str, precision: str) -> None:
     settings = tiny_kinds[name].but(dropout=0.0, image_dropout=0.0, precision=precision)

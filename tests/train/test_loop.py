@@ -53,7 +53,9 @@ def outcome(folder: Path) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
     collect(read_checkpoint(folder / LAST))
     collect(read_checkpoint(folder / BEST))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return tensors, [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")} for line in lines]
+    return tensors, [
+        {k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s", "pairs_per_s")} for line in lines
+    ]
 
 
 def assert_same(one: Path, two: Path) -> None:
@@ -135,10 +137,19 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [("generator", "val_perplexity"), ("alignment", "train_hinge"), ("devise", "train_hinge")],
+)
 def test_every_other_kind_resumes_bit_for_bit_too(
-    cache: FeatureCache, tiny_kinds: dict[str, TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    measure: str,
+    cache: FeatureCache,
+    tiny_kinds: dict[str, TrainSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = tiny_kinds["generator"].but(epochs=2)
+    settings = tiny_kinds[name].but(epochs=2)
     run(cache, tmp_path / "whole", settings)
     for steps in (5, 27):
         stop_after(steps, monkeypatch)
@@ -147,9 +158,9 @@ def test_every_other_kind_resumes_bit_for_bit_too(
         monkeypatch.undo()
     run(cache, tmp_path / "parts", settings)
     assert_same(tmp_path / "parts", tmp_path / "whole")
-    first, last = (line["val_perplexity"] for line in outcome(tmp_path / "whole")[1] if line["kind"] == "epoch")
+    first, last = (line[measure] for line in outcome(tmp_path / "whole")[1] if line["kind"] == "epoch")
     assert last < first
-    with pytest.raises(TrainingError, match="model generator, now mrnn"):
+    with pytest.raises(TrainingError, match=f"model {name}, now mrnn"):
         run(cache, tmp_path / "parts", tiny_kinds["mrnn"])
 
 
@@ -349,7 +360,7 @@ def test_features_are_scaled_to_the_size_asked_for(training: Training) -> None:
     model = training.model
     scaled = (training.data.features[np.array(images)] - model.feature_mean) * model.feature_scale
     assert scaled.mean(dim=0).abs().max() < 1e-6
-    assert scaled.square().mean().sqrt().item() == pytest.approx(training.settings.image_scale, rel=1e-5)
+    assert scaled.square().mean().sqrt().item() == pytest.approx(training.model.config.image_scale, rel=1e-5)
 
 
 def test_the_step_descends_the_cost_of_the_paper(training: Training) -> None:

@@ -1,5 +1,27 @@
 """The models, one file each; `KINDS` lists them by name. Importing this does not load torch: building a model does."""
 
-from mrnn.train.models.kinds import KINDS, CaptionerConfig, GeneratorConfig, Kind, MRNNConfig, kind_of
+from mrnn.train.models.kinds import (
+    CAPTIONERS,
+    KINDS,
+    AlignmentConfig,
+    CaptionerConfig,
+    GeneratorConfig,
+    Kind,
+    MatchingConfig,
+    ModelConfig,
+    MRNNConfig,
+    kind_of,
+)
 
-__all__ = ["KINDS", "CaptionerConfig", "GeneratorConfig", "Kind", "MRNNConfig", "kind_of"]
+__all__ = [
+    "CAPTIONERS",
+    "KINDS",
+    "AlignmentConfig",
+    "CaptionerConfig",
+    "GeneratorConfig",
+    "Kind",
+    "MRNNConfig",
+    "MatchingConfig",
+    "ModelConfig",
+    "kind_of",
+]

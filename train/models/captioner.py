@@ -4,14 +4,14 @@
 which fast retrieval, bounds, shortlists and explanations are built: words and image meet in a single sum.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.kinds import CaptionerConfig
 from mrnn.train.models.layers import ScaledTanh
+from mrnn.train.models.model import Model
 
 State = tuple[Tensor, ...]  # the first axis of each tensor is the hypothesis
 
@@ -21,29 +21,12 @@ def select(state: State, rows: Tensor) -> State:
     return tuple(part[rows] for part in state)
 
 
-class Captioner(nn.Module, ABC):
-    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector for every word read, and an output layer.
-
-    The image feature I is (stored feature - `feature_mean`) * `feature_scale`. Both are computed on the training images
-    and kept in the checkpoint. So features of any magnitude train with the same settings, and what all images have in
-    common does not dominate what distinguishes them.
-    """
+class Captioner(Model):
+    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector per word read, and an output layer."""
 
     config: CaptionerConfig
     output: nn.Linear  # (M, V) with bias; the softmax is part of the loss, which never holds all logits
-    feature_mean: Tensor
-    feature_scale: Tensor
     sees_images = True
-
-    def __init__(self, config: CaptionerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("feature_mean", torch.zeros(config.features))
-        self.register_buffer("feature_scale", torch.ones(()))
-
-    def centred(self, features: Tensor) -> Tensor:
-        """I from stored features: (..., D) -> (..., D)."""
-        return (features - self.feature_mean) * self.feature_scale
 
     @abstractmethod
     def forward(self, batch: CaptionBatch) -> Tensor:
@@ -56,10 +39,6 @@ class Captioner(nn.Module, ABC):
     @abstractmethod
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """Read the next word of each hypothesis, START first: (n,) int64 and state -> (n, M) hidden and new state."""
-
-    @abstractmethod
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights on the CPU from one generator, as the config specifies."""
 
 
 class LateFusion(Captioner):

@@ -6,7 +6,8 @@ file next to this one, its settings here, and a line in KINDS.
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,17 @@ from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
 if TYPE_CHECKING:
-    from mrnn.train.models.captioner import Captioner
+    from mrnn.train.models.model import Model
 
 RECURRENCES = ("identity", "orthogonal", "uniform")
+SCORES = ("max", "sum")
 CAPTIONING = "mrnn.train.tasks.captioning:Captioning"
+MATCHING = "mrnn.train.tasks.matching:Matching"
 
 
 @dataclass(frozen=True)
-class CaptionerConfig:
-    """The part of the config that all captioners share. A checkpoint holds the config and rebuilds its model from it.
+class ModelConfig:
+    """The part of the config that all models share. A checkpoint holds the config and rebuilds its model from it.
 
     vocabulary : V, number of words, including the boundary and unknown signs.
     features : D, length of an image feature.
@@ -41,6 +44,33 @@ class CaptionerConfig:
         """The settings of the model, without the sizes that depend on the data."""
         return {name: value for name, value in asdict(self).items() if name not in ("vocabulary", "features")}
 
+    def rows(self, available: int) -> int:
+        """How many of an image's rows of features the model looks at: the whole picture's, unless it says otherwise."""
+        return 1
+
+
+def _image_scale(default: float) -> Any:
+    return setting(
+        default, "Root mean square to which image features are scaled, after their mean is subtracted.", above=0
+    )
+
+
+def _dropout(default: float) -> Any:
+    return setting(default, "Fraction of units dropped from words and hidden layers.", at_least=0, below=1)
+
+
+def _image_dropout(default: float) -> Any:
+    return setting(default, "Fraction of image feature values dropped.", at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class CaptionerConfig(ModelConfig):
+    """What a captioner takes from the data before training."""
+
+    _: KW_ONLY
+    image_scale: float = _image_scale(0.12)
+    frequency_bias: bool = setting(True, "Start the output bias at the log frequencies of the words.")
+
 
 @dataclass(frozen=True)
 class RecurrentConfig(CaptionerConfig):
@@ -51,14 +81,6 @@ class RecurrentConfig(CaptionerConfig):
     recurrence_scale: float = setting(0.5, "Factor on the initial recurrent weights.", at_least=0)
     embedding_scale: float = setting(0.1, "Initial word embeddings are uniform within plus and minus this.", at_least=0)
     output_scale: float = setting(0.1, "Factor on the initial weights of the output layer.", at_least=0)
-
-
-def _dropout(default: float) -> Any:
-    return setting(default, "Fraction of units dropped from words and hidden layers.", at_least=0, below=1)
-
-
-def _image_dropout(default: float) -> Any:
-    return setting(default, "Fraction of image feature values dropped.", at_least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -95,21 +117,66 @@ class GeneratorConfig(RecurrentConfig):
 
 
 @dataclass(frozen=True)
+class MatchingConfig(ModelConfig):
+    """What models that are trained to match pictures and sentences share: the score, the cost, the word vectors."""
+
+    _: KW_ONLY
+    margin: float = setting(1.0, "Margin by which a true pair must score higher than a false one.", above=0)
+    hardest_from: int = setting(
+        0,
+        "Epoch, from 1, from which only the hardest false pair of each picture and sentence counts; 0 counts all.",
+        at_least=0,
+    )
+    joint: int = setting(512, "Width of the space that regions and words share.", at_least=1)
+    embedding: int = setting(300, "Width of the word vectors.", at_least=1)
+    embedding_scale: float = setting(0.1, "Initial word embeddings are uniform within plus and minus this.", at_least=0)
+    word_vectors: str = setting("", "File with initial word vectors: word2vec or GloVe text, or .npz.")
+    fixed_words: bool = setting(False, "Keep the word vectors as they are at the start.")
+    dropout: float = _dropout(0.2)
+    image_dropout: float = _image_dropout(0.0)
+    image_scale: float = _image_scale(0.3)
+
+
+@dataclass(frozen=True)
+class AlignmentConfig(MatchingConfig):
+    """Sizes and switches of the DVSA alignment model."""
+
+    _: KW_ONLY
+    score: str = setting(
+        "max", "Score of a pair: each word's best region (max), or all positive ones (sum).", choices=SCORES
+    )
+    regions: int = setting(
+        0, "Rows of each image to use, the whole picture first; 0 uses all, 1 the whole picture alone.", at_least=0
+    )
+    hidden: int = setting(300, "Width of the hidden layer.", at_least=1)
+    recurrence_init: str = setting("identity", "Initial recurrent weights.", choices=RECURRENCES)
+    recurrence_scale: float = setting(0.5, "Factor on the initial recurrent weights.", at_least=0)
+
+    def rows(self, available: int) -> int:
+        """See `ModelConfig`. Raises SettingError if there are fewer than asked for."""
+        if self.regions > available:
+            raise SettingError(f"regions is {self.regions}, and the images of this cache have {available} rows each")
+        return self.regions or available
+
+
+@dataclass(frozen=True)
 class Kind:
     """A kind of model.
 
     config : dataclass of its settings.
     model : its class, as 'module:class'.
     task : the class of its task, as 'module:class'.
+    defaults : of the general settings (TrainSettings) for which this kind has its own default.
     """
 
-    config: type[CaptionerConfig]
+    config: type[ModelConfig]
     model: str
     task: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, config: CaptionerConfig) -> Captioner:
+    def build(self, config: ModelConfig) -> Model:
         """An untrained model of this kind."""
-        built: Captioner = resolve_name(self.model)(config)
+        built: Model = resolve_name(self.model)(config)
         return built
 
     def make_task(self) -> Any:
@@ -118,14 +185,19 @@ class Kind:
 
     def settings(self) -> frozenset[str]:
         """Names of the model's own settings."""
-        return frozenset(field.name for field in fields(self.config)) - {"vocabulary", "features"}
+        return frozenset(each.name for each in fields(self.config)) - {"vocabulary", "features"}
 
 
+# The recipe with which the two models of matching were first measured; docs/experiments.md.
+MATCHING_DEFAULTS = {"epochs": 12, "lr": 1e-3, "clip": 0.0, "clip_values": 0.05}
 KINDS = {
     "mrnn": Kind(MRNNConfig, "mrnn.train.models.mrnn:MRNN", CAPTIONING),
     "rnn-base": Kind(MRNNConfig, "mrnn.train.models.mrnn:RNNBase", CAPTIONING),
     "generator": Kind(GeneratorConfig, "mrnn.train.models.generator:Generator", CAPTIONING),
+    "alignment": Kind(AlignmentConfig, "mrnn.train.models.alignment:Alignment", MATCHING, MATCHING_DEFAULTS),
+    "devise": Kind(MatchingConfig, "mrnn.train.models.devise:DeViSE", MATCHING, MATCHING_DEFAULTS),
 }
+CAPTIONERS = tuple(name for name, kind in KINDS.items() if kind.task == CAPTIONING)
 
 
 def kind_of(name: Any) -> Kind:

@@ -35,6 +35,7 @@ class Captioning:
     name = "captioning"
     criterion = PERPLEXITY
     measure = BITS
+    divisible = True
 
     def batches(
         self,
@@ -78,11 +79,9 @@ class Captioning:
 
     def begin(self, model: Captioner, data: TrainingData, settings: TrainSettings) -> None:
         """See `Task`: sets the output bias to the words' log frequencies, and the mean and scale of image features."""
-        if settings.frequency_bias:
+        if model.config.frequency_bias:
             model.output.bias.data.copy_(word_log_frequencies(data.train, len(data.vocabulary)))
-        mean, rms = data.features.moments(np.unique(data.train.image))
-        model.feature_mean.copy_(torch.from_numpy(mean))
-        model.feature_scale.fill_(settings.image_scale / max(rms, 1e-12))
+        model.take_moments(*data.features.moments(np.unique(data.train.image)), scale=model.config.image_scale)
 
     def limit(self, data: TrainingData) -> float:
         """See `Task`."""

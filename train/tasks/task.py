@@ -33,11 +33,12 @@ class TrainingData:
 
 
 class Task(Protocol):
-    """An objective. The cost of a batch must be a sum over its units, so that the parts of processes can be added."""
+    """An objective. If it is divisible, the cost of a batch is a sum over its units: processes add their parts."""
 
     name: str
     criterion: Criterion
     measure: Cost
+    divisible: bool  # whether several processes can each compute the cost of a part of a batch
 
     def batches(
         self,

@@ -1,0 +1,115 @@
+"""Retrieval by a model of two towers: scores against the model's own, and the standardised ranking."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrnn.data.cache import open_cache
+from mrnn.data.errors import Stopped
+from mrnn.evaluate.retrieval import all_pairs
+from mrnn.evaluate.retrieval.result import RetrievalResult
+from mrnn.evaluate.retrieval.stage import retrieval_stage
+from mrnn.evaluate.retrieval.two_towers import TowerPairs, moments
+from mrnn.evaluate.settings import RetrievalConfig
+from mrnn.evaluate.stages import Evaluation
+from mrnn.train.checkpoint import load_trained
+from mrnn.train.features import Features
+from mrnn.train.pairs import pack_pairs
+from mrnn.train.sentences import sentences_of
+
+World = Callable[..., tuple[Path, Path]]
+Evaluate = Callable[..., Evaluation]
+StopAfter = Callable[[int], object]
+CONFIG = RetrievalConfig(normaliser_images=6, per_word=True, top=3)
+KINDS = ("alignment", "devise")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_those_of_the_model(kind: str, make_world: World) -> None:
+    run, file = make_world(kind=kind, regions=3)
+    trained, cache = load_trained(run), open_cache(file)
+    features = Features(cache, rows=trained.model.config.rows(3))
+    sentences = sentences_of(cache, "test", trained.vocabulary)
+    words = [sentences.tokens[a:b] for a, b in zip(sentences.starts, sentences.starts[1:], strict=False)]
+    pairs = TowerPairs(trained.model, words, features)
+    images = cache.done("test")
+    whole = pairs.score_images(images)
+    for k, image in enumerate(images):
+        scores = pairs.score(int(image))
+        np.testing.assert_allclose(scores, whole[k], rtol=1e-4, atol=1e-5)
+        some = pairs.score(int(image), np.array([4, 1]))
+        np.testing.assert_allclose(some[[4, 1]], scores[[4, 1]], rtol=1e-4, atol=1e-5)
+        assert np.isnan(np.delete(some, [4, 1])).all()
+        for n in (0, 7):
+            rows, valid = features.regions(np.array([image]))
+            batch = replace(pack_pairs(sentences, np.array([n]), features), features=rows, valid=valid)
+            assert trained.model(batch).item() == pytest.approx(scores[n], rel=1e-4, abs=1e-5)
+    assert pairs.work() == pairs.size == sentences.lengths.sum()
+    with pytest.raises(ValueError, match="eval mode"):
+        TowerPairs(trained.model.train(), words, features)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ranks_by_the_standardised_score(kind: str, make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    world = make_world(kind=kind, regions=3)
+    found = retrieval_stage(evaluation(world, tmp_path / "out"), CONFIG)
+    assert found is not None
+    assert RetrievalResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+    scores = np.load(tmp_path / "out/parts/scores-0.npy").astype(np.float64)
+    mean, deviation = scores[10:].mean(0), scores[10:].std(0)
+    assert len(scores) == 16
+    assert not np.allclose(mean, 0)
+    for k, answer in enumerate(found.images):
+        best = answer.sentences[0].values
+        column = int(np.argmin(np.abs(scores[k] - best["score"])))
+        assert best["standardised"] == pytest.approx((scores[k, column] - mean[column]) / deviation[column], rel=1e-4)
+        assert best["standardised"] == pytest.approx(((scores[k] - mean) / deviation).max(), rel=1e-4)
+    assert set(found.recalls) == {
+        "image_to_sentence",
+        "image_to_sentence_raw",
+        "image_to_sentence_per_word",
+        "sentence_to_image",
+    }
+    raw = retrieval_stage(evaluation(world, tmp_path / "raw"), replace(CONFIG, normaliser_images=0))
+    assert raw is not None
+    assert raw.recalls["image_to_sentence"] == raw.recalls["image_to_sentence_raw"]
+    assert raw.recalls["image_to_sentence_raw"] == found.recalls["image_to_sentence_raw"]
+    assert raw.recalls["sentence_to_image"] == found.recalls["sentence_to_image"]
+
+
+def test_moments_of_a_sentence_that_is_everywhere_the_same() -> None:
+    mean, deviation = moments(np.array([[1.0, 2.0], [3.0, 2.0]]))
+    assert mean.tolist() == [2, 2]
+    assert deviation.tolist() == [1, 1]
+    assert [each.tolist() for each in moments(np.zeros((0, 2)))] == [[0, 0], [1, 1]]
+
+
+def test_a_stopped_pass_goes_on(
+    make_world: World,
+    evaluation: Evaluate,
+    stop_after: StopAfter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(all_pairs, "IMAGES", 4)
+    world = make_world(kind="alignment", regions=3)
+    with pytest.raises(Stopped):
+        retrieval_stage(evaluation(world, tmp_path / "parts", stop=stop_after(2)), CONFIG)
+    some = np.load(tmp_path / "parts/parts/scores-0.npy")
+    assert 0 < np.isnan(some).mean() < 1
+    computed = []
+    score_images = TowerPairs.score_images
+
+    def counted(self: TowerPairs, images: np.ndarray, **options: object) -> np.ndarray:
+        computed.append(len(images))
+        return score_images(self, images, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TowerPairs, "score_images", counted)
+    resumed = retrieval_stage(evaluation(world, tmp_path / "parts"), CONFIG)
+    assert sum(computed) == np.isnan(some).any(axis=1).sum()
+    whole = retrieval_stage(evaluation(world, tmp_path / "whole"), CONFIG)
+    assert resumed == whole
