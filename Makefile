@@ -33,8 +33,8 @@ types: setup    ## static types
 bench: setup    ## speed, as ratios measured side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-soak: setup     ## kill extraction, merging and training 300 times each at random moments (some minutes)
-	$(BIN)/python tests/soak.py --kills 300
+soak: setup     ## kill extraction and merging, and training, 300 times each at random points (some minutes)
+	$(BIN)/python -m tests.soak --kills 300
 
 memory: setup   ## extract 100,000 pictures and see that memory stays flat (some minutes)
 	$(BIN)/python tests/flat_memory.py

@@ -84,6 +84,7 @@ def read_text(path: Path, *, encoding: str = TEXT) -> str:
         raise CorpusError(
             f"{path}, line {line}: not UTF-8 text (byte {content[error.start]:#04x}); save the file as UTF-8"
         ) from error
+    text = text.lstrip("\ufeff")  # a file that was saved or joined with a mark twice
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise CorpusError(f"{path}, line {line}: holds a NUL character; if the file is UTF-16, save it as UTF-8")

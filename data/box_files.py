@@ -29,13 +29,14 @@ class BoxFile:
     strays: int
 
 
-def read_box_file(path: Path, corpus: Corpus) -> BoxFile:
+def read_box_file(path: str | Path, corpus: Corpus) -> BoxFile:
     """The boxes of a corpus's images, in pixels of the upright picture.
 
     path : COCO results ([{image_id, bbox: [left, top, width, height], score, category_id}, ...]; also .gz), COCO
     annotations ({annotations: [...]}), or a CSV with the columns image, left, top, width, height and, if there is one,
     score. Boxes without a score get 1. Raises CorpusError for anything else, and if no box is of the corpus.
     """
+    path = Path(path)
     text_form = path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
     known = {image.id for image in corpus.images}
     boxes: dict[str, list[tuple[float, ...]]] = defaultdict(list)

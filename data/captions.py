@@ -183,7 +183,9 @@ def relative_path(text: str, *, where: str) -> str:
 
 def seeded_order(ids: Iterable[str], *, seed: int = 0) -> list[str]:
     """The ids in a random order that depends on the seed and the ids alone, not on the order in which they come."""
-    return sorted(ids, key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode()).digest())
+    return sorted(
+        ids, key=lambda image_id: hashlib.sha256(f"{seed}:{image_id}".encode(errors="surrogatepass")).digest()
+    )
 
 
 def seeded_split(ids: Sequence[str], *, val: int, test: int, seed: int = 0) -> dict[str, str]:

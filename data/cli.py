@@ -24,7 +24,7 @@ from mrnn.data.options import (
     path_type,
     root_option,
 )
-from mrnn.data.outputs import OutputFile, is_cache
+from mrnn.data.outputs import OutputFile, is_cache, is_marked
 from mrnn.data.settings import FEATURE_DTYPES
 from mrnn.data.stopping import stop_on_signals
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mrnn.data.cache import FeatureCache
 
 LISTED = 20
+SHEET_TITLE = "Contact sheet of mrnn"  # in the file, by which a later call knows that it may replace it
 ORIENTATIONS = ("auto", "rows", "columns")  # those of mrnn.data.foreign, which imports h5py; a test compares them
 cache_argument = click.argument("file", type=path_type)
 
@@ -207,7 +208,12 @@ def verify(file: Path, pictures: bool, images: Path | None) -> None:
 @command("inspect-features", epilog=INSPECT_EPILOG)
 @cache_argument
 @json_option
-@click.option("--sheet", type=path_type, metavar="PNG", help="Draw a contact sheet of images with their regions.")
+@click.option(
+    "--sheet",
+    type=OutputFile("a contact sheet", is_marked(SHEET_TITLE)),
+    metavar="PNG",
+    help="Draw a contact sheet of images with their regions.",
+)
 @click.option(
     "--sheet-images", type=click.IntRange(min=1), default=12, show_default=True, help="Number of images on the sheet."
 )
@@ -219,9 +225,9 @@ def inspect(file: Path, as_json: bool, sheet: Path | None, sheet_images: int, im
 
     cache = open_cache(file, allow_partial=True)
     if sheet is not None:
-        from mrnn.data.contact_sheet import draw_sheet
+        from mrnn.data.contact_sheet import draw_sheet, save_sheet
 
-        draw_sheet(cache, images or cache.root, count=sheet_images).save(sheet)
+        save_sheet(draw_sheet(cache, images or cache.root, count=sheet_images), sheet, title=SHEET_TITLE)
         click.echo(f"{sheet}: regions of {min(sheet_images, len(cache.done()))} images", err=True)
     if as_json:
         click.echo(json.dumps(summary(cache), indent=2))

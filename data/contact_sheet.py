@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import CacheError
+from mrnn.data.files import new_file
 from mrnn.data.regions import Regions, rows_of
 
 ACROSS, SIDE, LEGEND, LINE, MARGIN = 3, 360, 170, 17, 10
@@ -37,6 +39,14 @@ def draw_sheet(cache: FeatureCache, root: Path, *, count: int = 12) -> Image.Ima
         regions = cache.regions[rows_of(np.array([number]), cache.rows_per_image)]
         _draw_image(sheet, (left, top), root / cache.images[number].path, regions, classes)
     return sheet
+
+
+def save_sheet(sheet: Image.Image, path: str | Path, *, title: str) -> None:
+    """Write a sheet as a PNG file with a title in it, whole or not at all."""
+    info = PngInfo()
+    info.add_text("Title", title)
+    with new_file(path, replace=True) as draft:
+        sheet.save(draft, format="PNG", pnginfo=info)
 
 
 def _draw_image(sheet: Image.Image, corner: tuple[int, int], path: Path, regions: Regions, classes: list[str]) -> None:

@@ -36,8 +36,8 @@ def free_bytes(folder: Path) -> int:
 def writing(path: Path, *, draft: Path | None = None) -> Iterator[None]:
     """Turn a full disk in the block, however it shows, into DiskFull, and name the file in an OSError that does not.
 
-    path : the file being written, for the message. draft : the file that is open meanwhile, which may be removed after
-    an error; without, errors of libraries that do not say what happened are left as they are.
+    path : the file being written, for the message. draft : the file that is open meanwhile, removed if the disk is
+    full; without, errors of libraries that do not say what happened are left as they are.
     """
     try:
         yield
@@ -46,6 +46,8 @@ def writing(path: Path, *, draft: Path | None = None) -> Iterator[None]:
     except Exception as error:
         if _is_disk_full(error, draft):
             written = draft.stat().st_size / 1e6 if draft is not None and draft.exists() else 0
+            if draft is not None:
+                draft.unlink(missing_ok=True)
             free = free_bytes(path.parent) / 1e6
             raise DiskFull(
                 f"no space left on the disk for {path}: the first {written:.1f} MB of it could be written, and "

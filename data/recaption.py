@@ -20,13 +20,14 @@ def is_own_cache(path: Path) -> bool:
         return FORMAT.encode() in stream.read(64)
 
 
-def recaption(output: Path, corpus: Corpus, cache: FeatureCache) -> tuple[int, int]:
+def recaption(output: str | Path, corpus: Corpus, cache: FeatureCache) -> tuple[int, int]:
     """Write a cache with the rows of another, joined with a corpus by id; it appears whole or not at all.
 
     Images that the cache lacks or has pending are failed. Returns the numbers of images without a row and of rows
     without an image; the latter are listed among the problems. Raises CacheError if no row belongs to an image, or a
     row is damaged.
     """
+    output = Path(output)
     theirs = {image.id: n for n, image in enumerate(cache.images) if cache.states[n] != STATE_PENDING}
     known = {image.id for image in corpus.images}
     strays = tuple(

@@ -52,7 +52,7 @@ class _Columns:
     ignored: list[str] = field(default_factory=list)
 
 
-def read_caption_table(path: Path, *, with_splits: bool = True) -> Table:
+def read_caption_table(path: str | Path, *, with_splits: bool = True) -> Table:
     """A table with a header, with commas, semicolons or tabs, whichever the header has most of.
 
     with_splits : whether a column of splits is read; if not, every row has none.
@@ -62,6 +62,7 @@ def read_caption_table(path: Path, *, with_splits: bool = True) -> Table:
     Raises CorpusError for a header that lacks picture or caption, rows of another length than the header, unknown
     splits, and double quotes that are not in pairs; the line named is the first of the row concerned.
     """
+    path = Path(path)
     text = read_text(path)
     delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
     lines, notes = _tabbed(text, path) if delimiter == "\t" else (_separated(text, path, delimiter), [])
@@ -88,12 +89,13 @@ def read_caption_table(path: Path, *, with_splits: bool = True) -> Table:
     return Table(rows, tuple(notes))
 
 
-def read_json_lines(path: Path) -> Table:
+def read_json_lines(path: str | Path) -> Table:
     """A JSON object per line: a picture under one of IMAGE_KEYS, its captions (a string or a list) under CAPTION_KEYS.
 
     Numbered keys (`caption_1`) and keys that occur several times are all read. Raises CorpusError as
     `read_caption_table` does.
     """
+    path = Path(path)
     rows: list[Row] = []
     ignored: Counter[str] = Counter()
     for number, line in read_lines(path):

@@ -95,8 +95,9 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
     write_json_lines(path, records)
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: str | Path) -> list[Record]:
     """Read it again. Raises EvaluationError for a file that is missing or not of this form."""
+    path = Path(path)
     try:
         records = [json.loads(line) for line in path.read_text().split("\n") if line]
         if not all(isinstance(record, dict) and "image_id" in record for record in records):

@@ -7,6 +7,8 @@ from typing import Any
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import FEATURE_DTYPES, check_settings, setting
 
+# An image of twice the width and height, as region_features roi takes it, is as much work as four.
+ENLARGED = 4
 Colour = tuple[float, float, float]
 
 
@@ -51,7 +53,10 @@ class ExtractionConfig:
     std: Colour | None = None
     dtype: str = setting("float16", "Number format in which the features are stored.", choices=FEATURE_DTYPES)
     batch_size: int = setting(
-        64, "Number of images, or of regions, per forward pass; recorded. More is not faster on a CPU.", at_least=1
+        64,
+        "Number of images per forward pass (of regions for --region-features crop; a quarter as many images for roi); "
+        "recorded. More is not faster on a CPU.",
+        at_least=1,
     )
     workers: int | None = setting(
         None, "Number of threads that decode images.  [default: one per available CPU]", kind=int, at_least=1
@@ -109,6 +114,8 @@ class ExtractionConfig:
     @property
     def images_per_pass(self) -> int:
         """Images of one pass through the network; batches and shards are cut at its multiples."""
+        if self.rows_per_image > 1 and self.region_features == "roi":
+            return images_of_pass(self.batch_size, ENLARGED)
         return images_of_pass(self.batch_size, self.rows_per_image)
 
     def preprocessing(self) -> dict[str, Any]:
@@ -119,7 +126,7 @@ class ExtractionConfig:
 
 
 def images_of_pass(batch_size: int, rows: int) -> int:
-    """Images of a pass of about batch_size rows, where each has `rows`; at least one."""
+    """Images of a pass of about batch_size rows, where each is as much work as `rows`; at least one."""
     return max(1, batch_size // rows)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from mrnn.data.cache import FeatureCache
 from mrnn.data.cache_layout import DIGEST_BYTES
 from mrnn.data.errors import ImageError
+from mrnn.data.exhaustion import memory_for
 from mrnn.data.picture_files import hash_bytes
 from mrnn.data.regions import Regions, rows_of, whole_picture
 from mrnn.extract.images import Picture, decode_picture, read_bytes
@@ -26,6 +27,7 @@ from mrnn.extract.reusing import Reusable
 from mrnn.extract.sampling import Sampler
 
 BATCHES_AHEAD = 2
+LESS = "lower --workers, or make the image smaller"
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,10 @@ def prepared_batches(
             theirs = rows_of(np.array([old[1]]), sampler.rows)
             batch.regions.put(place * sampler.rows, old[0].regions[theirs], limit=sampler.rows)
             return None
-        picture = decode_picture(data, least=sampler.least)
+        with memory_for(
+            f"decoding {wanted.paths[number]}", remedy="lower --workers, so that fewer are decoded at once"
+        ):
+            picture = decode_picture(data, least=sampler.least)
         if looks:
             return picture
         found = source.find(wanted.ids[number], picture.size, None) if source else Regions.empty(0)
@@ -131,8 +136,9 @@ def prepared_batches(
         pictures = {}
         for number, job in jobs.items():
             try:
-                if (picture := job.result()) is not None:
-                    pictures[number] = picture
+                with memory_for(f"decoding {wanted.paths[number]}", remedy=LESS):
+                    if (picture := job.result()) is not None:
+                        pictures[number] = picture
             except ImageError as error:
                 batch.errors[number] = error
         return pictures

@@ -22,7 +22,7 @@ from mrnn.data.regions import Regions
 from mrnn.extract.backbones import Backbone
 from mrnn.extract.backbones.timm_models import PREFIX as TIMM
 from mrnn.extract.backbones.torchvision_models import CLASSIFIER_CUTS
-from mrnn.extract.config import images_of_pass
+from mrnn.extract.config import ENLARGED, images_of_pass
 from mrnn.extract.images import Picture, frame, normalise
 from mrnn.extract.network import check_precision
 
@@ -45,11 +45,12 @@ class PooledRegions:
         device: torch.device,
         precision: str,
     ) -> None:
-        """rows : R. side : pixels that both sides of the picture are warped to. batch_size : as for CroppedRegions.
+        """rows : R. side : pixels that both sides of the picture are warped to.
 
+        batch_size : a pass has a quarter as many pictures.
         Raises SettingError for backbones that cannot be cut in front of their pooling.
         """
-        self.rows, self.images = rows, images_of_pass(batch_size, rows)
+        self.rows, self.images = rows, images_of_pass(batch_size, ENLARGED)
         self.least: int | None = 2 * side
         self.feature_size = backbone.feature_size
         self.preprocessing = replace(backbone.preprocessing, resize=side, crop=side, mode="warp")

@@ -35,7 +35,7 @@ UNSAVED_BATCHES = 2
 def extract(
     writer: CacheWriter,
     sampler: Sampler,
-    root: Path,
+    root: str | Path,
     *,
     threads: int,
     source: RegionSource | None = None,
@@ -59,6 +59,7 @@ def extract(
     Raises CorpusError, with nothing marked, if all files are missing or the folder has disappeared; Stopped if `stop`
     asks for it, after the current batch is saved.
     """
+    root = Path(root)
     stop = stop or StopRequest()
     images = writer.cache.images
     pending = writer.pending()
@@ -98,7 +99,7 @@ def extract(
 
 def features_of_files(
     backbone: Backbone,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     batch_size: int,
     device: str = "auto",
@@ -115,7 +116,7 @@ def features_of_files(
     features = np.full((len(paths), backbone.feature_size), np.nan, dtype=np.float32)
     reasons: dict[int, str] = {}
     parts = _cut(np.arange(len(paths)), batch_size=batch_size)
-    wanted = Wanted(tuple(map(str, paths)), tuple(paths))
+    wanted = Wanted(tuple(map(str, paths)), tuple(Path(path) for path in paths))
     with (
         repeatable(threads=threads),
         closing(prepared_batches(parts, wanted, sampler, workers=workers)) as batches,

@@ -1,11 +1,34 @@
-"""Fixtures shared by all tests: where the real data and weights lie."""
+"""Shared by all tests: where the real data and weights lie, and the one limit that ends a test that hangs."""
 
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
+
+HUNG = 3600  # seconds
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Fail a test, its fixtures included, that has not ended after HUNG seconds.
+
+    No other test limit exists: tests wait for a state, however long a busy machine takes to reach it, and so their
+    verdicts do not depend on speed. The alarm interrupts whatever the test waits for: a process, a thread, a file.
+    """
+
+    def hung(number: int, frame: FrameType | None) -> None:
+        pytest.fail(f"hung: {item.nodeid} has not ended after {HUNG} seconds")
+
+    before = signal.signal(signal.SIGALRM, hung)
+    signal.alarm(HUNG)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

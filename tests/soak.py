@@ -1,6 +1,9 @@
-"""Kill extraction, merging and training with SIGKILL at random moments until enough processes have died.
+"""Kill extraction, merging and training with SIGKILL at random points of their work until enough processes have died.
 
-    python tests/soak.py --kills 300 [--of extraction, regions or training]
+    python -m tests.soak --kills 300 [--of extraction, regions or training]
+
+A point is a number of function calls, drawn among those of an undisturbed run: neither the speed nor the load of the
+machine decides where a process dies. While one thread reaches it, others may be anywhere, in the middle of a write too.
 
 After every round, what the survivors made must equal what a run makes that nobody disturbs: caches byte for byte, of
 training all weights, the optimiser's state, the generators and the lines of metrics.jsonl (times apart). The commands
@@ -16,7 +19,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import click
 import numpy as np
 import torch
 import torch._dynamo  # paid for once, before the forks; an optimiser would import it
+from PIL import Image as Picture
 
 import mrnn.extract.backbones
 import mrnn.extract.plan  # noqa: F401  likewise
@@ -36,9 +39,10 @@ from mrnn.extract.cli import main as extract
 from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.cli import main as train
 from mrnn.train.run_files import BEST, LAST
+from tests.kills import count_calls
 
-IMAGES, BATCH = 48, 8
-NETWORK = ("--backbone", "torchvision:squeezenet1_1", "--weights", "random:0")
+IMAGES, BATCH, SHARDS = 48, 8, 3
+NETWORK = "--backbone torchvision:squeezenet1_1 --weights random:0 --resize 64 --crop 64"
 REGIONS = ("--regions", "detector:yolox-nano:random:0", "--regions-per-image", "3", "--region-features", "roi")
 SMALL = "--epochs 3 --batch-size 8 --cutoff 2 --embedding1 6 --embedding2 8 --recurrent 8 --multimodal 12 --ema 0.9"
 WORDS = (
@@ -55,8 +59,12 @@ WORDS = (
 )
 
 
-def run(command: click.Command, arguments: Sequence[str], log: Path, *, kill_after: float | None = None) -> int:
-    """Run a command in a process of its own; return its exit code, negative if it was killed."""
+def run(command: click.Command, arguments: Sequence[str], log: Path, *, die_at: int = 0) -> tuple[int, int]:
+    """Run a command in a process of its own; return its exit code, negative if it was killed, and its number of calls.
+
+    die_at : number of the function call before which it dies; 0 for never. Of a killed process the number is 0.
+    """
+    reader, sender = os.pipe()
     process = os.fork()
     if process == 0:
         code = 1
@@ -64,33 +72,37 @@ def run(command: click.Command, arguments: Sequence[str], log: Path, *, kill_aft
             with log.open("a") as stream:
                 os.dup2(stream.fileno(), 1)
                 os.dup2(stream.fileno(), 2)
-            command.main(list(arguments))
+            calls = count_calls(die_at=die_at)
+            try:
+                command.main(list(arguments))
+            finally:
+                os.write(sender, str(calls()).encode())
         except SystemExit as ending:
             code = ending.code if isinstance(ending.code, int) else 1
         finally:
             os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(process, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    os.close(sender)
+    with os.fdopen(reader, "rb") as stream:
+        number = int(stream.read() or 0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), number
 
 
-def run_killed(command: click.Command, arguments: Sequence[str], log: Path, draw: random.Random, longest: float) -> int:
-    """Kill a command at random moments of its life until it ends by itself; return how often it was killed."""
+def run_killed(command: click.Command, arguments: Sequence[str], log: Path, draw: random.Random, calls: int) -> int:
+    """Kill a command before one of its first `calls` calls until it ends by itself; return how often it was killed."""
     kills = 0
-    while (code := run(command, arguments, log, kill_after=draw.uniform(0, longest))) == -signal.SIGKILL:
+    while (code := run(command, arguments, log, die_at=draw.randint(1, calls))[0]) == -signal.SIGKILL:
         kills += 1
     if code != 0:
         sys.exit(f"after {kills} kills, {command.name} {' '.join(arguments)} ended with {code}:\n{log.read_text()}")
     return kills
 
 
-def time_of(command: click.Command, arguments: Sequence[str], log: Path) -> float:
-    """Seconds of an undisturbed run, a little generously."""
-    begin = time.monotonic()
-    if run(command, arguments, log) != 0:
+def calls_of(command: click.Command, arguments: Sequence[str], log: Path) -> int:
+    """Function calls of an undisturbed run."""
+    code, calls = run(command, arguments, log)
+    if code != 0:
         sys.exit(log.read_text())
-    return 1.1 * (time.monotonic() - begin)
+    return calls
 
 
 def check_folder(folder: Path, *, allowed: set[str]) -> None:
@@ -106,37 +118,55 @@ def region_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
 
 
 def extraction_rounds(folder: Path, draw: random.Random, more: Sequence[str] = ()) -> Callable[[int], int]:
-    """Make an undisturbed cache; return a function that does a round of kills and returns their number."""
-    log = folder / "log"
-    base = ["--dataset", "scenes", "--root", str(folder / "scenes"), "--limit", str(IMAGES)]
-    base += [*NETWORK, "--batch-size", str(BATCH), "--threads", "1", *more]
+    """Make undisturbed caches; return a function that does a round of kills and returns their number."""
+    log, photos = folder / "log", folder / "photos"
+    draw_pictures(photos)
+    base = f"--dataset folder --root {photos} {NETWORK} --batch-size {BATCH} --threads 1".split() + list(more)
 
     def arguments(output: str, *more: str) -> list[str]:
         return [*base, "--output", str(folder / output), *more]
 
-    time_of(extract, arguments("whole.h5"), log)  # draws the scenes too
-    (folder / "whole.h5").unlink()
-    longest = time_of(extract, arguments("whole.h5"), log)
+    shards = [f"shard{part}.h5" for part in range(SHARDS)]
+    joined = [str(folder / name) for name in ("feats.h5", *shards)]
+    calls = calls_of(extract, arguments("whole.h5"), log)
+    shard_calls = [calls_of(extract, arguments(s, "--shard", f"{n}/{SHARDS}"), log) for n, s in enumerate(shards)]
+    merge_calls = calls_of(merge, joined, log)
     whole = (folder / "whole.h5").read_bytes()
+    clear(folder)
 
     def one_round(number: int) -> int:
         kills = 0
-        if number % 2:
-            shards = [f"shard{part}.h5" for part in range(3)]
+        if number % 2 == 0:
             for part, shard in enumerate(shards):
-                kills += run_killed(extract, arguments(shard, "--shard", f"{part}/3"), log, draw, longest)
-            kills += run_killed(merge, [str(folder / name) for name in ("feats.h5", *shards)], log, draw, 0.1)
+                more = ("--shard", f"{part}/{SHARDS}")
+                kills += run_killed(extract, arguments(shard, *more), log, draw, shard_calls[part])
+            kills += run_killed(merge, joined, log, draw, merge_calls)
         else:
-            kills += run_killed(extract, arguments("feats.h5"), log, draw, longest)
+            kills += run_killed(extract, arguments("feats.h5"), log, draw, calls)
         if (folder / "feats.h5").read_bytes() != whole:
             sys.exit(f"round {number}: the cache differs from that of an undisturbed run")
-        for path in folder.glob("*.h5*"):
-            if not path.name.startswith("whole"):
-                path.unlink()
-        check_folder(folder, allowed={"whole.h5", "whole.h5.report.tsv", "scenes", "log"})
+        clear(folder)
+        check_folder(folder, allowed={"whole.h5", "whole.h5.report.tsv", "photos", "log"})
         return kills
 
     return one_round
+
+
+def clear(folder: Path) -> None:
+    """Remove all caches but the undisturbed one."""
+    for path in folder.glob("*.h5*"):
+        if not path.name.startswith("whole"):
+            path.unlink()
+
+
+def draw_pictures(root: Path) -> None:
+    """A folder of IMAGES small pictures of noise with a caption each."""
+    root.mkdir()
+    generator, lines = np.random.default_rng(0), ["image,caption"]
+    for number in range(IMAGES):
+        Picture.fromarray(generator.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(root / f"{number:02}.png")
+        lines.append(f"{number:02}.png,picture number {number}")
+    (root / "captions.csv").write_text("\n".join(lines) + "\n")
 
 
 def training_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
@@ -148,12 +178,12 @@ def training_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
         fixed = ["--features", str(cache), "--output", str(folder / output), "--device", "cpu", "--threads", "1"]
         return [*fixed, *SMALL.split(), "--log-every", "4", "--save-every", "3", "--no-tensorboard"]
 
-    longest = time_of(train, arguments("whole"), log)
+    calls = calls_of(train, arguments("whole"), log)
     whole_tensors, whole_rest = outcome(folder / "whole")
     names = {path.name for path in (folder / "whole").iterdir()}
 
     def one_round(number: int) -> int:
-        kills = run_killed(train, arguments("run"), log, draw, longest)
+        kills = run_killed(train, arguments("run"), log, draw, calls)
         tensors, rest = outcome(folder / "run")
         same = len(tensors) == len(whole_tensors) and all(map(torch.equal, tensors, whole_tensors))
         if not same or rest != whole_rest:
@@ -212,7 +242,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             one_round = ROUNDS[kind](Path(name), random.Random(options.seed))
             kills = rounds = 0
-            while kills < options.kills:
+            while kills < options.kills or rounds < 2:  # an odd and an even one at least
                 kills += one_round(rounds)
                 rounds += 1
                 print(f"{kind}, round {rounds}: {kills} kills, everything equal", flush=True)

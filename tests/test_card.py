@@ -19,9 +19,7 @@ def run(line: str, folder: Path, **environment: str) -> str:
     program, *arguments = shlex.split(line)
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     clean = {name: value for name, value in os.environ.items() if name != "MRNN_DATA"}
-    done = subprocess.run(
-        command, cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -30,7 +28,7 @@ def test_the_two_lines_of_the_card(tmp_path: Path) -> None:
     pictures = tmp_path / "datasets" / "flickr30k" / "flickr30k-images"
     pictures.mkdir(parents=True)
     lines = []
-    for number in range(40):
+    for number in range(20):
         colour = COLOURS[number % 5]
         Image.new("RGB", (60, 50), colour).save(pictures / f"{number:04}.jpg")
         lines += [f"{number:04}.jpg#{k}\tA {colour} picture hangs on the wall ." for k in range(5)]
@@ -43,7 +41,7 @@ def test_the_two_lines_of_the_card(tmp_path: Path) -> None:
 
     run("extract-features --dataset flickr30k", tmp_path, TORCH_HOME=str(tmp_path / "torch"))
     with h5py.File(tmp_path / "feats.h5") as file:
-        assert file["features"].shape == (40, 4096)
+        assert file["features"].shape == (20, 4096)
         assert file["features"].attrs["rows_per_image"] == 1
         assert file["provenance"].attrs["backbone"] == "alexnet"
         assert file["provenance"].attrs["layer"] == "fc7"

@@ -67,7 +67,7 @@ class TrainedModel:
     progress: dict[str, Any]
 
 
-def load_trained(run: Path, *, device: torch.device | str = "cpu", which: str = "best") -> TrainedModel:
+def load_trained(run: str | Path, *, device: torch.device | str = "cpu", which: str = "best") -> TrainedModel:
     """Rebuild the trained model of a run folder or of a checkpoint file.
 
     run : run folder, or a .pt file.
@@ -121,11 +121,12 @@ def rebuild(content: dict[str, Any], file: Path) -> tuple[Model, Vocabulary]:
     return model, vocabulary
 
 
-def read_checkpoint(file: Path) -> dict[str, Any]:
+def read_checkpoint(file: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, with its tensors on the CPU.
 
     Raises CheckpointError if the file is missing, damaged, or not a checkpoint of mrnn.
     """
+    file = Path(file)
     if not file.is_file():
         raise CheckpointError(
             f"{file}: no such checkpoint; give the run folder that train-mrnn wrote, or a .pt file of it"

@@ -64,8 +64,9 @@ class Run:
         return sum(epoch.seconds for epoch in self.epochs)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: str | Path) -> Run:
     """Read a run folder, finished or not; one that cannot be read has no settings, and its state says why."""
+    path = Path(path)
     try:
         config = json.loads((path / CONFIG).read_text())
         settings = _settings(config["settings"], config["features"])

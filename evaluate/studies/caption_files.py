@@ -140,13 +140,14 @@ def add_java_scores(
     return skipped
 
 
-def read_results(path: Path) -> dict[str, str]:
+def read_results(path: str | Path) -> dict[str, str]:
     """The captions of a results file by image id; an integer id becomes its digits.
 
     The file is a list, [{"image_id", "caption"}], or has one such object per line (JSON lines).
 
     Raises CorpusError if the file is not of this form, EvaluationError if it is empty or lists an image twice.
     """
+    path = Path(path)
     captions: dict[str, str] = {}
     for where, record in _records(path):
         whole = isinstance(record, dict) and isinstance(record.get("image_id"), int)
@@ -177,11 +178,12 @@ def _records(path: Path) -> list[tuple[str, Any]]:
     return [(f"{path}, entry {number}", record) for number, record in enumerate(document)]
 
 
-def read_references(path: Path) -> dict[str, tuple[str, ...]]:
+def read_references(path: str | Path) -> dict[str, tuple[str, ...]]:
     """The sentences of a COCO annotation file, {"annotations": [{"image_id", "caption"}]}, by image id.
 
     Raises CorpusError if it is not of this form.
     """
+    path = Path(path)
     document = parse_json(read_text(path), where=str(path))
     sentences: dict[str, list[str]] = {}
     for number, record in enumerate(json_field(document, "annotations", list, where=str(path))):

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from mrnn.data.errors import CacheError
 from mrnn.data.exhaustion import DiskFull
 from mrnn.data.verify import verify_cache
 
+ROOT = Path(__file__).resolve().parents[2]
 N, D = 40, 64
 
 
@@ -172,35 +172,39 @@ def test_a_full_disk_while_rows_are_written_names_the_cache(path: Path, monkeypa
             writer.write(np.arange(3), rows(3))
 
 
+# argv: the cache, and the number of the function call before which the process dies, from the opened cache on, or 0.
 WRITE_ALL = """
-import sys, time
+import sys
 from pathlib import Path
 import numpy as np
+import numpy.random  # else loaded among the calls that count, so that some would die before any work
 from mrnn.data.cache_writer import CacheWriter
+from tests.kills import count_calls
 with CacheWriter(Path(sys.argv[1])) as writer:
-    print("ready", flush=True)
+    calls = count_calls(die_at=int(sys.argv[2]))
     for i in writer.pending():
         features = np.random.default_rng(int(i)).normal(size=(1, 64))
         writer.fail(np.array([i]), ["bad"]) if i % 7 == 3 else writer.write(np.array([i]), features)
-        time.sleep(0.002)
+    print(calls())
 """
+
+
+def write_all(path: Path, *, die_at: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WRITE_ALL, str(path), str(die_at)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done
 
 
 def test_killed_writers_leave_a_cache_that_the_next_one_finishes(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole, killed = make_cache(tmp_path / "whole"), make_cache(tmp_path)
-    subprocess.run([sys.executable, "-c", WRITE_ALL, whole], check=True, capture_output=True)
-    draw = random.Random(0)
-    kills = 0
-    while len(open_cache(killed, allow_partial=True).done()) < len(open_cache(whole).done()):
-        with subprocess.Popen([sys.executable, "-c", WRITE_ALL, killed], stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(draw.uniform(0, 0.04))
-            process.send_signal(signal.SIGKILL)
-        kills += process.returncode == -signal.SIGKILL
+    calls = int(write_all(whole).stdout)
+    draw, kills = random.Random(0), 0
+    while write_all(killed, die_at=draw.randint(1, calls // 3)).returncode:  # so that three die at least
+        kills += 1
         assert verify_cache(killed).damaged == ()
-    assert kills >= 2
+    assert kills >= 3
     one, other = open_cache(whole), open_cache(killed)
     done = one.done()
     np.testing.assert_array_equal(one.features[done], other.features[done])

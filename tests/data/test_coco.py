@@ -157,6 +157,13 @@ def test_ids_of_digits_join_with_integers_and_stay_what_the_images_have(tmp_path
     assert corpus.integer_ids
 
 
+def test_an_id_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    images = [{"id": f"\ud800{i}", "file_name": f"{i}.jpg"} for i in range(3)]
+    add(tmp_path, "val2014", [], images=images, annotations=[{"id": 1, "image_id": "\ud8001", "caption": "A."}])
+    with pytest.raises(CorpusError, match="half a surrogate pair"):
+        read_coco(tmp_path)
+
+
 def test_a_key_that_occurs_twice_is_an_error(tmp_path: Path) -> None:
     add(tmp_path, "val2014", [1, 2, 3])
     path = tmp_path / "annotations" / "captions_val2014.json"

@@ -136,7 +136,7 @@ def test_preprocessing_is_overridden() -> None:
     assert backbone.preprocessing.mode == "warp"
     with pytest.raises(ValueError, match="crop"):
         build_backbone("alexnet", weights=SEED, overrides={"crop": 300})
-    with pytest.raises(ValueError, match="does not take pictures of 30 x 30"):
+    with pytest.raises(ValueError, match="does not take images of 30 x 30"):
         build_backbone("alexnet", weights=SEED, overrides={"crop": 30})
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -21,9 +20,11 @@ from PIL import Image
 
 from mrnn.data.cache import STATE_DONE, STATE_PENDING, open_cache
 from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.datasets import READERS
 from mrnn.data.merge import merge_caches
+from mrnn.data.scenes.reader import read_scenes
 from mrnn.data.stopping import SIGNALS
-from mrnn.extract import runner
+from mrnn.extract import network, pipeline, runner
 from mrnn.extract.cli import main
 
 # The smallest network torchvision has, on small pictures; every run here takes it.
@@ -60,7 +61,8 @@ def features(path: Path) -> bytes:
     return cache.features[cache.done()].tobytes()
 
 
-def test_scenes_from_nothing(tmp_path: Path) -> None:
+def test_scenes_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(READERS, "scenes", lambda root: read_scenes(root, count=60))  # drawing 1,200 takes long
     output = tmp_path / "feats.h5"
     result = run("--dataset", "scenes", "--root", tmp_path / "scenes", "--limit", 20, "--output", output)
     assert result.exit_code == 0, result.output
@@ -254,7 +256,7 @@ def test_threads_go_on_as_recorded(photos: Path, tmp_path: Path, monkeypatch: py
 def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signals) -> None:
     """Send this process a signal while the network works on a batch."""
     calls = []
-    original = runner.BatchNetwork.__call__
+    original = network.BatchNetwork.__call__
 
     def call(self: Any, batch: Any) -> np.ndarray:
         calls.append(1)
@@ -262,7 +264,7 @@ def stop_in_batch(monkeypatch: pytest.MonkeyPatch, number: int, by: signal.Signa
             os.kill(os.getpid(), by)
         return original(self, batch)
 
-    monkeypatch.setattr(runner.BatchNetwork, "__call__", call)
+    monkeypatch.setattr(network.BatchNetwork, "__call__", call)
 
 
 @pytest.mark.usefixtures("hangup_heeded")
@@ -282,22 +284,31 @@ def test_stopped_and_resumed(
     assert features(tmp_path / "a.h5") == features(tmp_path / "whole.h5")
 
 
+KILLED = """
+import os, signal
+from mrnn.extract import network as networks
+from mrnn.extract.cli import main
+calls, network = [], networks.BatchNetwork.__call__
+def call(*arguments):
+    calls.append(1)
+    if len(calls) == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return network(*arguments)
+networks.BatchNetwork.__call__ = call
+main()
+"""
+
+
 def test_killed_and_resumed(photos: Path, tmp_path: Path) -> None:
-    """SIGKILL of the installed command, in the middle; then the same command again."""
-    output = tmp_path / "a.h5"
-    command = [Path(sys.executable).with_name("extract-features"), "--dataset", "folder", "--root", photos]
-    command += ["--output", output, "--batch-size", "1", "--threads", "1", *SMALL, "--crop", "160", "--resize", "160"]
-    whole = subprocess.run([*command, "--output", tmp_path / "whole.h5"], capture_output=True, check=False)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit and process.poll() is None:
-        if output.exists() and (open_cache(output, allow_partial=True).states == STATE_DONE).sum() >= 3:
-            break
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, "it was to be killed before it was done"
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    """SIGKILL in the middle, when some batches are saved and others are not; then the same command again."""
+    output, single = tmp_path / "a.h5", ("--batch-size", "1")
+    assert folder(photos, tmp_path / "whole.h5", *single).exit_code == 0
+    command = [sys.executable, "-c", KILLED, "--dataset", "folder", "--root", photos, "--output", output, *single]
+    killed = subprocess.run([*command, "--threads", "1", *SMALL], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert 7 - runner.UNSAVED_BATCHES <= (open_cache(output, allow_partial=True).states == STATE_DONE).sum() <= 7
+    resumed = folder(photos, output, *single)
+    assert resumed.exit_code == 0, resumed.output
     assert features(output) == features(tmp_path / "whole.h5")
 
 
@@ -410,17 +421,17 @@ def test_photographs_and_lists_are_not_replaced(photos: Path, tmp_path: Path) ->
 def test_pictures_too_large_for_the_memory_are_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = runner.load_image
+    original, large = pipeline.decode_picture, (photos / "07.png").read_bytes()
 
-    def allocate(path: Path, *rest: Any) -> np.ndarray:
-        if path.name == "07.png":
+    def allocate(data: bytes, **options: Any) -> Any:
+        if data == large:
             raise MemoryError
-        return original(path, *rest)
+        return original(data, **options)
 
-    monkeypatch.setattr(runner, "load_image", allocate)
+    monkeypatch.setattr(pipeline, "decode_picture", allocate)
     result = folder(photos, tmp_path / "a.h5")
     assert result.exit_code == 1
-    assert "error: not enough memory for decoding" in result.output
+    assert f"error: not enough memory for decoding {photos}" in result.output
     assert "--workers" in result.output
     assert "Traceback" not in result.output
 
@@ -433,8 +444,8 @@ from mrnn.extract.cli import main as extract
 photos, commands = sys.argv[1], json.loads(sys.argv[2])
 if os.geteuid() == 0:  # no permission stops root, so be nobody, whom Python's own folders may be closed to
     with tempfile.TemporaryDirectory() as folder:
-        warm_up = ["--output", f"{folder}/a.h5", "--backbone", "torchvision:squeezenet1_1", "--weights", "random:0"]
-        extract.main(["--dataset", "folder", "--root", photos, *warm_up, "--limit", "3"], standalone_mode=False)
+        warm_up = [*commands[0], "--output", f"{folder}/a.h5", "--root", photos, "--limit", "3"]
+        extract.main(warm_up[1:], standalone_mode=False)
     os.setgid(65534)
     os.setuid(65534)
 results = [CliRunner().invoke(globals()[name], arguments) for name, *arguments in commands]
@@ -455,18 +466,7 @@ def test_a_read_only_folder_is_one_sentence_and_changes_nothing(photos: Path, tm
         before = {path.name: path.read_bytes() for path in place.glob("*.*")}
         for path in [place, *place.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        again = [
-            "extract",
-            "--dataset",
-            "folder",
-            "--root",
-            place / "photos",
-            "--batch-size",
-            4,
-            "--threads",
-            1,
-            *SMALL,
-        ]
+        again = ["extract", *f"--dataset folder --root {place}/photos --batch-size 4 --threads 1".split(), *SMALL]
         writing = [[*again, "--output", place / "new.h5"], [*again, "--output", begun]]
         writing += [["merge", place / "merged.h5", done]]
         looking = [["verify", done], ["inspect", done]]

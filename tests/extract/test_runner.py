@@ -231,7 +231,6 @@ def test_a_folder_that_vanishes_marks_nothing(
     def vanish() -> None:
         if len(backbone.network.shapes) == 1:
             shutil.rmtree(corpus.root / "pictures" if leave_root else corpus.root)
-            time.sleep(0.05)
 
     backbone.network.hook = vanish
     kept = tmp_path / "kept"
@@ -265,24 +264,30 @@ def test_memory_is_bounded_and_stages_overlap(
     monkeypatch.setattr(BatchNetwork, "empty_batch", lambda self: (made.append(1), empty_batch(self))[1])
     read: list[str] = []
     threads: set[str] = set()
+    together = threading.Barrier(3)  # none of the three reads on before all have begun
     load = pipeline.read_bytes
 
     def noted(path: Path) -> bytes:
+        if threading.current_thread().name not in threads:
+            threads.add(threading.current_thread().name)
+            together.wait()
+        content = load(path)
         read.append(path.name)
-        threads.add(threading.current_thread().name)
-        return load(path)
+        return content
 
     monkeypatch.setattr(pipeline, "read_bytes", noted)
-    ahead: list[int] = []
 
     def hook() -> None:
-        time.sleep(0.05)
-        ahead.append(len(read) - BATCH * len(backbone.network.shapes))
-        assert len(made) <= len(backbone.network.shapes) + pipeline.BATCHES_AHEAD
+        """The network does not end its work before the pictures of the batches ahead are read."""
+        batches = len(backbone.network.shapes) + pipeline.BATCHES_AHEAD
+        while len(read) < min(BATCH * batches, COUNT):
+            time.sleep(0.001)
+        assert len(made) <= batches
+        assert len(read) <= BATCH * batches
 
     backbone.network.hook = hook
     extract_to(tmp_path / "a.h5", corpus, backbone)
-    assert max(ahead) == BATCH * pipeline.BATCHES_AHEAD
+    assert len(read) == COUNT
     assert len(threads) == 3
     assert all(name.startswith("decode") for name in threads)
 

@@ -284,8 +284,9 @@ def test_a_constant_schedule_can_be_prolonged(cache: FeatureCache, tiny: TrainSe
         run(cache, tmp_path / "parts", settings.but(epochs=2))
 
 
-def test_early_stopping(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
-    lines = run(cache, tmp_path, tiny.but(epochs=30, lr=0.5, optimiser="sgd", momentum=0.0, clip=100.0, patience=2))
+def test_early_stopping(make_cache: Callable[..., FeatureCache], tiny: TrainSettings, tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "feats.h5", train=20)  # few sentences and large steps soon lead to no better model
+    lines = run(cache, tmp_path, tiny.but(epochs=30, lr=2.0, optimiser="sgd", momentum=0.0, clip=100.0, patience=2))
     last = read_checkpoint(tmp_path / LAST)["progress"]
     assert last["epoch"] == last["best_epoch"] + 2 < 30
     assert "no better dev perplexity for 2 epochs" in lines[-1]

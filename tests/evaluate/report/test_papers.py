@@ -11,6 +11,8 @@ from mrnn.evaluate.report.papers import (
     PAPERS,
     RETRIEVAL,
     RETRIEVAL_COLUMNS,
+    Row,
+    _table,
     papers_data_set,
     papers_table,
 )
@@ -95,3 +97,14 @@ def test_which_data_set() -> None:
     assert papers_data_set("karpathy", Path("/data/coco2014")) == "coco"
     assert papers_data_set("karpathy", Path("/data/mine")) is None
     assert papers_data_set("scenes", Path("/data/coco")) is None
+
+
+def test_long_names_of_features_are_shown_in_full_and_columns_stay_aligned() -> None:
+    rows = [
+        Row("m-RNN v1", "T4", "AlexNet fc7", "1.0 2.0"),
+        Row("> this run", "", "timm:" + "x" * 60 + " penultimate", "3.0 4.0"),
+    ]
+    header, first, second = _table(rows, ("a", "b"), bleu=True)
+    assert "x" * 60 + " penultimate  " in second
+    assert first.index("1.0") == second.index("3.0")
+    assert header.index("features") == first.index("AlexNet")

@@ -53,3 +53,11 @@ def test_paths_stay_inside(tmp_path: Path) -> None:
     assert Pictures(tmp_path).missing(shown[:1]) == []
     assert "1 of 2 pictures were not found below" in Pictures(tmp_path, named=True).missing(shown)[0]
     assert "--images names another" in Pictures(tmp_path).missing(shown[1:])[0]
+
+
+def test_pictures_that_are_not_found_are_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert Pictures(tmp_path).warning(["a.jpg"]) == ""
+    warning = Pictures(tmp_path).warning(["a.jpg", "b.jpg", "../c.jpg"])
+    assert warning.startswith(f"warning: 2 of 3 images are not found below {tmp_path}")
+    assert "--images FOLDER" in warning
