@@ -73,7 +73,9 @@ def test_training_raises_the_recalls_and_logs_them(
     assert load_trained(tmp_path).progress["best_epoch"] == 1 + int(np.argmax(sums))
     assert all("pairs_per_s" in line for line in lines if line["kind"] == "step")
     task = json.loads((tmp_path / "config.json").read_text())["task"]
-    assert (task["name"], task["key"], task["lower_is_better"]) == ("matching", "val_recall_sum", False)
+    assert task["name"] == "matching"
+    assert task["criterion"]["key"] == "val_recall_sum"
+    assert not task["criterion"]["lower_is_better"]
 
 
 def test_regions_pay_where_the_sentences_speak_of_them(
