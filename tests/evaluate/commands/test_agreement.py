@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.commands.agreement import main
+from mrnn.evaluate.retrieval.two_towers import TowerPairs
 from mrnn.evaluate.studies.agreement import METRICS, agreement, measure_agreement, score_with_model
 from mrnn.evaluate.studies.judgements import read_judgements
 from mrnn.train.checkpoint import load_trained
@@ -131,3 +132,25 @@ def test_refusals(make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyP
     done = run(world, root)
     assert done.exit_code == 1
     assert "pip install 'mrnn[analysis]'" in done.output
+
+
+def test_a_model_that_matches_gives_its_score_and_the_standardised_one(make_world: World, tmp_path: Path) -> None:
+    world = make_world(kind="alignment", regions=3)
+    root = judge(world, tmp_path / "judged", range(24, 30))
+    done = run(world, root, "--json")
+    assert done.exit_code == 0, done.output
+    for values in json.loads(done.stdout)["sets"].values():
+        assert values["all"].keys() == {"score", "standardised score", *METRICS}
+    assert run(world, root).stdout.count("standardised score") >= 1
+    trained, cache = load_trained(world[0]), open_cache(world[1])
+    numbers = {image.id: i for i, image in enumerate(cache.images)}
+    kept = [each.only(np.array([image in numbers for image in each.images])) for each in read_judgements(root)]
+    features = Features(cache, rows=3)
+    for each, scores in zip(kept, score_with_model(trained, cache, kept, normaliser_images=20, seed=0), strict=True):
+        for pair in range(0, len(each), 7):
+            pool = np.array([numbers[each.images[pair]], *cache.done("train")])
+            sentence = trained.vocabulary.encode(tokenize(each.captions[pair]))
+            own, *others = TowerPairs(trained.model, [sentence], features).score_images(pool)[:, 0]
+            assert scores["score"][pair] == pytest.approx(own, rel=1e-4, abs=1e-5)
+            standardised = (own - np.mean(others)) / np.std(others)
+            assert scores["standardised score"][pair] == pytest.approx(standardised, rel=1e-3, abs=1e-3)
