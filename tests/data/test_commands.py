@@ -58,7 +58,7 @@ def complete(words: str) -> list[str]:
 def test_completion_knows_subcommands_options_and_choices() -> None:
     assert complete("mrnn compare-") == ["compare-results", "compare-runs"]
     assert complete("mrnn extract --over") == ["--overwrite"]
-    assert complete("mrnn extract --dataset flickr") == ["flickr8k", "flickr30k"]
+    assert complete("mrnn extract --dataset flickr") == ["flickr8k", "flickr30k", "flickr30k-entities"]
 
 
 def test_python_runs_the_program_as_a_module() -> None:
