@@ -183,7 +183,8 @@ def write_results(
     write_whole(output / "report.html", render(page).encode())
     if figures:
         log = read_log(evaluation.trained.run, lenient=True)
-        save_figures(output / "figures", log=log, metrics=metrics, records=records)
+        cost = evaluation.trained.cost
+        save_figures(output / "figures", log=log, metrics=metrics, records=records, cost=cost)
     return metrics
 
 

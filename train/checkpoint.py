@@ -24,6 +24,7 @@ import torch
 from mrnn.data.errors import CheckpointError
 from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
+from mrnn.train.measures import Cost
 from mrnn.train.models import KINDS
 from mrnn.train.models.model import Model
 from mrnn.train.run_files import BEST, LAST
@@ -65,6 +66,12 @@ class TrainedModel:
     run: Path
     file: Path
     progress: dict[str, Any]
+
+    @property
+    def cost(self) -> Cost:
+        """What its training minimised."""
+        cost: Cost = KINDS[self.name].make_task().measure
+        return cost
 
 
 def load_trained(run: str | Path, *, device: torch.device | str = "cpu", which: str = "best") -> TrainedModel:

@@ -60,7 +60,7 @@ def evaluation_page(
     answers, asked = (results.retrieval.images, results.retrieval.sentences) if results.retrieval else ((), ())
     cards = _cards(evaluation, results, records, pictures)
     image_ranks, sentence_ranks = ([answer.rank for answer in each] for each in (answers, asked))
-    curve = loss_curve(read_log(trained.run, lenient=True))
+    curve = loss_curve(read_log(trained.run, lenient=True), trained.cost)
     language = _language(evaluation, results, metrics)
     lengths = sections.perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length") or ())
     shown = {score for card in cards for score in card.scores}
@@ -86,7 +86,7 @@ def evaluation_page(
         questions=_questions(cards, asked),
         after=[
             sections.retrieval_gallery(image_ranks, sentence_ranks),
-            section("Training", sections.training(curve), name="training"),
+            section("Training", sections.training(curve, trained.cost), name="training"),
             section("Words and lengths", language + lengths, name="language"),
         ],
         settings=run_settings(trained, metrics),

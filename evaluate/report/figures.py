@@ -16,6 +16,7 @@ from mrnn.data.errors import EvaluationError
 from mrnn.data.files import new_file
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.per_image import Record
+from mrnn.train.measures import BITS, Cost
 from mrnn.train.run_files import series
 
 if TYPE_CHECKING:
@@ -34,19 +35,25 @@ def check_matplotlib() -> None:
 
 
 def save_figures(
-    folder: Path, *, log: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], records: Sequence[Record]
+    folder: Path,
+    *,
+    log: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    records: Sequence[Record],
+    cost: Cost = BITS,
 ) -> list[Path]:
     """Draw every figure that there is data for and return the files: NAME.png and NAME.svg of each.
 
     folder : created where it does not exist
     log : records of the run's metrics.jsonl (mrnn.train.run_files.read_log)
     metrics, records : content of metrics.json and of per_image.jsonl
+    cost : what the run minimises
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     found = {
-        "learning-curves": learning_curves(log),
+        "learning-curves": learning_curves(log, cost),
         "recall-at-k": recall_curves(records),
         "perplexity-by-length": perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length", ())),
         "pruning": pruning((metrics.get("retrieval") or {}).get("course", ())),
@@ -74,16 +81,17 @@ def save_figures(
 Draw = Callable[["Axes"], None]
 
 
-def learning_curves(log: Sequence[Mapping[str, Any]]) -> Draw | None:
-    """Bits per word of training and validation after each epoch."""
-    training, validation = (series(log, "epoch", x="epoch", y=name) for name in ("train_bits", "val_bits"))
-    if not validation:
+def learning_curves(log: Sequence[Mapping[str, Any]], cost: Cost = BITS) -> Draw | None:
+    """The cost in training and, where it has one, in validation after each epoch."""
+    training, validation = (series(log, "epoch", x="epoch", y=f"{part}_{cost.key}") for part in ("train", "val"))
+    if not training:
         return None
 
     def draw(axes: "Axes") -> None:
         axes.plot(*zip(*training, strict=True), label="training (with dropout)", color="0.5")
-        axes.plot(*zip(*validation, strict=True), label="validation", color="C0", marker=".")
-        axes.set(xlabel="epoch", ylabel="bits per word")
+        if validation:
+            axes.plot(*zip(*validation, strict=True), label="validation", color="C0", marker=".")
+        axes.set(xlabel="epoch", ylabel=cost.label)
         axes.legend(frameon=False)
 
     return draw

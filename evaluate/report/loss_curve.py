@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import ceil, floor, log10
 from typing import Any
 
+from mrnn.train.measures import BITS, Cost
 from mrnn.train.run_files import series
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 600, 280, 52, 48, 12, 12
@@ -12,17 +13,18 @@ POINTS = 600  # drawn at most; neighbours are averaged
 Point = tuple[float, float]
 
 
-def loss_curve(log: Sequence[dict[str, Any]]) -> str:
-    """SVG of bits per word over training steps: the training batches, and validation after each epoch.
+def loss_curve(log: Sequence[dict[str, Any]], cost: Cost = BITS) -> str:
+    """SVG of the cost over training steps: the training batches, and validation after each epoch where it has one.
 
     log : records of metrics.jsonl (mrnn.train.run_files.read_log)
+    cost : what the run minimises
 
     '' if there are fewer than two points.
     """
-    training = _average(series(log, "step", x="step", y="bits"))
+    training = _average(series(log, "step", x="step", y=cost.key))
     if len(training) < 2:  # a run shorter than its --log-every
-        training = series(log, "epoch", x="step", y="train_bits")
-    validation = series(log, "epoch", x="step", y="val_bits")
+        training = series(log, "epoch", x="step", y=f"train_{cost.key}")
+    validation = series(log, "epoch", x="step", y=f"val_{cost.key}")
     if len(training) + len(validation) < 2:
         return ""
     everything = [*training, *validation]
@@ -35,7 +37,7 @@ def loss_curve(log: Sequence[dict[str, Any]]) -> str:
         y = TOP + (HEIGHT - TOP - BOTTOM) * (high - point[1]) / (high - low)
         return round(x, 1), round(y, 1)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Bits per word during training">']
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{cost.label} during training">']
     for tick in ticks:
         y = place((0, tick))[1]
         parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')

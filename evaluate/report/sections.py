@@ -6,6 +6,7 @@ from typing import Any
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.report.charts import rank_histogram
 from mrnn.evaluate.report.page import section, text
+from mrnn.train.measures import Cost
 
 
 def navigation(links: Mapping[str, str]) -> str:
@@ -82,13 +83,15 @@ def retrieval_table(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def training(curve: str) -> str:
+def training(curve: str, cost: Cost) -> str:
     """The learning curve, an SVG of ours, with its key."""
     if not curve:
         return ""
+    # A run that is validated by another number than its cost has no such line.
+    validation = ', <span class="key val">validation</span> after each epoch' if 'class="val" cx' in curve else ""
     return (
-        '<p class="small">Bits per word: <span class="key train">training batches</span> (with dropout), '
-        f'<span class="key val">validation</span> after each epoch.</p>{curve}'
+        f'<p class="small">{text(cost.label.capitalize())}: <span class="key train">training batches</span> '
+        f"(with dropout){validation}.</p>{curve}"
     )
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from mrnn.evaluate.report.loss_curve import HEIGHT, WIDTH, loss_curve, nice_ticks
+from mrnn.evaluate.report.sections import training
+from mrnn.train.measures import Cost
 from mrnn.train.run_files import METRICS, read_log
 
 
@@ -30,6 +32,16 @@ def test_a_short_run_has_the_training_bits_of_its_epochs() -> None:
     log = [{"kind": "step", "step": 1, "bits": 9.0}]
     log += [{"kind": "epoch", "step": step, "train_bits": 6.0, "val_bits": 5.0} for step in (20, 40)]
     assert [len(points.split()) for points in re.findall(r'points="([^"]*)"', loss_curve(log))] == [2, 2]
+
+
+def test_a_run_of_another_task_has_its_own_cost() -> None:
+    hinge = Cost("hinge", "hinge per pair", "pairs", "pairs")
+    log = [{"kind": "epoch", "step": step, "train_hinge": 6.0, "val_recall_sum": 90.0} for step in (20, 40)]
+    assert loss_curve(log) == ""
+    curve = loss_curve(log, hinge)
+    assert [len(points.split()) for points in re.findall(r'points="([^"]*)"', curve)] == [2, 0]
+    assert "Hinge per pair" in training(curve, hinge)
+    assert "validation" not in training(curve, hinge)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (3.21, 3.22), (0, 45000), (5, 5), (1e-3, 900)])
