@@ -91,6 +91,15 @@ def list_pictures(folder: Path, *, recursive: bool, named: Collection[str] = ())
     return Listing(found, tuple(problems))
 
 
+def refuse_address(given: str | Path) -> None:
+    """Raise CorpusError if what should be a file is an address on the web."""
+    text = os.fspath(given)
+    if address := re.match(r"([a-z]{2,}):/{1,2}(?=[^/])", text):  # a Path has lost one of the slashes
+        raise CorpusError(
+            f"{address[1]}://{text[address.end() :]}: an address on the web; download the image and give the file"
+        )
+
+
 def picture_files(given: Sequence[str | Path]) -> list[Path]:
     """The picture files that a user means: files as they are, folders and patterns (`*.jpg`) sorted and in full.
 
@@ -101,10 +110,7 @@ def picture_files(given: Sequence[str | Path]) -> list[Path]:
     files: list[Path] = []
     for each in given:
         text = os.fspath(each)
-        if address := re.match(r"([a-z]{2,}):/{1,2}(?=[^/])", text):  # a Path has lost one of the slashes
-            raise CorpusError(
-                f"{address[1]}://{text[address.end() :]}: an address on the web; download the image and give the file"
-            )
+        refuse_address(text)
         if os.path.isdir(text):
             listing = list_pictures(Path(text), recursive=False)
             found = [Path(text) / name for name in sorted(listing.paths)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mrnn.data.errors import ImageError
+from mrnn.data.pictures import refuse_address
 from mrnn.evaluate.fit import check_captioner, known_prefix
 from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.report.cards import END
@@ -137,7 +138,11 @@ def features_of_images(
 
 
 def feature_of_image(trained: TrainedModel, file: str | Path, *, weights: str | None = None) -> Tensor:
-    """The feature (D,) float32 of one image file, see `features_of_images`. Raises ImageError if it cannot be read."""
+    """The feature of one image file, see `features_of_images`: (D,) float32.
+
+    Raises ImageError if the file cannot be read, CorpusError for an address on the web.
+    """
+    refuse_address(file)
     rows, reasons = features_of_images(trained, [file], weights=weights, workers=1)
     if reasons:
         raise ImageError(f"{file}: {reasons[0]}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from mrnn.data.errors import CheckpointError, TrainingError
 from mrnn.data.exhaustion import writing
-from mrnn.data.files import write_whole
+from mrnn.data.files import sync_file, write_whole
 from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.train.checkpoint import read_checkpoint, write_checkpoint
 from mrnn.train.run_files import BEST, CONFIG, LAST, LOCK, METRICS, PREVIOUS
@@ -164,7 +164,7 @@ class RunFolder:
         training : the state that only resuming needs.
         """
         # Metrics reach the disk first, so that a checkpoint never counts lines that a power failure can take away.
-        os.fsync(self._metrics.fileno())
+        sync_file(self._metrics.fileno())
         training = {**training, "metrics_bytes": os.fstat(self._metrics.fileno()).st_size}
         content = {**content, "progress": asdict(progress), "training": training}
         write_checkpoint(self.path / LAST, content, previous=self.path / PREVIOUS)

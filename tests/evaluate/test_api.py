@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as Picture
 
-from mrnn.data.errors import EvaluationError, ImageError
+from mrnn.data.errors import CorpusError, EvaluationError, ImageError
 from mrnn.evaluate.api import caption_files, feature_of_image, features_of_images
 from mrnn.evaluate.commands.caption import main
 from mrnn.evaluate.settings import DecodingConfig
@@ -85,5 +85,7 @@ def test_features_are_rounded_as_in_the_cache(trained: TrainedModel, files: list
 def test_refusals(trained: TrainedModel, files: list[Path]) -> None:
     with pytest.raises(ImageError, match=r"nowhere\.png"):
         feature_of_image(trained, "nowhere.png")
+    with pytest.raises(CorpusError, match=r"https://example\.org/dog\.jpg: an address on the web"):
+        feature_of_image(trained, Path("https://example.org/dog.jpg"))
     with pytest.raises(EvaluationError, match="zebra"):
         caption_files(trained, files, prefix="a zebra")
