@@ -94,7 +94,7 @@ def test_finished_measurements_are_kept(make_world: World, monkeypatch: pytest.M
         raise AssertionError("measured again")
 
     monkeypatch.setattr("mrnn.evaluate.stages.sentence_bits", forbidden)
-    monkeypatch.setattr("mrnn.evaluate.retrieval.stage.captioner_pairs", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.retrieval.stage.pairs_of", forbidden)
     assert run(world, "--only", "generation").exit_code == 0
     after = results(world)
     assert {name: after[name] for name in ("perplexity", "retrieval")} == {
