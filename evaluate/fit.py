@@ -48,8 +48,8 @@ def check_captioner(trained: TrainedModel) -> None:
     """Raise EvaluationError if the model cannot predict words."""
     if not isinstance(trained.model, Captioner):
         raise EvaluationError(
-            f"{trained.file} is a {trained.name} model, which matches pictures with sentences and predicts no words; "
-            f"give a run of the kind {', '.join(CAPTIONERS)}"
+            f"{trained.file} is of the kind {trained.name}, which matches pictures and sentences and predicts no "
+            f"words; give a run of the kind {', '.join(CAPTIONERS)}"
         )
 
 
@@ -122,8 +122,8 @@ def searchable_model(trained: TrainedModel) -> LateFusion:
     check_captioner(trained)
     if not isinstance(trained.model, LateFusion):
         raise EvaluationError(
-            f"{trained.file} is a {trained.name}: it reads every sentence again for every image, which is too slow for "
-            "a search; search with an mrnn, or rank a test set with evaluate-mrnn --pool"
+            f"{trained.file} is of the kind {trained.name}, which reads every sentence again for every image: too slow "
+            "for a search; search with an mrnn, or rank a test set with evaluate-mrnn --pool"
         )
     if not trained.model.sees_images:
         raise EvaluationError(

@@ -57,7 +57,7 @@ def alignment_model(trained: TrainedModel) -> Alignment:
     """The model of a checkpoint. Raises EvaluationError if it does not align words with regions."""
     if not isinstance(trained.model, Alignment):
         raise EvaluationError(
-            f"{trained.file} is a {trained.name} model, which does not align words with regions; give a run of "
+            f"{trained.file} is of the kind {trained.name}, which does not align words with regions; give a run of "
             "train-mrnn --model alignment"
         )
     return trained.model

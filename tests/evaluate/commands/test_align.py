@@ -67,4 +67,4 @@ def test_the_page_has_a_figure_per_image_and_escapes_texts(make_world: World, tm
 def test_other_kinds_are_refused(make_world: World) -> None:
     refused = call(make_world(kind="devise"))
     assert refused.exit_code == 1
-    assert "is a devise model, which does not align words with regions" in refused.output
+    assert "is of the kind devise, which does not align words with regions" in refused.output

@@ -77,4 +77,4 @@ def test_search_is_refused_before_anything_is_read(worlds: Worlds) -> None:
     done = CliRunner().invoke(search, ["--checkpoint", str(generator), "--features", str(cache), "a dog"])
     assert done.exit_code == 1
     assert len(done.output.splitlines()) == 1
-    assert re.search("is a generator.*search with an mrnn", done.output)
+    assert re.search("kind generator.*search with an mrnn", done.output)

@@ -47,7 +47,7 @@ def test_what_needs_words_alone_is_refused(make_world: World, tmp_path: Path) ->
     run, cache = make_world(kind="devise")
     refused = call(run, cache, "--only", "generation")
     assert refused.exit_code == 1
-    assert "is a devise model, which matches pictures with sentences and predicts no words" in refused.output
+    assert "is of the kind devise, which matches pictures and sentences and predicts no words" in refused.output
     (tmp_path / "a.png").write_bytes(b"never read")
     for command, arguments in (
         (caption, ["--checkpoint", str(run), str(tmp_path / "a.png")]),
