@@ -145,7 +145,7 @@ def test_a_killed_and_preempted_experiment_equals_an_undisturbed_one(scenes: Pat
     assert slurm.job(job["train"])["Restarts"] == "2"
     assert slurm.job(other)["Restarts"] == "0"
     said = log.read_text()
-    assert said.count("going on after epoch") == 2
+    assert said.count("resuming after epoch") == 2
     assert said.count("stopped by SIGTERM") == said.count("stopped by SIGUSR1") == 1
     steps = json.loads((run / "config.json").read_text())["train_sentences"] / 4
     assert stopped % steps != 0, "stopped in the middle of an epoch"
