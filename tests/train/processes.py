@@ -62,7 +62,9 @@ def do_all(cache: str, calls: list[dict[str, Any]]) -> None:
     # That a process is gone must show at once, not after a time; a day, so that no wait of a busy machine counts.
     distributed.TIMEOUT = timedelta(days=1)
     for call in calls:
-        print("end:", do(cache, call), flush=True)
+        ended = do(cache, call)
+        sys.stdout.write(f"end: {ended}\n")  # in one piece: processes of torchrun share a pipe, unbuffered
+        sys.stdout.flush()
 
 
 def serve() -> None:
