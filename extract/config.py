@@ -1,6 +1,7 @@
 """How an extraction is run; the command takes its defaults from here. Free of torch, so that `--help` is quick."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +78,12 @@ class ExtractionConfig:
         None,
         "Regions to describe beside the whole image: grid, detector:yolox-nano:WEIGHTS, "
         "detector:torchvision:NAME[:WEIGHTS], boxes:annotated (those of the data set) or boxes:FILE (COCO results "
-        "JSON, or CSV).  [default: none; grid with --region-features]",
+        "JSON, or CSV); several joined by +.  [default: none; grid with --region-features]",
         kind=str,
     )
-    regions_per_image: int = setting(19, "Largest number of regions per image, the best ones.", at_least=1)
+    regions_per_image: int = setting(
+        19, "Largest number of regions per image from each source, the best ones.", at_least=1
+    )
     region_features: str | None = setting(
         None,
         "How a region is described: crop runs the network on each region cut out with its surroundings; roi runs the "
@@ -109,7 +112,9 @@ class ExtractionConfig:
     @property
     def rows_per_image(self) -> int:
         """R: 1, or with regions the whole image and those."""
-        return 1 if self.regions is None and self.region_features is None else 1 + self.regions_per_image
+        if self.regions is None and self.region_features is None:
+            return 1
+        return 1 + self.regions_per_image * len(source_names(self.regions or ""))
 
     @property
     def images_per_pass(self) -> int:
@@ -128,6 +133,11 @@ class ExtractionConfig:
 def images_of_pass(batch_size: int, rows: int) -> int:
     """Images of a pass of about batch_size rows, where each is as much work as `rows`; at least one."""
     return max(1, batch_size // rows)
+
+
+def source_names(text: str) -> list[str]:
+    """The parts of `--regions`: a '+' separates them where the next source begins, for a path may hold one."""
+    return re.split(r"\+(?=grid|detector:|boxes:)", text)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Where the regions of a picture are: a grid, a detector, or boxes that are given.
+"""Where the regions of a picture are: a grid, a detector, boxes that are given, or several of these.
 
 A source returns at most the asked number of rectangles, best first, in pixels of the upright picture. It says whether
 it looks at the pixels, and what of it belongs into the provenance of the features.
@@ -6,7 +6,7 @@ it looks at the pixels, and what of it belongs into the provenance of the featur
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from mrnn.data.box_files import read_box_file
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CorpusError, SettingError
 from mrnn.data.regions import NO_CLASS, Regions, found_regions
+from mrnn.extract.config import source_names
 from mrnn.extract.detectors import Detector, build_detector, parse_detector
 from mrnn.extract.images import Picture
 
@@ -116,13 +117,45 @@ class Detected:
         }
 
 
+class Joined:
+    """The regions of several sources, those of the first before those of the second. One detector at most."""
+
+    def __init__(self, sources: Sequence[RegionSource]) -> None:
+        self._sources = sources
+        self.looks = any(source.looks for source in sources)
+
+    def find(self, image_id: str, size: tuple[int, int], picture: Picture | None) -> Regions:
+        found = [source.find(image_id, size, picture) for source in self._sources]
+        return Regions(
+            *(np.concatenate(table) for table in zip(*(each.tables().values() for each in found), strict=True))
+        )
+
+    def provenance(self) -> Mapping[str, str]:
+        parts = [source.provenance() for source in self._sources]
+        return {
+            **{name: value for part in parts for name, value in part.items()},
+            "regions": "+".join(part["regions"] for part in parts),
+            "region_settings": json.dumps([json.loads(part["region_settings"]) for part in parts]),
+        }
+
+
 def open_source(text: str, corpus: Corpus, *, count: int, device: torch.device) -> RegionSource:
     """The source that `--regions` names.
 
-    text : 'grid', 'detector:NAME[:WEIGHTS]', 'boxes:annotated' or 'boxes:FILE'. corpus : whose boxes are wanted.
-    count : regions of an image at most. Raises SettingError for anything else, CorpusError for boxes that cannot be
-    read or belong to no image, WeightsError for weights that cannot be had.
+    text : 'grid', 'detector:NAME[:WEIGHTS]', 'boxes:annotated' or 'boxes:FILE', or several of them joined by '+'.
+    corpus : whose boxes are wanted. count : regions of an image at most, from each source.
+    Raises SettingError for anything else, CorpusError for boxes that cannot be read or belong to no image, WeightsError
+    for weights that cannot be had.
     """
+    names = source_names(text)
+    if len(names) == 1:
+        return _open_one(text, corpus, count=count, device=device)
+    if sum(name.startswith("detector:") for name in names) > 1:
+        raise SettingError(f"regions may come from one detector, not from two: {text!r}")
+    return Joined([_open_one(name, corpus, count=count, device=device) for name in names])
+
+
+def _open_one(text: str, corpus: Corpus, *, count: int, device: torch.device) -> RegionSource:
     kind, _, rest = text.partition(":")
     if text == "grid":
         if count > GRID_MOST:
@@ -140,7 +173,8 @@ def open_source(text: str, corpus: Corpus, *, count: int, device: torch.device) 
         boxes = read_box_file(path, corpus)
         return GivenBoxes("boxes:file", boxes.by_id, settings={"sha256": digest}, count=count)
     raise SettingError(
-        f"regions are grid, detector:NAME[:WEIGHTS], boxes:annotated or boxes:FILE (JSON or CSV), not {text!r}"
+        "regions are grid, detector:NAME[:WEIGHTS], boxes:annotated or boxes:FILE (JSON or CSV), or several of them "
+        f"joined by +, not {text!r}"
     )
 
 

@@ -121,7 +121,24 @@ def test_boxes_of_a_file_come_best_first(corpus: Corpus, tmp_path: Path) -> None
     np.testing.assert_array_equal(same.features, cache.features)
 
 
-@pytest.mark.parametrize("text", ["", "grids", "detector:", "detector:none", "boxes:", "detector:torchvision:none"])
+def test_sources_are_joined(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "a+b.csv").write_text("image,left,top,width,height,score\n1.png,1,2,30,40,0.2\n")
+    text = f"boxes:{tmp_path / 'a+b.csv'}+grid+boxes:annotated"
+    cache = extracted(corpus, tmp_path / "a.h5", regions=text, regions_per_image=2)
+    rows = cache.regions.rectangles.reshape(9, 7, 4)
+    cells = Grid(2).find("any", (90, 150), None).rectangles.tolist()
+    assert rows[0].tolist() == [[0, 0, 90, 150], *cells, [10, 20, 30, 40], [50, 5, 40, 20], [0] * 4, [0] * 4]
+    assert rows[1, 1].tolist() == [1, 2, 30, 40]
+    assert cache.regions.valid.reshape(9, 7).sum(1).tolist() == [5, 4, 5, 3, 5, 3, 5, 3, 5]
+    assert cache.provenance["regions"] == "boxes:file+grid+boxes:annotated"
+    assert [list(each) for each in json.loads(str(cache.provenance["region_settings"]))] == [["sha256"], ["cells"], []]
+    with pytest.raises(SettingError, match="regions may come from one detector, not from two"):
+        open_source("detector:yolox-nano:random:0+detector:yolox-nano:random:1", corpus, count=3, device=CPU)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "grids", "grid+", "grid+grids", "detector:", "detector:none", "boxes:", "detector:torchvision:none"]
+)
 def test_sources_that_cannot_be(corpus: Corpus, text: str) -> None:
     with pytest.raises(SettingError, match=r"regions are grid|there is no detector"):
         open_source(text, corpus, count=3, device=CPU)
@@ -230,11 +247,11 @@ def test_a_jpeg_is_not_reduced_where_regions_are_cut_out(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("features", ["crop", "roi"])
-@pytest.mark.parametrize("regions", ["grid", "detector:yolox-nano:random:0", "boxes:annotated"])
+@pytest.mark.parametrize(("regions", "each"), [("grid+detector:yolox-nano:random:0", 1), ("boxes:annotated", 3)])
 def test_interrupted_and_sharded_equal_the_whole(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regions: str, features: str
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regions: str, each: int, features: str
 ) -> None:
-    settings = {"regions": regions, "region_features": features, "regions_per_image": 3}
+    settings = {"regions": regions, "region_features": features, "regions_per_image": each}
     (tmp_path / "2.png").write_bytes(b"<html>")
     extracted(corpus, tmp_path / "whole.h5", **settings)
     whole = (tmp_path / "whole.h5").read_bytes()
