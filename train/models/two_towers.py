@@ -12,6 +12,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from mrnn.train.models.best_region import best_region_products
 from mrnn.train.models.kinds import MatchingConfig
 from mrnn.train.models.layers import Dropout
 from mrnn.train.models.model import Model
@@ -54,9 +55,11 @@ class TwoTowers(Model):
     def forward(self, batch: MatchingBatch) -> Tensor:
         """The scores of all pairs of a batch, (B, B) float32 or wider: S[k, l] of image k and sentence l."""
         regions = self.regions(batch.features, batch.valid)
-        products = linear(self.words(batch), regions.flatten(0, 1)).unflatten(1, regions.shape[:2])  # (P, R, B)
-        by_word = products.amax(1) if self.score == "max" else products.relu().sum(1)
-        return sum_by_sentence(by_word, batch).t()
+        words = self.words(batch)
+        if self.score == "max":
+            return sum_by_sentence(best_region_products(words, regions), batch).t()
+        products = linear(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2])  # (P, R, B)
+        return sum_by_sentence(products.relu().sum(1), batch).t()
 
 
 def sum_by_sentence(by_word: Tensor, packed: PackedWords) -> Tensor:
