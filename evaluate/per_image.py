@@ -77,11 +77,11 @@ def build_records(
 def _ranks(retrieval: RetrievalResult) -> dict[str, dict[str, Any]]:
     """Ranks of the queries of each image in the pool, by image id."""
     found: dict[str, dict[str, Any]] = {
-        answer.image_id: {**{name: worst for name, (worst, _) in answer.ranks.items()}, "sentence_to_image": []}
-        for answer in retrieval.images
+        answer.image_id: {name: worst for name, (worst, _) in answer.ranks.items()} for answer in retrieval.images
     }
     for answer in retrieval.sentences:
-        found[answer.image_id]["sentence_to_image"].append(answer.rank)
+        for name, (worst, _) in answer.ranks.items():
+            found[answer.image_id].setdefault(name, []).append(worst)
     return found
 
 

@@ -133,6 +133,7 @@ RANKINGS = [
     RankedBy("image_to_sentence_raw", "Image → sentence, not normalised", "ranked by log P(w|I) alone"),
     RankedBy("image_to_sentence_per_word", "Image → sentence, per word", "ranked by log P(w|I) / (words + END)"),
     RankedBy("sentence_to_image", "Sentence → image", "ranked by log P(w|I)", headline=True),
+    RankedBy("sentence_to_image_raw", "Sentence → image, not standardised", "ranked by the score alone"),
 ]
 RECALLED = (1, 5, 10)  # K of the recalls that are reported
 

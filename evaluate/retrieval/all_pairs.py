@@ -23,7 +23,7 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.pair_scorer import CaptionerPairs, PairScorer, in_order
 from mrnn.evaluate.retrieval.pruning import wanted
 from mrnn.evaluate.retrieval.scores import Scores
-from mrnn.evaluate.retrieval.two_towers import IMAGES, TowerPairs
+from mrnn.evaluate.retrieval.two_towers import IMAGES, TowerPairs, standardise_images
 from mrnn.evaluate.stages import Evaluation
 
 WORTH = 4  # bounds by K words are used if the vocabulary has at least WORTH * K words; else they cost too much
@@ -144,6 +144,26 @@ class PairScoring:
                     progress.add(len(rows))
             finally:
                 self._exact.mark(now=True)
+
+    def standardise(self, scores: Scores, table: ScoreFile, training: PairScorer) -> None:
+        """Standardise the scores of a model of two towers by image (mrnn.evaluate.retrieval.two_towers).
+
+        table : (rows, 2), filled by this method. training : the scorer of the training sentences.
+        """
+        assert isinstance(training, TowerPairs)
+
+        def score(rows: np.ndarray) -> np.ndarray:
+            return refuse_nan(training.score_images(self._rows[rows], check=self._evaluation.check_stop))
+
+        every = len(table.values)
+        left = int(np.isnan(table.values).any(axis=1).sum())
+        with Progress("retrieval, standardising", every, unit="images", done=every - left) as progress:
+            try:
+                for done in standardise_images(scores, table.values, score):
+                    table.mark()
+                    progress.add(done)
+            finally:
+                table.mark(now=True)
 
     def _seconds(self) -> float:
         """Estimated seconds for scoring every missing pair, from a sample of the sentences."""

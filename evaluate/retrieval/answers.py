@@ -14,10 +14,10 @@ from mrnn.evaluate.retrieval.scores import Scores
 
 @dataclass(frozen=True)
 class PoolRanks:
-    """Worst and best ranks of all queries of a pool, two (N,) by each criterion and two (S,) of the sentences."""
+    """Worst and best ranks of all queries of a pool: two (N,) by each criterion of images, two (S,) of sentences."""
 
     by_image: dict[str, tuple[np.ndarray, np.ndarray]]
-    by_sentence: tuple[np.ndarray, np.ndarray]
+    by_sentence: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @classmethod
     def of(cls, scores: Scores) -> "PoolRanks":
@@ -27,7 +27,7 @@ class PoolRanks:
 
     def recalls(self) -> tuple[dict[str, Recalls], dict[str, Recalls]]:
         """With ties against us; and with ties in our favour, where there are ties."""
-        every = {**self.by_image, "sentence_to_image": self.by_sentence}
+        every = self.by_image | self.by_sentence
         tied = {name: recalls(best) for name, (worst, best) in every.items() if (best != worst).any()}
         return {name: recalls(worst) for name, (worst, _) in every.items()}, tied
 
@@ -57,13 +57,13 @@ def image_answers(scores: Scores, pool: Pool, ranks: PoolRanks) -> tuple[ImageAn
 def sentence_answers(scores: Scores, pool: Pool, ranks: PoolRanks) -> tuple[SentenceAnswer, ...]:
     """For each sentence the ranks of its image and the first images by score, best first."""
     answers = []
-    for number, (sentence, worst, best) in enumerate(zip(pool.sentences, *ranks.by_sentence, strict=True)):
+    for number, sentence in enumerate(pool.sentences):
         column = scores.upper[scores.pool, scores.sentences[number]]
         images = tuple(
             FoundImage(pool.ids[row], bool(row == scores.owners[number]), float(column[row]))
             for row in largest(column, scores.top).tolist()
         )
-        own = {"sentence_to_image": (int(worst), int(best))}
+        own = {name: (int(worst[number]), int(best[number])) for name, (worst, best) in ranks.by_sentence.items()}
         answers.append(SentenceAnswer(sentence.image_id, sentence.number, sentence.text, own, images))
     return tuple(answers)
 

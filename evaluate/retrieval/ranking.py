@@ -6,7 +6,7 @@ a model that gives everything the same score gets nothing; the best ones are rep
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,13 +89,24 @@ def image_ranks(scores: Scores, criterion: Criterion) -> tuple[np.ndarray, np.nd
     """Worst and best rank of each image's first right sentence, (N,) each, once nothing is wanted any more."""
     found = []
     for rows, right, copies in image_queries(scores, np.arange(scores.images)):
-        found.append(_ranks(*criterion.brackets(scores.upper[rows], scores.known[rows]), right, copies))
+        values = scores.compared(criterion)[rows]
+        found.append(_ranks(*criterion.brackets(values, scores.known[rows]), right, copies))
     worst, best = zip(*found, strict=True)
     return np.concatenate(worst), np.concatenate(best)
 
 
-def sentence_ranks(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    """Worst and best rank of each sentence's image, (S,) each, once nothing is wanted any more."""
+def sentence_ranks(scores: Scores) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Worst and best rank of each sentence's image, (S,) each, once nothing is wanted any more.
+
+    By `upper`, and where there is `alone`, by that as well.
+    """
+    found = {"sentence_to_image": _sentence_ranks(scores)}
+    if scores.alone is not None:
+        found["sentence_to_image_raw"] = _sentence_ranks(replace(scores, upper=scores.alone))
+    return found
+
+
+def _sentence_ranks(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for _, lower, upper, right in sentence_queries(scores, np.arange(len(scores.sentences))):
         found.append(_ranks(lower, upper, right, ~right))

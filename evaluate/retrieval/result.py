@@ -37,7 +37,7 @@ class FoundSentence:
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image in the list of a sentence. right : the sentence is its own. log_prob : its score."""
+    """An image in the list of a sentence. right : the sentence is its own. log_prob : what sentences rank it by."""
 
     image_id: str
     right: bool
@@ -65,7 +65,7 @@ class ImageAnswer:
 
 @dataclass(frozen=True)
 class SentenceAnswer:
-    """What a sentence found: the ranks of its image, and the list of images."""
+    """What a sentence found: the ranks of its image by each criterion, and the list of images by the first one."""
 
     image_id: str
     number: int
@@ -114,7 +114,8 @@ class RetrievalResult:
     def ranks(self) -> dict[str, list[int]]:
         """The reported rank of every query by criterion or direction."""
         by_image = {name: [answer.ranks[name][0] for answer in self.images] for name in self.images[0].ranks}
-        return {**by_image, "sentence_to_image": [answer.rank for answer in self.sentences]}
+        by_sentence = {name: [answer.ranks[name][0] for answer in self.sentences] for name in self.sentences[0].ranks}
+        return by_image | by_sentence
 
     def summary(self) -> dict[str, Any]:
         """What metrics.json holds under `retrieval`."""

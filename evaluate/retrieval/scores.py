@@ -30,11 +30,15 @@ class RoundState:
 
 @dataclass(frozen=True)
 class Criterion:
-    """Images rank sentences by (score - x) / divisor, where low <= x <= high for each sentence: all three (C,)."""
+    """Images rank sentences by (score - x) / divisor, where low <= x <= high for each sentence: all three (C,).
+
+    alone : of `Scores.alone` instead of `Scores.upper`, where there are both.
+    """
 
     low: np.ndarray
     high: np.ndarray
     divisor: np.ndarray
+    alone: bool = False
 
     def brackets(self, upper: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper float32 values of some rows; the lower one is -inf where only a bound is known.
@@ -98,6 +102,8 @@ class Scores:
     top : length of the lists of answers
     per_word : whether sentences are ranked by their score per word, too
     ranking : the criteria of this kind of model
+    alone : (N + J, C) float32, the scores themselves where `upper` holds them standardised by image; sentences then
+        rank images by both
     """
 
     upper: np.ndarray
@@ -109,6 +115,7 @@ class Scores:
     top: int
     per_word: bool = False
     ranking: Ranking = PROBABILITY
+    alone: np.ndarray | None = None
     counts: np.ndarray = field(init=False)  # (C,) sentences of the pool that are this one
     unsettled: dict[str, np.ndarray] = field(init=False)  # by direction, the queries that may still be open
     course: list[RoundState] = field(init=False, default_factory=list)  # one `state` per round
@@ -121,6 +128,10 @@ class Scores:
     def criteria(self) -> dict[str, Criterion]:
         """The criteria as of now; the brackets of P(w) tighten from round to round."""
         return self.ranking.criteria(self)
+
+    def compared(self, criterion: Criterion) -> np.ndarray:
+        """What a criterion compares, (N + J, C): `alone` or `upper`."""
+        return self.upper if self.alone is None or not criterion.alone else self.alone
 
     def state(self) -> RoundState:
         """How far the pass has come."""

@@ -7,13 +7,13 @@ import numpy as np
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError
 from mrnn.evaluate.parts import ScoreFile
-from mrnn.evaluate.pool import Pool
+from mrnn.evaluate.pool import Pool, build_pool
 from mrnn.evaluate.retrieval.all_pairs import PairScoring
 from mrnn.evaluate.retrieval.answers import PoolRanks, image_answers, sentence_answers
 from mrnn.evaluate.retrieval.late_fusion import Tiles
 from mrnn.evaluate.retrieval.result import RetrievalResult, join
 from mrnn.evaluate.retrieval.scores import Scores
-from mrnn.evaluate.retrieval.two_towers import pairs_of, ranking_of
+from mrnn.evaluate.retrieval.two_towers import TowerPairs, pairs_of, ranking_definitions, ranking_of
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 
@@ -28,7 +28,9 @@ def retrieval_stage(
     A stored result that cannot be read, such as one of an older version, is measured anew from the stored scores.
     Raises EvaluationError without sentences or training images, or with too few images for the folds.
     """
-    stored = stored_result(evaluation.parts.load("retrieval", config.changing_results()))
+    # A result of an earlier version that ranked otherwise is not used.
+    settings = {**config.changing_results(), "definitions": ranking_definitions(evaluation.trained.model)}
+    stored = stored_result(evaluation.parts.load("retrieval", settings))
     if stored is not None or not run:
         return stored
     pool = evaluation.pool.part(evaluation.pool.rows_with_sentences())
@@ -43,7 +45,7 @@ def retrieval_stage(
     rows = np.arange(len(pool.images))
     pools = [pool.part(rows[fold * size : (fold + 1) * size]) for fold in range(config.folds)]
     result = join([one_pool(evaluation, config, part, fold=fold, tiles=tiles) for fold, part in enumerate(pools)])
-    evaluation.parts.save("retrieval", config.changing_results(), result.to_json())
+    evaluation.parts.save("retrieval", settings, result.to_json())
     return result
 
 
@@ -64,13 +66,27 @@ def one_pool(
     fold : number of the pool, which its files are named by
     tiles : sizes of the matrix products; None for the usual ones
     """
+    scores, size = pool_scores(evaluation, config, pool, name=str(fold), tiles=tiles)
+    return pool_result(scores, pool, config, prefix_states=size)
+
+
+def pool_scores(
+    evaluation: Evaluation, config: RetrievalConfig, pool: Pool, *, name: str, tiles: Tiles | None = None
+) -> tuple[Scores, int]:
+    """The scores of a pool, exact where they matter, and what its sentences come to (PairScorer.size).
+
+    pool : images that all have sentences
+    name : of the pool, which its files are named by
+    tiles : sizes of the matrix products; None for the usual ones
+    """
+    trained = evaluation.trained
     priors = sample_training_images(evaluation.cache, config.normaliser_images, seed=config.seed)
-    words = [tuple(evaluation.trained.vocabulary.encode(sentence.words)) for sentence in pool.sentences]
+    words = [tuple(trained.vocabulary.encode(sentence.words)) for sentence in pool.sentences]
     different = sorted(set(words))
     number = {sentence: place for place, sentence in enumerate(different)}
     rows = np.concatenate([pool.images, priors])
-    settings = {"pool": config.pool, "fold": fold, "normaliser_images": len(priors), "seed": config.seed}
-    exact = ScoreFile(evaluation.parts, f"scores-{fold}", settings, (len(rows), len(different)))
+    settings = {"pool": config.pool, "fold": name, "normaliser_images": len(priors), "seed": config.seed}
+    exact = ScoreFile(evaluation.parts, f"scores-{name}", settings, (len(rows), len(different)))
     scores = Scores(
         upper=exact.values,
         known=~np.isnan(exact.values),
@@ -80,18 +96,30 @@ def one_pool(
         images=len(pool.images),
         top=config.top,
         per_word=config.per_word,
-        ranking=ranking_of(evaluation.trained.model),
+        ranking=ranking_of(trained.model),
     )
-    pairs = pairs_of(evaluation.trained.model, different, evaluation.features, tiles=tiles)
+    pairs = pairs_of(trained.model, different, evaluation.features, tiles=tiles)
     scoring = PairScoring(evaluation, pairs, rows, exact)
     if not scores.known.all():
         bounding = None if config.full_pass else scoring.bounded(config.bound_words)
         if bounding:
             bound_settings = {**settings, "words": config.bound_words}
-            bounds = ScoreFile(evaluation.parts, f"bounds-{fold}", bound_settings, (len(different), len(rows)))
+            bounds = ScoreFile(evaluation.parts, f"bounds-{name}", bound_settings, (len(different), len(rows)))
             scoring.prune(scores, bounds, bounding, words=config.bound_words)
         else:
             scoring.score_all(scores)
+    if isinstance(pairs, TowerPairs) and len(priors):
+        said = build_pool(evaluation.cache, priors).sentences
+        training = pairs_of(
+            trained.model, [trained.vocabulary.encode(each.words) for each in said], evaluation.features
+        )
+        table = ScoreFile(evaluation.parts, f"standard-{name}", settings, (len(rows), 2))
+        scoring.standardise(scores, table, training)
+    return scores, pairs.size
+
+
+def pool_result(scores: Scores, pool: Pool, config: RetrievalConfig, *, prefix_states: int) -> RetrievalResult:
+    """Ranks, recalls and answers of a pool from its scores; prefix_states as in `RetrievalResult`."""
     ranks = PoolRanks.of(scores)
     found, tied = ranks.recalls()
     return RetrievalResult(
@@ -100,11 +128,11 @@ def one_pool(
         images=image_answers(scores, pool, ranks),
         sentences=sentence_answers(scores, pool, ranks),
         pool_images=(len(pool.images),),
-        pool_sentences=(len(words),),
-        normaliser_images=len(priors),
+        pool_sentences=(len(pool.sentences),),
+        normaliser_images=len(scores.upper) - scores.images,
         seed=config.seed,
-        prefix_states=pairs.size,
-        words_and_ends=sum(len(sentence) + 1 for sentence in words),
+        prefix_states=prefix_states,
+        words_and_ends=int(scores.lengths[scores.sentences].sum()),
         scored_exactly=float(scores.known.mean()),
         course=tuple(scores.course),
     )

@@ -1,12 +1,14 @@
 """Retrieval by a model of two towers: scores of all pairs, image block after image block, and how they rank sentences.
 
-The scores are DVSA's, Eq. 8 or 7 of arXiv 1412.2306 (mrnn.train.models.two_towers). They are not comparable between
-sentences: some sentences score high with every picture. So images rank sentences by the standardised score, (S - mean)
-/ deviation over training images, the counterpart of log P(w | I) - log P(w); the score alone is given, too. The order
-of images for a sentence is the same by both.
+The scores S are DVSA's, Eq. 8 or 7 of arXiv 1412.2306 (mrnn.train.models.two_towers). They are not comparable: some
+pictures score high with every sentence, and some sentences with every picture. So they are standardised, from what J
+training pictures and the sentences of those say: first each picture's, z = (S - mean) / deviation over the training
+sentences; then each sentence's, (z - mean) / deviation of its z with the training pictures, the counterpart of
+log P(w | I) - log P(w). The first step decides how sentences rank images, both together how images rank sentences. The
+rankings by S alone, the paper's, are given, too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,12 @@ from mrnn.train.sentences import Sentences
 
 IMAGES = 512  # scored at a time: enough for the matrix product to dominate
 DEFINITIONS = {
-    "image_to_sentence": "ranked by (S - mean) / deviation of the score S over normaliser_images training images drawn "
-    "with the seed (by S alone where that is 0)",
+    "image_to_sentence": "ranked by (z - mean) / deviation of z over normaliser_images training images drawn with the "
+    "seed, z = (S - mean) / deviation of the picture's score S over their sentences (by S alone where that is 0)",
     "image_to_sentence_raw": "ranked by the score S of picture and sentence alone",
     "image_to_sentence_per_word": "ranked by S / (words + END)",
-    "sentence_to_image": "ranked by the score S",
+    "sentence_to_image": "ranked by z (by S alone where normaliser_images is 0)",
+    "sentence_to_image_raw": "ranked by the score S of picture and sentence alone",
 }
 
 
@@ -79,9 +82,9 @@ class TowerPairs:
 
 
 def moments(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of the scores of J images with C sentences: (J, C) -> two (C,) float64; 0 and 1 for J = 0.
+    """Mean and deviation of each column: (J, C) -> two (C,) float64; 0 and 1 for J = 0.
 
-    A sentence whose score is the same with all images has the deviation 1.
+    A column of equal scores has the deviation 1.
     """
     if not len(scores):
         return np.zeros(scores.shape[1]), np.ones(scores.shape[1])
@@ -90,22 +93,41 @@ def moments(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(deviation > 0, deviation, 1)
 
 
+def standardise_images(scores: Scores, table: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> Iterator[int]:
+    """Replace the scores of all images by their z, keeping those themselves in `scores.alone`.
+
+    table : (N + J, 2), mean and deviation of each image's scores with the training sentences; NaN where not known yet,
+        which is filled in.
+    score : the scores of the images of some rows with the training sentences, (n, T).
+
+    Yields the number of images that each step has done, so that a caller can save the table and stop.
+    """
+    missing = np.flatnonzero(np.isnan(table).any(axis=1))
+    for start in range(0, len(missing), IMAGES):
+        rows = missing[start : start + IMAGES]
+        table[rows] = np.stack(moments(score(rows).T), axis=1)
+        yield len(rows)
+    scores.alone = scores.upper
+    scores.upper = ((scores.upper - table[:, :1]) / table[:, 1:]).astype(np.float32)
+
+
 def standardised(scores: Scores) -> dict[str, Criterion]:
     """The criteria of `STANDARDISED`; see mrnn.evaluate.retrieval.scores.Ranking."""
     zero, one = np.zeros(len(scores.counts)), np.ones(len(scores.counts))
     mean, deviation = moments(scores.upper[scores.prior])
     found = {
         "image_to_sentence": Criterion(mean, mean, deviation),
-        "image_to_sentence_raw": Criterion(zero, zero, one),
+        "image_to_sentence_raw": Criterion(zero, zero, one, alone=True),
     }
     if scores.per_word:
-        found["image_to_sentence_per_word"] = Criterion(zero, zero, scores.lengths)
+        found["image_to_sentence_per_word"] = Criterion(zero, zero, scores.lengths, alone=True)
     return found
 
 
 def standardised_values(scores: Scores, row: int, column: int, between: tuple[float, float]) -> dict[str, Any]:
     """The standardised score and the score alone."""
-    return {"standardised": between[0], "score": float(scores.upper[row, column])}
+    alone = scores.upper if scores.alone is None else scores.alone
+    return {"standardised": between[0], "score": float(alone[row, column])}
 
 
 STANDARDISED = Ranking(standardised, standardised_values)

@@ -259,7 +259,7 @@ def test_the_normaliser_is_divided_out() -> None:
     assert found["image_to_sentence"].recall_1 == 100
     assert ranks.by_image["image_to_sentence"][0].tolist() == [1, 1, 1]
     # sentence 1 is the same under every image: worst and best of three
-    assert ranks.by_sentence[0].tolist() == [1, 3, 1]
+    assert ranks.by_sentence["sentence_to_image"][0].tolist() == [1, 3, 1]
     assert found["sentence_to_image"].recall_1 == pytest.approx(200 / 3)
     assert tied["sentence_to_image"].recall_1 == 100
 
