@@ -139,7 +139,12 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
 @pytest.mark.parametrize(
     ("name", "measure"),
-    [("generator", "val_perplexity"), ("alignment", "train_hinge"), ("devise", "train_hinge")],
+    [
+        ("generator", "val_perplexity"),
+        ("alignment", "train_hinge"),
+        ("defrag", "train_hinge"),
+        ("devise", "train_hinge"),
+    ],
 )
 def test_every_other_kind_resumes_bit_for_bit_too(
     name: str,

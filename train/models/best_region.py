@@ -13,6 +13,11 @@ from torch.nn import functional
 from mrnn.train.products import linear, product
 
 
+def all_products(words: Tensor, regions: Tensor) -> Tensor:
+    """v_i . s_t of all words and regions: (P, h) and (R, B, h) -> (P, R, B)."""
+    return linear(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2])
+
+
 def best_region_products(words: Tensor, regions: Tensor) -> Tensor:
     """max over i of v_i . s_t: (P, h) and (R, B, h) -> (P, B). Of equally good regions, the first gets the gradient.
 
@@ -21,7 +26,7 @@ def best_region_products(words: Tensor, regions: Tensor) -> Tensor:
     if words.device.type == "cpu" and words.dtype == regions.dtype and words.dtype in (torch.float32, torch.float64):
         found: Tensor = _BestProducts.apply(words, regions)
         return found
-    return linear(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2]).amax(1)
+    return all_products(words, regions).amax(1)
 
 
 class _BestProducts(torch.autograd.Function):
