@@ -15,7 +15,6 @@ from mrnn.train import pairs, products
 from mrnn.train.features import Features
 from mrnn.train.models import KINDS
 from mrnn.train.models.alignment import Alignment
-from mrnn.train.models.best_region import best_region_products
 from mrnn.train.models.defrag import DeFrag
 from mrnn.train.models.devise import DeViSE
 from mrnn.train.models.two_towers import TwoTowers
@@ -213,17 +212,3 @@ def test_fixed_words_get_no_gradient(regions: Data) -> None:
     Matching().cost(model, make_batch(regions)).backward()
     assert model.embedding.weight.grad is None
     assert model.region.weight.grad is not None
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 1.0], ids=["none", "few", "all"])
-def test_the_gradient_of_the_best_region_is_that_of_a_maximum(share: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    words, regions = torch.randn(13, 4, generator=generator), torch.randn(5, 7, 4, generator=generator)
-    upstream = torch.randn(13, 7, generator=generator) * (torch.rand(13, 7, generator=generator) < share)
-    found = []
-    for function in (best_region_products, lambda a, b: torch.einsum("ph,rbh->prb", a, b).amax(1)):
-        operands = words.clone().requires_grad_(), regions.clone().requires_grad_()
-        best = function(*operands)
-        found.append((best.detach(), *torch.autograd.grad(best, operands, upstream)))
-    for ours, plain in zip(*found, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
