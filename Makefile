@@ -33,7 +33,7 @@ types: setup    ## static types
 bench: setup    ## speed, as ratios measured side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-soak: setup     ## kill extraction and merging, and training, 300 times each at random points (some minutes)
+soak: setup     ## kill extraction and merging, and training of each task, 300 times at random points (some minutes)
 	$(BIN)/python -m tests.soak --kills 300
 
 memory: setup   ## extract 100,000 pictures and see that memory stays flat (some minutes)

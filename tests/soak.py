@@ -1,6 +1,6 @@
 """Kill extraction, merging and training with SIGKILL at random points of their work until enough processes have died.
 
-    python -m tests.soak --kills 300 [--of extraction, regions or training]
+    python -m tests.soak --kills 300 [--of extraction, regions, training or matching]
 
 A point is a number of function calls, drawn among those of an undisturbed run: neither the speed nor the load of the
 machine decides where a process dies. While one thread reaches it, others may be anywhere, in the middle of a write too.
@@ -44,7 +44,10 @@ from tests.kills import count_calls
 IMAGES, BATCH, SHARDS = 48, 8, 3
 NETWORK = "--backbone torchvision:squeezenet1_1 --weights random:0 --resize 64 --crop 64"
 REGIONS = ("--regions", "detector:yolox-nano:random:0", "--regions-per-image", "3", "--region-features", "roi")
-SMALL = "--epochs 3 --batch-size 8 --cutoff 2 --embedding1 6 --embedding2 8 --recurrent 8 --multimodal 12 --ema 0.9"
+SMALL = "--epochs 3 --batch-size 8 --cutoff 2 --ema 0.9"
+MRNN = "--embedding1 6 --embedding2 8 --recurrent 8 --multimodal 12"
+# From the second epoch on with the hardest false pairs only, and with word vectors of a file.
+ALIGNMENT = "--model alignment --embedding 6 --hidden 8 --joint 10 --hardest-from 2"
 WORDS = (
     "a dog",
     "two dogs",
@@ -169,14 +172,21 @@ def draw_pictures(root: Path) -> None:
     (root / "captions.csv").write_text("\n".join(lines) + "\n")
 
 
-def training_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
-    """The same for training, saving every third step."""
+def matching_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
+    """Training of a model that matches regions with words."""
+    vectors = folder / "vectors.txt"
+    vectors.write_text("dog 1 2 3 4 5 6\ngirl 3 0 3 0 3 0\n")
+    return training_rounds(folder, draw, f"{ALIGNMENT} --word-vectors {vectors}", regions=3)
+
+
+def training_rounds(folder: Path, draw: random.Random, model: str = MRNN, *, regions: int = 1) -> Callable[[int], int]:
+    """The same for training, saving every third step. model : its options. regions : rows of each image."""
     log, cache = folder / "log", folder / "feats.h5"
-    write_cache(cache)
+    write_cache(cache, regions)
 
     def arguments(output: str) -> list[str]:
         fixed = ["--features", str(cache), "--output", str(folder / output), "--device", "cpu", "--threads", "1"]
-        return [*fixed, *SMALL.split(), "--log-every", "4", "--save-every", "3", "--no-tensorboard"]
+        return [*fixed, *SMALL.split(), *model.split(), "--log-every", "4", "--save-every", "3", "--no-tensorboard"]
 
     calls = calls_of(train, arguments("whole"), log)
     whole_tensors, whole_rest = outcome(folder / "whole")
@@ -195,16 +205,18 @@ def training_rounds(folder: Path, draw: random.Random) -> Callable[[int], int]:
     return one_round
 
 
-def write_cache(path: Path) -> None:
-    """A cache of 80 images with random features and invented sentences."""
+def write_cache(path: Path, regions: int) -> None:
+    """A cache of 80 images with random features, so many rows each, and invented sentences."""
     draw, splits = random.Random(0), ["train"] * 64 + ["val"] * 16
     images = [
         Image(f"{n}.jpg", f"{n}.jpg", split, tuple(" ".join(draw.choices(WORDS, k=draw.randint(1, 6))) for _ in "abc"))
         for n, split in enumerate(splits)
     ]
-    create_cache(path, Corpus("invented", path.parent, tuple(images)), {"backbone": "noise"}, feature_size=16)
+    corpus = Corpus("invented", path.parent, tuple(images))
+    create_cache(path, corpus, {"backbone": "noise"}, feature_size=16, rows_per_image=regions)
+    rows = np.random.default_rng(0).random((len(images) * regions, 16), dtype=np.float32)
     with CacheWriter(path) as writer:
-        writer.write(np.arange(len(images)), np.random.default_rng(0).random((len(images), 16), dtype=np.float32))
+        writer.write(np.arange(len(images)), rows)
 
 
 def outcome(folder: Path) -> tuple[list[torch.Tensor], list[Any]]:
@@ -218,7 +230,7 @@ def outcome(folder: Path) -> tuple[list[torch.Tensor], list[Any]]:
         elif isinstance(value, dict):
             for key, item in value.items():
                 collect(str(key), item)
-        elif name not in ("seconds", "tokens_per_s", "metrics_bytes"):
+        elif name not in ("seconds", "tokens_per_s", "pairs_per_s", "metrics_bytes"):
             rest.append((name, value))
 
     for name in (LAST, BEST):
@@ -228,7 +240,12 @@ def outcome(folder: Path) -> tuple[list[torch.Tensor], list[Any]]:
     return tensors, rest
 
 
-ROUNDS = {"extraction": extraction_rounds, "regions": region_rounds, "training": training_rounds}
+ROUNDS: dict[str, Callable[[Path, random.Random], Callable[[int], int]]] = {
+    "extraction": extraction_rounds,
+    "regions": region_rounds,
+    "training": training_rounds,
+    "matching": matching_rounds,
+}
 
 
 def main() -> None:

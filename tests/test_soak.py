@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("extraction", 10), ("regions", 5), ("training", 5)])
+@pytest.mark.parametrize(("kind", "kills"), [("extraction", 10), ("regions", 5), ("training", 5), ("matching", 5)])
 def test_a_few_kills(kind: str, kills: int) -> None:
     command = [sys.executable, "-m", "tests.soak", "--of", kind, "--kills", str(kills)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mrnn.data.vocabulary import BOUNDARY_ID
-from mrnn.train.models.kinds import AlignmentConfig, RecurrentConfig
+from mrnn.train.models.kinds import RecurrentConfig, RegionConfig
 from mrnn.train.sentences import Sentences
 
 
@@ -48,9 +48,7 @@ def draw_weights(model: nn.Module, generator: torch.Generator, *, embedding: str
 
 
 @torch.no_grad()
-def draw_recurrence(
-    weight: torch.Tensor, config: RecurrentConfig | AlignmentConfig, generator: torch.Generator
-) -> None:
+def draw_recurrence(weight: torch.Tensor, config: RecurrentConfig | RegionConfig, generator: torch.Generator) -> None:
     """Make a matrix, drawn before, a recurrent one.
 
     It becomes recurrence_scale times the identity (as ReLU networks want it: Le et al. 2015, arXiv 1504.00941), a

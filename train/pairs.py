@@ -35,6 +35,10 @@ class PackedWords:
     sentence: Tensor
     lengths: Tensor
 
+    def sentence_lengths(self) -> Tensor:
+        """Words of the sentence that a row belongs to: (P,) int64, 1 for a row of no sentence."""
+        return self.lengths[self.sentence.clamp(min=0)].masked_fill(self.sentence == NO_SENTENCE, 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingBatch(Batch, PackedWords):

@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, int]] = {
     "mrnn": {"embedding1": 8, "embedding2": 16, "recurrent": 16, "multimodal": 24},
     "generator": {"embedding": 8, "hidden": 24},
     "alignment": {"embedding": 8, "hidden": 10, "joint": 12},
+    "defrag": {"embedding": 8, "hidden": 10, "joint": 12},
     "devise": {"embedding": 8, "joint": 12},
 }
 

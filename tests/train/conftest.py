@@ -101,6 +101,7 @@ def tiny_kinds(tiny: TrainSettings) -> dict[str, TrainSettings]:
     own = {
         "generator": {"embedding": 6, "hidden": 8},
         "alignment": {"embedding": 6, "hidden": 8, "joint": 10},
+        "defrag": {"embedding": 6, "hidden": 8, "joint": 10},
         "devise": {"embedding": 6, "joint": 10},
     }
     return {name: replace(tiny, model=name, network=own.get(name, tiny.network)) for name in KINDS}

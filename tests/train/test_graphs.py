@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import TrainingError
@@ -17,7 +17,6 @@ from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.graphs import Graphs, Work
 from mrnn.train.models import CAPTIONERS, KINDS
-from mrnn.train.models.mrnn import MRNN
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.run_files import LAST
 from mrnn.train.sentences import Sentences
@@ -45,7 +44,7 @@ def capture(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
     return replay, results
 
 
-def gradients(model: MRNN, bits: Tensor) -> tuple[Tensor, ...]:
+def gradients(model: nn.Module, bits: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(bits, tuple(model.parameters()))
 
 
@@ -128,6 +127,24 @@ def test_recorded_steps_compute_every_batch_afresh(training: Training) -> None:
             ours, theirs = gradients(training.model, 0.5 * graphed), gradients(training.model, 0.5 * plain)
             torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
     assert captures == sum(shapes.count(shape) > 1 for shape in set(shapes)) > 1
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in CAPTIONERS])
+def test_recorded_steps_of_models_that_match(
+    name: str, region_cache: FeatureCache, tiny_kinds: dict[str, TrainSettings]
+) -> None:
+    """With all false pairs in the first epoch and only the hardest from the second on, in graphs of their own."""
+    settings = tiny_kinds[name].but(dropout=0.0, hardest_from=2)
+    training = prepare(region_cache, settings, OPTIONS, last=None, report=lambda line: None)
+    cost = training.task.cost
+    graphs = Graphs(cost, capture, report=pytest.fail)
+    for epoch in range(2):
+        batches = training.task.batches(training.data, settings, epoch=epoch, skip=0, part=(0, 1), rectangular=True)
+        for batch in batches:
+            plain, graphed = cost(training.model, batch), graphs(training.model, batch)
+            assert torch.equal(plain, graphed)
+            ours, theirs = gradients(training.model, graphed), gradients(training.model, plain)
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
 
 
 def test_once_memory_is_full_other_shapes_go_on_without_graphs(training: Training) -> None:

@@ -139,7 +139,12 @@ def test_stopped_and_resumed_equals_uninterrupted(
 
 @pytest.mark.parametrize(
     ("name", "measure"),
-    [("generator", "val_perplexity"), ("alignment", "train_hinge"), ("devise", "train_hinge")],
+    [
+        ("generator", "val_perplexity"),
+        ("alignment", "train_hinge"),
+        ("defrag", "train_hinge"),
+        ("devise", "train_hinge"),
+    ],
 )
 def test_every_other_kind_resumes_bit_for_bit_too(
     name: str,
@@ -162,6 +167,25 @@ def test_every_other_kind_resumes_bit_for_bit_too(
     assert last < first
     with pytest.raises(TrainingError, match=f"model {name}, now mrnn"):
         run(cache, tmp_path / "parts", tiny_kinds["mrnn"])
+
+
+def test_matching_resumes_into_the_epoch_of_hard_pairs_and_needs_its_file_of_word_vectors_once(
+    region_cache: FeatureCache, tiny_kinds: dict[str, TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("dog 1 2 3 4 5 6\ngirl 3 0 3 0 3 0\n")
+    settings = tiny_kinds["alignment"].but(epochs=3, hardest_from=2, word_vectors=str(vectors), ema=0.9)
+    run(region_cache, tmp_path / "whole", settings)
+    for steps in (5, 20, 23):  # of 24 an epoch: in the first, at the first step of the second, at its end
+        stop_after(steps, monkeypatch)
+        with pytest.raises(Stopped):
+            run(region_cache, tmp_path / "parts", settings)
+        monkeypatch.undo()
+        vectors.unlink(missing_ok=True)
+    run(region_cache, tmp_path / "parts", settings)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    hinges = [line["train_hinge"] for line in outcome(tmp_path / "whole")[1] if line["kind"] == "epoch"]
+    assert hinges[1] < 0.7 * hinges[0]  # a maximum in place of a sum
 
 
 @pytest.mark.parametrize("tail", [b'{"kind": "st', b'{"kind": "step", "step": 8}\n', b"\0" * 300])

@@ -51,7 +51,7 @@ def test_tiles_cover_all_sentences_and_hold_few_words(monkeypatch: pytest.Monkey
     assert sentence_tiles(starts) == [(0, 2), (2, 3), (3, 4), (4, 5), (5, 6)]
 
 
-@pytest.mark.parametrize("name", ["alignment", "devise"])
+@pytest.mark.parametrize("name", ["alignment", "defrag", "devise"])
 def test_vectors_of_words_in_the_order_of_the_sentences(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 4)
     draw = np.random.default_rng(0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mrnn.train.initialise import draw_recurrence, draw_weights
-from mrnn.train.models.kinds import AlignmentConfig
+from mrnn.train.models.kinds import RegionConfig
 from mrnn.train.models.layers import Projection, recur_packed
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pairs import PackedWords
@@ -23,11 +23,10 @@ from mrnn.train.pairs import PackedWords
 class Alignment(TwoTowers):
     """Regions and words by a bidirectional recurrent network. Its streams are summed, not concatenated."""
 
-    config: AlignmentConfig
+    config: RegionConfig
 
-    def __init__(self, config: AlignmentConfig) -> None:
+    def __init__(self, config: RegionConfig) -> None:
         super().__init__(config)
-        self.score = config.score
         self.word_to_hidden = Projection(config.embedding, config.hidden)
         self.hidden_bias = nn.Parameter(torch.zeros(config.hidden))
         self.forwards = Projection(config.hidden, config.hidden)

@@ -2,7 +2,7 @@
 
 Its gradient reaches one region in R, and none at all for pairs that cost nothing: with Eq. 9 most pairs, after the
 first epochs. On a CPU the backward pass adds up those rows alone instead of multiplying matrices that are nearly all
-zeros; benchmarks/two_towers.py measures what that saves.
+zeros; benchmarks/alignment.py measures what that saves.
 """
 
 import torch
@@ -13,26 +13,29 @@ from torch.nn import functional
 from mrnn.train.products import linear, product
 
 
+def all_products(words: Tensor, regions: Tensor) -> Tensor:
+    """v_i . s_t of all words and regions: (P, h) and (R, B, h) -> (P, R, B)."""
+    return linear(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2])
+
+
 def best_region_products(words: Tensor, regions: Tensor) -> Tensor:
     """max over i of v_i . s_t: (P, h) and (R, B, h) -> (P, B). Of equally good regions, the first gets the gradient.
 
     Differentiable once. On other devices, and under autocast, plain torch: the gradient is shared among equals there.
     """
-    if words.device.type == "cpu" and words.dtype == regions.dtype and words.dtype in (torch.float32, torch.float64):
+    exact = words.dtype == regions.dtype and words.dtype in (torch.float32, torch.float64)
+    if exact and words.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         found: Tensor = _BestProducts.apply(words, regions)
         return found
-    return linear(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2]).amax(1)
+    return all_products(words, regions).amax(1)
 
 
 class _BestProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, *operands: Tensor) -> Tensor:
         words, regions = operands
-        products = product(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2])
-        best, chosen = products[:, 0].clone(), torch.zeros(len(words), regions.shape[1], dtype=torch.int64)
-        for number in range(1, len(regions)):
-            chosen.masked_fill_(products[:, number] > best, number)
-            torch.maximum(best, products[:, number], out=best)
+        # The place of the maximum is kept in place of the products, which are R times as large.
+        best, chosen = product(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2]).max(1)
         ctx.save_for_backward(words, regions, chosen)
         return best
 

@@ -12,7 +12,7 @@ from mrnn.train.initialise import draw_weights
 from mrnn.train.models.kinds import MatchingConfig
 from mrnn.train.models.layers import Projection
 from mrnn.train.models.two_towers import TwoTowers
-from mrnn.train.pairs import NO_SENTENCE, PackedWords
+from mrnn.train.pairs import PackedWords
 
 
 class DeViSE(TwoTowers):
@@ -25,8 +25,7 @@ class DeViSE(TwoTowers):
     def words(self, packed: PackedWords) -> Tensor:
         """See `TwoTowers`."""
         vectors: Tensor = self.word_to_joint(self.dropout(self.embedding(packed.tokens)))
-        lengths = packed.lengths[packed.sentence.clamp(min=0)].masked_fill(packed.sentence == NO_SENTENCE, 1)
-        return vectors / lengths[:, None].to(vectors.dtype)
+        return vectors / packed.sentence_lengths()[:, None].to(vectors.dtype)
 
     def initialise(self, generator: torch.Generator) -> None:
         """See `Model`."""

@@ -21,6 +21,7 @@ RECURRENCES = ("identity", "orthogonal", "uniform")
 SCORES = ("max", "sum")
 CAPTIONING = "mrnn.train.tasks.captioning:Captioning"
 MATCHING = "mrnn.train.tasks.matching:Matching"
+FRAGMENTS = "mrnn.train.tasks.fragments:FragmentMatching"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ def _dropout(default: float) -> Any:
 
 def _image_dropout(default: float) -> Any:
     return setting(default, "Fraction of image feature values dropped.", at_least=0, below=1)
+
+
+def _margin(default: float) -> Any:
+    return setting(default, "Margin by which a true pair must score higher than a false one.", above=0)
 
 
 @dataclass(frozen=True)
@@ -118,10 +123,14 @@ class GeneratorConfig(RecurrentConfig):
 
 @dataclass(frozen=True)
 class MatchingConfig(ModelConfig):
-    """What models that are trained to match pictures and sentences share: the score, the cost, the word vectors."""
+    """What models that are trained to match pictures and sentences share: the score, the cost, the word vectors.
 
+    score : how the products of a pair become its score, 'max' or 'sum' (two_towers.py); a setting of some kinds only.
+    """
+
+    score = "max"
     _: KW_ONLY
-    margin: float = setting(1.0, "Margin by which a true pair must score higher than a false one.", above=0)
+    margin: float = _margin(1.0)
     hardest_from: int = setting(
         0,
         "Epoch, from 1, from which only the hardest false pair of each picture and sentence counts; 0 counts all.",
@@ -138,13 +147,10 @@ class MatchingConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class AlignmentConfig(MatchingConfig):
-    """Sizes and switches of the DVSA alignment model."""
+class RegionConfig(MatchingConfig):
+    """What models of regions, and of words in their sentence, share."""
 
     _: KW_ONLY
-    score: str = setting(
-        "max", "Score of a pair: each word's best region (max), or all positive ones (sum).", choices=SCORES
-    )
     regions: int = setting(
         0, "Rows of each image to use, the whole picture first; 0 uses all, 1 the whole picture alone.", at_least=0
     )
@@ -157,6 +163,26 @@ class AlignmentConfig(MatchingConfig):
         if self.regions > available:
             raise SettingError(f"regions is {self.regions}, and the images of this cache have {available} rows each")
         return self.regions or available
+
+
+@dataclass(frozen=True)
+class AlignmentConfig(RegionConfig):
+    """Sizes and switches of the DVSA alignment model."""
+
+    _: KW_ONLY
+    score: str = setting(
+        "max", "Score of a pair: each word's best region (max), or all positive ones (sum).", choices=SCORES
+    )
+
+
+@dataclass(frozen=True)
+class DeFragConfig(RegionConfig):
+    """Sizes of the model in the manner of DeFrag, and the weights of its two costs (mrnn.train.tasks.fragments)."""
+
+    score = "sum"
+    _: KW_ONLY
+    margin: float = _margin(2.0)
+    fragments: float = setting(0.1, "Weight of the cost of single words and regions, beside that of pairs.", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -195,6 +221,7 @@ KINDS = {
     "rnn-base": Kind(MRNNConfig, "mrnn.train.models.mrnn:RNNBase", CAPTIONING),
     "generator": Kind(GeneratorConfig, "mrnn.train.models.generator:Generator", CAPTIONING),
     "alignment": Kind(AlignmentConfig, "mrnn.train.models.alignment:Alignment", MATCHING, MATCHING_DEFAULTS),
+    "defrag": Kind(DeFragConfig, "mrnn.train.models.defrag:DeFrag", FRAGMENTS, MATCHING_DEFAULTS),
     "devise": Kind(MatchingConfig, "mrnn.train.models.devise:DeViSE", MATCHING, MATCHING_DEFAULTS),
 }
 CAPTIONERS = tuple(name for name, kind in KINDS.items() if kind.task == CAPTIONING)

@@ -12,7 +12,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from mrnn.train.models.best_region import best_region_products
+from mrnn.train.models.best_region import all_products, best_region_products
 from mrnn.train.models.kinds import MatchingConfig
 from mrnn.train.models.layers import Dropout
 from mrnn.train.models.model import Model
@@ -27,10 +27,10 @@ class TwoTowers(Model):
     """
 
     config: MatchingConfig
-    score = "max"
 
     def __init__(self, config: MatchingConfig) -> None:
         super().__init__(config)
+        self.score = config.score
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
         self.embedding.weight.requires_grad_(not config.fixed_words)
         self.region = nn.Linear(config.features, config.joint)
@@ -52,14 +52,22 @@ class TwoTowers(Model):
     def words(self, packed: PackedWords) -> Tensor:
         """s of packed words: (P, h). Rows of no sentence hold anything."""
 
+    def vectors(self, batch: MatchingBatch) -> tuple[Tensor, Tensor]:
+        """Of the words and the regions of a batch: (P, h) and (R, B, h)."""
+        regions = self.regions(batch.features, batch.valid)
+        return self.words(batch), regions
+
     def forward(self, batch: MatchingBatch) -> Tensor:
         """The scores of all pairs of a batch, (B, B) float32 or wider: S[k, l] of image k and sentence l."""
-        regions = self.regions(batch.features, batch.valid)
-        words = self.words(batch)
+        words, regions = self.vectors(batch)
         if self.score == "max":
             return sum_by_sentence(best_region_products(words, regions), batch).t()
-        products = linear(words, regions.flatten(0, 1)).unflatten(1, regions.shape[:2])  # (P, R, B)
-        return sum_by_sentence(products.relu().sum(1), batch).t()
+        return scores_of_products(all_products(words, regions), batch)
+
+
+def scores_of_products(products: Tensor, packed: PackedWords) -> Tensor:
+    """Eq. 7: (P, R, B) -> (B, B) float32 or wider, S[k, l] of image k and sentence l."""
+    return sum_by_sentence(products.relu().sum(1), packed).t()
 
 
 def sum_by_sentence(by_word: Tensor, packed: PackedWords) -> Tensor:
@@ -68,6 +76,11 @@ def sum_by_sentence(by_word: Tensor, packed: PackedWords) -> Tensor:
     As a product, which on a GPU adds in the same order each time; index_add_ does not.
     """
     with torch.autocast(by_word.device.type, enabled=False):
-        wide = by_word if by_word.dtype == torch.float64 else by_word.float()
+        wide = widened(by_word)
         sentences = torch.arange(len(packed.lengths), device=wide.device)
         return (packed.sentence == sentences[:, None]).to(wide.dtype) @ wide
+
+
+def widened(numbers: Tensor) -> Tensor:
+    """As float32, or float64 where they are: sums of many bfloat16 numbers would lose most of their digits."""
+    return numbers if numbers.dtype == torch.float64 else numbers.float()

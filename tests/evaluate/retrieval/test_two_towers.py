@@ -29,7 +29,7 @@ CONFIG = RetrievalConfig(normaliser_images=6, per_word=True, top=3)
 KINDS = ("alignment", "devise")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "defrag"])
 def test_scores_are_those_of_the_model(kind: str, make_world: World) -> None:
     run, file = make_world(kind=kind, regions=3)
     trained, cache = load_trained(run), open_cache(file)

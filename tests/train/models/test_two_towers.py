@@ -15,7 +15,7 @@ from mrnn.train import pairs, products
 from mrnn.train.features import Features
 from mrnn.train.models import KINDS
 from mrnn.train.models.alignment import Alignment
-from mrnn.train.models.best_region import best_region_products
+from mrnn.train.models.defrag import DeFrag
 from mrnn.train.models.devise import DeViSE
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pairs import MatchingBatch, epoch_pairs, pack_pairs
@@ -26,6 +26,7 @@ Data = tuple[Sentences, Features, int]
 MODELS: list[tuple[str, dict[str, Any]]] = [
     ("alignment", {"score": "max"}),
     ("alignment", {"score": "sum"}),
+    ("defrag", {}),
     ("devise", {}),
 ]
 
@@ -39,7 +40,7 @@ def regions(region_cache: FeatureCache) -> Data:
 
 
 def build(name: str, vocabulary: int, **changes: Any) -> TwoTowers:
-    own = {"hidden": 7, "recurrence_init": "orthogonal"} if name == "alignment" else {}
+    own = {} if name == "devise" else {"hidden": 7, "recurrence_init": "orthogonal"}
     settings = {"embedding": 5, "joint": 6, "dropout": 0.0, "embedding_scale": 1.0, **own, **changes}
     model = KINDS[name].build(KINDS[name].config(vocabulary, 16, **settings))
     assert isinstance(model, TwoTowers)
@@ -104,6 +105,8 @@ def expected_scores(model: TwoTowers, data: Data, batch: MatchingBatch) -> Tenso
             for word in s:
                 dots = [float(region @ word) for region in v]
                 scores[k, n] += max(dots) if model.score == "max" else sum(max(0, dot) for dot in dots)
+            if isinstance(model, DeFrag):
+                scores[k, n] /= len(v) * (len(s) + 5)
     return scores
 
 
@@ -134,7 +137,7 @@ def test_cost_against_a_loop_without_the_diagonal(hardest: bool) -> None:
 def test_whole_gradient_against_finite_differences(
     name: str, changes: dict[str, Any], hardest: bool, regions: Data
 ) -> None:
-    model, task = build(name, regions[2], **changes).double(), Matching()
+    model, task = build(name, regions[2], **changes).double(), KINDS[name].make_task()
     batch = make_batch(regions, 5, hardest=hardest)
     task.cost(model, batch).backward()
     generator, step = np.random.default_rng(0), 1e-6
@@ -160,7 +163,7 @@ def test_whole_gradient_against_finite_differences(
 def test_rows_for_the_shape_change_neither_scores_nor_gradients(
     name: str, changes: dict[str, Any], how: dict[str, Any], regions: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build(name, regions[2], **changes).double()
+    model, task = build(name, regions[2], **changes).double(), KINDS[name].make_task()
     plain = make_batch(regions)
     if "rounding" in how:
         monkeypatch.setattr(pairs, "TOKEN_ROWS", how["rounding"])
@@ -171,9 +174,8 @@ def test_rows_for_the_shape_change_neither_scores_nor_gradients(
         assert len(set(other.sizes)) == 1
     found = []
     for batch in (plain, other):
-        scores = model(batch)
-        gradients = torch.autograd.grad(margin_cost(scores, margin=1, hardest=False), tuple(model.parameters()))
-        found.append([scores, *gradients])
+        cost = task.cost(model, batch)
+        found.append([model(batch), cost, *torch.autograd.grad(cost, tuple(model.parameters()))])
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
 
 
@@ -182,14 +184,15 @@ def test_bfloat16_gives_nearly_the_scores_of_float32(
     name: str, changes: dict[str, Any], regions: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "has_onednn", lambda tensor: False)  # as on a GPU
-    model = build(name, regions[2], **changes)
+    model, task = build(name, regions[2], **changes), KINDS[name].make_task()
     batch = make_batch(regions)
     batch = replace(batch, features=batch.features.float())
     exact = model(batch)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = model(batch)
-        margin_cost(rough, margin=1, hardest=False).backward()
-    assert rough.dtype == torch.float32
+        rough, cost = model(batch), task.cost(model, batch)
+        cost.backward()
+    assert rough.dtype == cost.dtype == torch.float32
+    assert cost.item() == pytest.approx(task.cost(model, batch).item(), rel=0.02)
     assert not torch.equal(rough, exact)
     assert torch.nn.functional.cosine_similarity(rough.flatten(), exact.flatten(), dim=0) > 0.999
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -209,17 +212,3 @@ def test_fixed_words_get_no_gradient(regions: Data) -> None:
     Matching().cost(model, make_batch(regions)).backward()
     assert model.embedding.weight.grad is None
     assert model.region.weight.grad is not None
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 1.0], ids=["none", "few", "all"])
-def test_the_gradient_of_the_best_region_is_that_of_a_maximum(share: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    words, regions = torch.randn(13, 4, generator=generator), torch.randn(5, 7, 4, generator=generator)
-    upstream = torch.randn(13, 7, generator=generator) * (torch.rand(13, 7, generator=generator) < share)
-    found = []
-    for function in (best_region_products, lambda a, b: torch.einsum("ph,rbh->prb", a, b).amax(1)):
-        operands = words.clone().requires_grad_(), regions.clone().requires_grad_()
-        best = function(*operands)
-        found.append((best.detach(), *torch.autograd.grad(best, operands, upstream)))
-    for ours, plain in zip(*found, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)

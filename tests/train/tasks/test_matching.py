@@ -27,7 +27,7 @@ def prepared(cache: FeatureCache, settings: TrainSettings) -> Training:
     return prepare(cache, settings, QUIET, last=None, report=lambda line: None)
 
 
-@pytest.mark.parametrize("name", ["alignment", "devise"])
+@pytest.mark.parametrize("name", ["alignment", "defrag", "devise"])
 def test_recalls_against_a_loop(name: str, region_cache: FeatureCache, tiny_kinds: dict[str, TrainSettings]) -> None:
     training = prepared(region_cache, tiny_kinds[name])
     model, data = training.model, training.data
