@@ -16,10 +16,10 @@ from mrnn.data.captions import Corpus, Image
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
+from mrnn.evaluate.fit import features_for
 from mrnn.evaluate.parts import Parts
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import load_trained, write_checkpoint
-from mrnn.train.features import Features
 from mrnn.train.models import KINDS
 from mrnn.train.models.captioner import Captioner
 
@@ -123,9 +123,9 @@ def evaluate_world(world: tuple[Path, Path], output: Path, *, stop: StopRequest 
     run, file = world
     cache = open_cache(file)
     parts = Parts(output, {"cache": "as it is"})
-    return Evaluation(
-        load_trained(run), cache, "test", cache.done("test"), Features(cache), parts, stop or StopRequest()
-    )
+    trained = load_trained(run)
+    features = features_for(trained, cache)
+    return Evaluation(trained, cache, "test", cache.done("test"), features, parts, stop or StopRequest())
 
 
 class StopAfter(StopRequest):
