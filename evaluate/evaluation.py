@@ -10,12 +10,14 @@ the files of the folder are written, every time whole:
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from mrnn.data.cache import open_cache
+from mrnn.data.cache import FeatureCache, open_cache
 from mrnn.data.captions import SPLITS
 from mrnn.data.errors import SettingError
 from mrnn.data.files import write_json, write_whole
@@ -35,6 +37,7 @@ from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
 from mrnn.evaluate.retrieval.answers import write_answers
+from mrnn.evaluate.retrieval.combination import combined_stage
 from mrnn.evaluate.retrieval.stage import retrieval_stage
 from mrnn.evaluate.settings import STAGES, DecodingConfig, RetrievalConfig
 from mrnn.evaluate.stages import (
@@ -64,6 +67,7 @@ def evaluate(
     prefix: str = "",
     n_best: int | None = None,
     retrieval: RetrievalConfig | None = None,
+    combine: Sequence[tuple[str | Path, str | Path]] = (),
     figures: bool = False,
     images: str | Path | None = None,
     device: str = "auto",
@@ -78,13 +82,15 @@ def evaluate(
 
     checkpoint : run folder, whose best checkpoint is used, or a checkpoint file
     features : feature cache
-    output : folder to write to; None for evaluation-<split> in the run folder
+    output : folder to write to; None for evaluation-<split> in the run folder, evaluation-<split>-combined with combine
     split : images to measure on: 'train', 'val' or 'test'
     stages : measurements to make, some of STAGES; of the others, the results of an earlier call are used
     perplexity_splits : splits to measure perplexity on beside `split`
     decoding, retrieval : settings, None for the defaults; the bootstrap's seed is that of decoding
     prefix : words that every caption begins with
     n_best : number of captions per image to write to nbest.json, at most the beam width; None for no such file
+    combine : further models, each with a cache of the same pictures, that retrieve together with this one
+        (mrnn.evaluate.retrieval.combination); no other stage is run then
     figures : whether to draw figures for papers, which takes matplotlib
     images : folder of the pictures for the report; None for the folder recorded in the cache
     device : 'auto', 'cpu', 'cuda', 'cuda:1', ...
@@ -104,29 +110,21 @@ def evaluate(
     trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))
     cache = open_cache(Path(features), allow_partial=allow_partial)
     chosen = check_fit(trained, cache, split)
-    stages = possible_stages(trained, stages, report=report)
+    stages = possible_stages(trained, ["retrieval"] if combine else stages, report=report)
     words = known_prefix(trained, prefix)
-    output = trained.run / f"evaluation-{split}" if output is None else Path(output)
+    others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
+    caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
+    members = [(trained, cache), *zip((other for other, _ in others), caches, strict=True)]
+    output = Path(output or trained.run / (f"evaluation-{split}-combined" if combine else f"evaluation-{split}"))
     names = OUTPUTS if (output / LOCK).exists() else (*OUTPUTS, f"{PARTS}/*")
     refuse_foreign_folder(
         output, names, is_ours=lambda folder: is_json_with("mrnn", "checkpoint")(folder / "metrics.json")
     )
-    settings = {"checkpoint_sha256": sha256_of(trained.file), "cache_sha256": cache_digest(cache), "split": split}
+    open_part = partial(_open, output, stop=stop or StopRequest(), report=report)
     with only_one(output):
-        parts = Parts(output, settings)
+        evaluation = open_part(trained, cache, split, chosen)
         if overwrite:
-            parts.clear()
-        evaluation = Evaluation(
-            trained,
-            cache,
-            split,
-            chosen,
-            features_for(trained, cache),
-            parts,
-            stop or StopRequest(),
-            threads=torch.get_num_threads(),
-            report=report,
-        )
+            evaluation.parts.clear()
         report(f"{trained.file} on {cache.path}, {split}: {len(chosen)} images")
         results = Results()
         results.perplexity = perplexity_stage(evaluation, run="perplexity" in stages)
@@ -140,11 +138,17 @@ def evaluate(
         results.captions, results.greedy = best_of(results.beams), best_of(greedy)
         for warning in caption_warnings(evaluation, results.captions):
             report(warning)
-        results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
+        if combine:
+            measured = [open_part(*member, split, check_fit(*member, split)) for member in members]
+            dev = [open_part(*member, "val", check_fit(*member, "val")[: retrieval.dev_images]) for member in members]
+            together = combined_stage(measured, dev, retrieval)
+            results.retrieval, results.combined = together.result, together.summary
+        else:
+            results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
         described = {
             "decoding": decoding_settings(decoding, words),
             "seed": decoding.seed,
-            "checkpoint": describe(trained, sha256=settings["checkpoint_sha256"]),
+            "checkpoint": describe(trained, sha256=evaluation.parts.settings["checkpoint_sha256"]),
         }
         pictures = Pictures(Path(images or cache.root), named=images is not None)
         if warning := pictures.warning([cache.images[i].path for i in chosen]):
@@ -152,6 +156,31 @@ def evaluate(
         return write_results(
             evaluation, results, output, settings=described, n_best=n_best, pictures=pictures, figures=figures
         )
+
+
+def _open(
+    output: Path,
+    trained: TrainedModel,
+    cache: FeatureCache,
+    split: str,
+    images: np.ndarray,
+    *,
+    stop: StopRequest,
+    report: Report,
+) -> Evaluation:
+    """An evaluation of a model on images of a split, whose finished work is kept in the output folder."""
+    settings = {"checkpoint_sha256": sha256_of(trained.file), "cache_sha256": cache_digest(cache), "split": split}
+    return Evaluation(
+        trained,
+        cache,
+        split,
+        images,
+        features_for(trained, cache),
+        Parts(output, settings),
+        stop,
+        threads=torch.get_num_threads(),
+        report=report,
+    )
 
 
 def write_results(

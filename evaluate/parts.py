@@ -25,10 +25,10 @@ class Parts:
     """The parts folder of an output folder."""
 
     def __init__(self, output: Path, settings: dict[str, Any]) -> None:
-        """settings : what the results of all stages depend on."""
+        """settings : what the results of all stages depend on, kept as an attribute."""
         self.folder = output / PARTS
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._settings = settings
+        self.settings = settings
 
     def clear(self) -> None:
         """Discard all finished work."""
@@ -60,7 +60,7 @@ class Parts:
         write_whole(self.folder / f"{name}.json", json.dumps(content).encode())
 
     def _all(self, settings: dict[str, Any]) -> Any:
-        return json.loads(json.dumps({**self._settings, **settings}))
+        return json.loads(json.dumps({**self.settings, **settings}))
 
 
 class ScoreFile:

@@ -17,6 +17,7 @@ from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
+from mrnn.evaluate.retrieval.combination import DEFINITIONS as COMBINED_DEFINITIONS
 from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.two_towers import ranking_definitions
 from mrnn.evaluate.stages import Evaluation
@@ -41,6 +42,7 @@ class Results:
     beams : for each image all captions that its search ended with, best first
     captions, greedy : the best caption and the greedy one of each image
     retrieval : what its stage returned
+    combined : which models retrieved together, and how they were weighted
     """
 
     perplexity: dict[str, Any] | None = None
@@ -49,6 +51,7 @@ class Results:
     captions: list[Caption] | None = None
     greedy: list[Caption] | None = None
     retrieval: RetrievalResult | None = None
+    combined: dict[str, Any] | None = None
 
 
 def build_metrics(
@@ -79,6 +82,8 @@ def build_metrics(
     metrics |= _diversity(evaluation, results)
     if results.retrieval:
         metrics["retrieval"] = results.retrieval.summary()
+    if results.combined:
+        metrics["combined"] = results.combined
     chosen = _images(evaluation)
     said = None if results.captions is None else [" ".join(words) for words in _words(evaluation, results.captions)]
     records = build_records(
@@ -106,7 +111,7 @@ def build_metrics(
         "definitions": {
             **caption_definitions(),
             **names.definitions(),
-            **ranking_definitions(trained.model),
+            **(COMBINED_DEFINITIONS if results.combined else ranking_definitions(trained.model)),
             **OTHER_DEFINITIONS,
             **DIVERSITY_DEFINITIONS,
         },

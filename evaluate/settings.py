@@ -65,6 +65,9 @@ class RetrievalConfig:
         "Number of words in the bounds by which pairs are ruled out without scoring; affects the speed only.",
         at_least=1,
     )
+    dev_images: int = setting(
+        300, "Number of images of the dev split, the first ones, on which --combine chooses its weights.", at_least=1
+    )
     full_pass: bool = setting(False, "Score every pair instead of ruling pairs out by bounds: same ranks, slower.")
 
     def __post_init__(self) -> None:

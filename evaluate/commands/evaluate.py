@@ -15,6 +15,7 @@ from mrnn.data.options import (
     images_option,
     output_option,
     overwrite_option,
+    path_type,
     seed_option,
     split_option,
     threads_option,
@@ -65,6 +66,14 @@ stopped on request."""
 )
 @setting_options(RetrievalConfig, leave_out=("seed",))
 @seed_option("Random seed of --sample, of the training images for P(w) and of the bootstrap intervals.")
+@click.option(
+    "--combine",
+    type=(path_type, path_type),
+    multiple=True,
+    metavar="RUN FEATURES",
+    help="Measure retrieval alone, by this model together with another, whose feature cache is named too; repeatable. "
+    "The weights are chosen on the dev split.",
+)
 @click.option("--figures", is_flag=True, help="Also draw figures for papers, as PNG and SVG, into the folder figures.")
 @images_option
 @device_option
@@ -82,6 +91,7 @@ def main(
     allow_unknown: bool,
     prefix: str,
     n_best: int | None,
+    combine: tuple[tuple[Path, Path], ...],
     figures: bool,
     images: Path | None,
     device: str,
@@ -114,6 +124,7 @@ def main(
             prefix=prefix,
             n_best=n_best,
             retrieval=retrieval,
+            combine=combine,
             figures=figures,
             images=images,
             device=device,
@@ -122,7 +133,7 @@ def main(
             stop=stop,
             report=lambda line: click.echo(line, err=True),
         )
-    output = output or Path(metrics["checkpoint"]["run"]) / f"evaluation-{split}"
+    output = output or Path(metrics["checkpoint"]["run"]) / (f"evaluation-{split}{'-combined' if combine else ''}")
     click.echo(details(metrics))
     click.echo(summary(metrics))
     if papers := papers_data_set(metrics["dataset"], Path(metrics["pictures"])):

@@ -62,6 +62,8 @@ def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
     lines = [" " * width + "".join(f"{column:>13}" for column in columns)]
     for name, values in found.items():
         lines.append(f"{name:<{width}}" + "".join(f"{values[column]:13.1f}" for column in columns))
+    for member in metrics.get("combined", {}).get("members", ()):
+        lines.append(f"weight {member['weight']:g} of {member['run']} ({member['model']}), chosen on the dev split")
     return lines
 
 

@@ -78,7 +78,10 @@ def evaluation_page(
             sections.navigation(links),
             section(
                 "Overview",
-                sections.headline(metrics) + sections.retrieval_table(metrics) + sections.intervals_note(metrics),
+                sections.headline(metrics)
+                + sections.retrieval_table(metrics)
+                + sections.combined_table(metrics)
+                + sections.intervals_note(metrics),
             ),
         ],
         cards=cards,

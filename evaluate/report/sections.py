@@ -83,6 +83,30 @@ def retrieval_table(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def combined_table(metrics: Mapping[str, Any]) -> str:
+    """The models of a combination with their weights, and what each and all reached on the dev pool."""
+    if "combined" not in metrics:
+        return ""
+    combined, columns = metrics["combined"], names.recall_columns()
+    directions = {row.key: row.label for row in names.RANKINGS if row.key in combined["dev"]}
+
+    def cells(recalls: Mapping[str, Mapping[str, float]]) -> str:
+        return "".join(f"<td>{recalls[key][column]:.1f}</td>" for key in directions for column in columns)
+
+    rows = [
+        f"<tr><th scope=row>{text(member['run'])} ({text(member['model'])})</th><td>{member['weight']:g}</td>"
+        f"{cells(member['dev'])}</tr>"
+        for member in combined["members"]
+    ]
+    rows.append(f"<tr><th scope=row>together</th><td></td>{cells(combined['dev'])}</tr>")
+    heads = "".join(f"<th>{text(name)}, {text(c)}</th>" for name in directions.values() for c in columns.values())
+    return (
+        f'<h3>Models</h3><div class="wide"><table><thead><tr><th></th><th>weight</th>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div><p class=small>The weights were chosen on "
+        f"{combined['dev_images']} images of the dev split, on which these recalls were measured.</p>"
+    )
+
+
 def training(curve: str, cost: Cost) -> str:
     """The learning curve, an SVG of ours, with its key."""
     if not curve:

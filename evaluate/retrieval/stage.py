@@ -33,6 +33,21 @@ def retrieval_stage(
     stored = stored_result(evaluation.parts.load("retrieval", settings))
     if stored is not None or not run:
         return stored
+    result = join(
+        [
+            one_pool(evaluation, config, part, fold=fold, tiles=tiles)
+            for fold, part in enumerate(pools_of(evaluation, config))
+        ]
+    )
+    evaluation.parts.save("retrieval", settings, result.to_json())
+    return result
+
+
+def pools_of(evaluation: Evaluation, config: RetrievalConfig) -> list[Pool]:
+    """The pools to retrieve in, of images that have sentences.
+
+    Raises EvaluationError without sentences, or with too few images for the folds.
+    """
     pool = evaluation.pool.part(evaluation.pool.rows_with_sentences())
     if not len(pool.images):
         raise EvaluationError(f"the split {evaluation.split!r} has no image with a sentence to retrieve")
@@ -43,10 +58,7 @@ def retrieval_stage(
             f"folds of {size}; give a smaller --pool or fewer --folds"
         )
     rows = np.arange(len(pool.images))
-    pools = [pool.part(rows[fold * size : (fold + 1) * size]) for fold in range(config.folds)]
-    result = join([one_pool(evaluation, config, part, fold=fold, tiles=tiles) for fold, part in enumerate(pools)])
-    evaluation.parts.save("retrieval", settings, result.to_json())
-    return result
+    return [pool.part(rows[fold * size : (fold + 1) * size]) for fold in range(config.folds)]
 
 
 def stored_result(content: Any) -> RetrievalResult | None:

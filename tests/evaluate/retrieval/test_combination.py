@@ -1,0 +1,137 @@
+"""Retrieval by several models: the sum, its weights, and pictures that are matched by id."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.cache_writer import CacheWriter
+from mrnn.data.captions import Corpus
+from mrnn.data.errors import EvaluationError, Stopped
+from mrnn.data.regions import rows_of
+from mrnn.evaluate.evaluation import evaluate
+from mrnn.evaluate.pool import build_pool
+from mrnn.evaluate.retrieval.combination import choose_weights, combined_stage, member_values, weighted_sum
+from mrnn.evaluate.retrieval.stage import retrieval_stage
+from mrnn.evaluate.settings import RetrievalConfig
+from mrnn.evaluate.stages import Evaluation
+from tests.evaluate.retrieval.plain_ranks import image_to_sentence_ranks, sentence_to_image_ranks
+
+World = Callable[..., tuple[Path, Path]]
+Evaluate = Callable[..., Evaluation]
+StopAfter = Callable[[int], object]
+CONFIG = RetrievalConfig(normaliser_images=6, top=3)
+
+
+def dev_of(member: Evaluation) -> Evaluation:
+    return replace(member, split="val", images=member.cache.done("val"))
+
+
+def shuffled(file: Path, output: Path, *, leave_out: str = "") -> Path:
+    """The same cache with its images in the opposite order."""
+    cache = open_cache(file)
+    order = [n for n in reversed(range(len(cache.images))) if cache.images[n].id != leave_out]
+    corpus = Corpus(cache.dataset, cache.root, tuple(cache.images[n] for n in order))
+    rows = cache.rows_per_image
+    create_cache(
+        output,
+        corpus,
+        cache.provenance,
+        feature_size=cache.feature_size,
+        dtype=cache.features.dtype.name,
+        rows_per_image=rows,
+    )
+    with CacheWriter(output) as writer:
+        for new, old in enumerate(order):
+            taken = rows_of(np.array([old]), rows)
+            writer.write(np.array([new]), cache.features[taken], regions=cache.regions[taken])
+    return output
+
+
+def test_the_sum_of_standardised_values_ranks(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    members = [
+        evaluation(make_world(), tmp_path / "a"),
+        evaluation(make_world(kind="alignment", regions=3, name="regions.h5"), tmp_path / "b"),
+    ]
+    found = combined_stage(members, [dev_of(member) for member in members], CONFIG)
+    pool = build_pool(members[0].cache, members[0].images)
+    dev_pool = build_pool(members[0].cache, members[0].cache.done("val"))
+    values = [member_values(member, CONFIG, pool, members[0].cache, name="again") for member in members]
+    scales = [
+        member_values(dev_of(member), CONFIG, dev_pool, members[0].cache, name="dev again").std() for member in members
+    ]
+    weights = [member["weight"] for member in found.summary["members"]]
+    assert weights[0] == 1
+    np.testing.assert_allclose([member["scale"] for member in found.summary["members"]], scales, rtol=1e-5)
+    total = weighted_sum(values, np.array(weights), np.array(scales))
+    ranks = found.result.ranks()
+    assert ranks["image_to_sentence"] == image_to_sentence_ranks(total, pool.owners).tolist()
+    assert ranks["sentence_to_image"] == sentence_to_image_ranks(total, pool.owners).tolist()
+    again = combined_stage(members, [dev_of(member) for member in members], CONFIG)
+    assert again == found
+
+
+def test_without_weight_the_first_model_ranks(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    member = evaluation(make_world(kind="devise", regions=3, name="regions.h5"), tmp_path / "a")
+    pool = build_pool(member.cache, member.images)
+    values = member_values(member, CONFIG, pool, member.cache, name="x")
+    alone = retrieval_stage(member, CONFIG)
+    assert alone is not None
+    total = weighted_sum([values, -values], np.array([1.0, 0.0]), np.ones(2))
+    assert image_to_sentence_ranks(total, pool.owners).tolist() == alone.ranks()["image_to_sentence"]
+
+
+def test_weights_favour_what_is_right(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    member = evaluation(make_world(), tmp_path / "a")
+    pool = build_pool(member.cache, member.images)
+    right = (np.arange(len(pool.images))[:, None] == pool.owners).astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=right.shape).astype(np.float32)
+    assert choose_weights([noise, right], np.ones(2), pool)[1] >= 3
+    assert choose_weights([right, noise], np.ones(2), pool).tolist() == [1, 0]
+
+
+def test_pictures_are_matched_by_id(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    (run, file), other = make_world(), make_world(kind="alignment", regions=3, name="regions.h5")
+    turned = shuffled(other[1], tmp_path / "turned.h5")
+    first = evaluation((run, file), tmp_path / "a")
+    results = []
+    for number, cache in enumerate((other[1], turned)):
+        second = evaluation((other[0], cache), tmp_path / f"b{number}")
+        # The training images of the standardisation are drawn by place, so all of them are taken.
+        config = replace(CONFIG, normaliser_images=1000)
+        members = [replace(first, parts=evaluation((run, file), tmp_path / f"a{number}").parts), second]
+        results.append(combined_stage(members, [dev_of(member) for member in members], config).result.ranks())
+    assert results[0] == results[1]
+    lacking = shuffled(other[1], tmp_path / "less.h5", leave_out=first.cache.images[int(first.images[0])].id)
+    members = [first, evaluation((other[0], lacking), tmp_path / "c")]
+    with pytest.raises(EvaluationError, match="combined on caches of the same pictures and splits"):
+        combined_stage(members, [dev_of(member) for member in members], CONFIG)
+
+
+def test_a_stopped_combination_goes_on(
+    make_world: World, evaluation: Evaluate, stop_after: StopAfter, tmp_path: Path
+) -> None:
+    worlds = make_world(), make_world(kind="alignment", regions=3, name="regions.h5")
+
+    def run(output: Path, looks: int | None) -> object:
+        stop = {} if looks is None else {"stop": stop_after(looks)}
+        members = [evaluation(world, output / str(n), **stop) for n, world in enumerate(worlds)]
+        return combined_stage(members, [dev_of(member) for member in members], CONFIG)
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "x", 3)
+    assert run(tmp_path / "x", None) == run(tmp_path / "y", None)
+
+
+def test_an_evaluation_writes_what_was_combined(make_world: World, tmp_path: Path) -> None:
+    (run, file), (other, regions) = make_world(), make_world(kind="devise", regions=3, name="regions.h5")
+    metrics = evaluate(run, file, combine=[(other, regions)], retrieval=CONFIG, device="cpu")
+    folder = run / "evaluation-test-combined"
+    assert [member["model"] for member in metrics["combined"]["members"]] == ["mrnn", "devise"]
+    assert metrics["definitions"]["sentence_to_image"] == "ranked by the same sum"
+    assert "perplexity" not in metrics
+    assert metrics["combined"]["members"][0]["dev"].keys() == {"image_to_sentence", "sentence_to_image"}
+    assert "The weights were chosen on" in (folder / "report.html").read_text()
