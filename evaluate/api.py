@@ -1,4 +1,4 @@
-"""Image files instead of a feature cache: their features, and captions for them.
+"""Image files instead of a feature cache: their features, captions for them, and sentences aligned with them.
 
 The only module of evaluate/ beside the commands that may import mrnn.extract.
 """
@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mrnn.data.errors import ImageError
 from mrnn.data.pictures import refuse_address
-from mrnn.evaluate.fit import check_captioner, known_prefix
+from mrnn.data.regions import Regions
+from mrnn.evaluate.fit import check_captioner, known_prefix, searchable_words
 from mrnn.evaluate.generation.decode import Caption, Decoder
+from mrnn.evaluate.grounding.alignments import Aligned, align_sentences, alignment_model
 from mrnn.evaluate.report.cards import END
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.evaluate.stages import decoding_settings
-from mrnn.extract.recorded import as_recorded, rebuild_backbone
-from mrnn.extract.runner import features_of_files
+from mrnn.extract.recorded import as_recorded, rebuild_plan, recorded_rows
+from mrnn.extract.runner import rows_of_files
 from mrnn.train.checkpoint import TrainedModel
-
-LARGEST_BATCH = 64  # images in the backbone at a time
 
 
 @dataclass(frozen=True)
@@ -87,63 +88,149 @@ def caption_files(
     files : JPEG, PNG, WebP and other files that Pillow reads
     decoding : settings, None for the defaults
     prefix : words that every caption begins with
-    weights, workers : see `features_of_images`
+    weights, workers : see `rows_of_images`
 
     Raises EvaluationError for a prefix with an unknown word, or for features of unknown origin.
     """
     decoding = decoding or DecodingConfig()
     check_captioner(trained)
     words = known_prefix(trained, prefix)
-    paths = [Path(file) for file in files]
-    features, reasons = features_of_images(trained, paths, weights=weights, workers=workers)
-    good = [path for number, path in enumerate(paths) if number not in reasons]
+    rows = rows_of_images(trained, files, weights=weights, workers=workers)
+    features = rows.features[:, 0]
     beams = Decoder(trained.model)(
-        features, decoding, ids=[str(path) for path in good], prefix=trained.vocabulary.encode(words)
+        features, decoding, ids=[str(path) for path in rows.files], prefix=trained.vocabulary.encode(words)
     )
     captions = [
         FileCaption(path, tuple(trained.vocabulary.decode(best.words)), best.log_probs, best.complete)
-        for path, (best, *_) in zip(good, beams, strict=True)
+        for path, (best, *_) in zip(rows.files, beams, strict=True)
     ]
-    unreadable = [(paths[number], reason) for number, reason in sorted(reasons.items())]
     settings = {"checkpoint": str(trained.file), "decoding": decoding_settings(decoding, words)}
-    return CaptionedFiles(captions, features, beams, unreadable, settings)
+    return CaptionedFiles(captions, features, beams, rows.unreadable, settings)
 
 
-def features_of_images(
-    trained: TrainedModel, files: Sequence[str | Path], *, weights: str | None = None, workers: int = 2
-) -> tuple[Tensor, dict[int, str]]:
-    """Features of image files, computed and rounded as those that the model was trained on.
+@dataclass(frozen=True)
+class AlignedFiles:
+    """What `align_files` returns.
+
+    aligned : each sentence with each of the m files that could be read: all of the first file, then of the second, ...;
+        `image` is the file's number, `image_id` its name.
+    files : the m files. unreadable : the other files, each with the reason.
+    unknown : words that the model does not know, of the sentences that have some.
+    """
+
+    aligned: list[Aligned]
+    files: list[Path]
+    unreadable: list[tuple[Path, str]]
+    unknown: dict[str, list[str]]
+
+
+def align_files(
+    trained: TrainedModel,
+    files: Sequence[str | Path],
+    sentences: Sequence[str],
+    *,
+    beta: float,
+    weights: str | None = None,
+    region_weights: str | None = None,
+    workers: int = 2,
+) -> AlignedFiles:
+    """Align every sentence with the regions of every image file.
+
+    trained : an alignment model
+    files, sentences : as they are written
+    beta : see mrnn.evaluate.grounding.segments
+    weights, region_weights, workers : see `rows_of_images`
+
+    Raises EvaluationError for another kind of model, for a sentence of which the model knows no word, and as
+    `rows_of_images` does.
+    """
+    alignment_model(trained)
+    unknown = {sentence: words for sentence in sentences if (words := searchable_words(trained, sentence)[1])}
+    rows = rows_of_images(trained, files, weights=weights, region_weights=region_weights, workers=workers)
+    rectangles = rows.places.rectangles.reshape(*rows.features.shape[:2], 4)
+    aligned = [
+        each
+        for number, file in enumerate(rows.files)
+        for each in align_sentences(
+            trained, rows, number, sentences, image_id=str(file), rectangles=rectangles[number], beta=beta
+        )
+    ]
+    return AlignedFiles(aligned, rows.files, rows.unreadable, unknown)
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """The rows of the m image files that could be read, in their order; a mrnn.train.features.RegionRows.
+
+    files : the m files
+    features : (m, R, D) float32, computed and rounded as those that the model was trained on
+    places : the regions of the m * R rows
+    unreadable : the other files, each with the reason
+    """
+
+    files: list[Path]
+    features: Tensor
+    places: Regions
+    unreadable: list[tuple[Path, str]]
+
+    def regions(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """See `mrnn.train.features.RegionRows`."""
+        valid = torch.from_numpy(self.places.valid.reshape(self.features.shape[:2]) > 0)
+        return self.features[images], valid[images]
+
+
+def rows_of_images(
+    trained: TrainedModel,
+    files: Sequence[str | Path],
+    *,
+    weights: str | None = None,
+    region_weights: str | None = None,
+    workers: int = 2,
+) -> ImageRows:
+    """The rows of image files that a model looks at: the whole picture, for some models its regions too.
 
     trained : the model, whose device is used
-    files : n of them
+    files : of the images
     weights : of the backbone, a file or 'pretrained'; None for where the weights of the training features came from
+    region_weights : of the detector of regions; None likewise
     workers : threads that decode images
 
-    Returns (m, D) float32 for the files that could be read, in their order, and {index: reason} of the others. Raises
-    EvaluationError where the training features are of unknown or foreign origin, WeightsError where the weights cannot
-    be had or are not the recorded ones.
+    Raises EvaluationError where the training features are of unknown or foreign origin, or their regions were given;
+    WeightsError where weights cannot be had or are not the recorded ones.
     """
-    backbone = rebuild_backbone(
-        trained.features, weights, feature_size=trained.model.config.features, where=str(trained.file)
+    paths = [Path(file) for file in files]
+    config, recorded = trained.model.config, trained.features
+    rows = config.rows(recorded_rows(recorded))
+    plan = rebuild_plan(
+        recorded,
+        rows=rows,
+        pictures=len(paths),
+        feature_size=config.features,
+        device=trained.model.feature_mean.device,
+        where=str(trained.file),
+        weights=weights,
+        region_weights=region_weights,
     )
-    rows, reasons = features_of_files(
-        backbone,
-        [Path(file) for file in files],
-        batch_size=max(1, min(len(files), LARGEST_BATCH)),
-        device=str(trained.model.output.weight.device),
-        workers=workers,
+    found = rows_of_files(plan.sampler, paths, source=plan.source, workers=workers)
+    good = np.array([number for number in range(len(paths)) if number not in found.reasons], dtype=np.int64)
+    places = (good[:, None] * plan.sampler.rows + np.arange(rows)).ravel()
+    return ImageRows(
+        [paths[number] for number in good],
+        torch.from_numpy(as_recorded(recorded, found.features[good, :rows])),
+        found.regions[places],
+        [(paths[number], reason) for number, reason in sorted(found.reasons.items())],
     )
-    good = [number for number in range(len(files)) if number not in reasons]
-    return torch.from_numpy(as_recorded(trained.features, rows[good])), reasons
 
 
-def feature_of_image(trained: TrainedModel, file: str | Path, *, weights: str | None = None) -> Tensor:
-    """The feature of one image file, see `features_of_images`: (D,) float32.
+def rows_of_image(
+    trained: TrainedModel, file: str | Path, *, weights: str | None = None, region_weights: str | None = None
+) -> ImageRows:
+    """The rows of one image file, see `rows_of_images`.
 
     Raises ImageError if the file cannot be read, CorpusError for an address on the web.
     """
     refuse_address(file)
-    rows, reasons = features_of_images(trained, [file], weights=weights, workers=1)
-    if reasons:
-        raise ImageError(f"{file}: {reasons[0]}")
-    return rows[0]
+    rows = rows_of_images(trained, [file], weights=weights, region_weights=region_weights, workers=1)
+    if rows.unreadable:
+        raise ImageError(f"{file}: {rows.unreadable[0][1]}")
+    return rows

@@ -160,3 +160,9 @@ def searchable_words(trained: TrainedModel, sentence: str) -> tuple[list[str], l
             "common ones"
         )
     return words, unknown
+
+
+def unknown_notice(sentence: str, unknown: Collection[str]) -> str:
+    """What to say of a sentence with words that the model does not know."""
+    read = " ".join("<unk>" if word in unknown else word for word in tokenize(sentence))
+    return f"the model does not know {', '.join(map(repr, unknown))}; it reads the sentence as {read!r}"

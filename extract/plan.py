@@ -36,10 +36,15 @@ def plan_extraction(corpus: Corpus, network: Backbone, config: ExtractionConfig)
     features = config.region_features or DEFAULT_FEATURES
     source = open_source(config.regions or DEFAULT_REGIONS, corpus, count=config.regions_per_image, device=device)
     sampler = _region_sampler(network, config, features, device)
+    return plan_regions(network, sampler, source, features=features, count=config.regions_per_image)
+
+
+def plan_regions(network: Backbone, sampler: Sampler, source: RegionSource, *, features: str, count: int) -> Plan:
+    """The plan of a sampler of regions. features : 'crop' or 'roi'. count : regions of an image from each source."""
     provenance: dict[str, str | int] = {
         **network.provenance(),
         "preprocessing": sampler.preprocessing.to_json(),
-        "regions_per_image": config.regions_per_image,
+        "regions_per_image": count,
         "region_features": features,
         "region_sampling": json.dumps(dict(sampler.settings)),
         **source.provenance(),

@@ -1,13 +1,120 @@
-"""Rebuilds the backbone that computed the features of a model's training, from what the checkpoint recorded."""
+"""Rebuilds what computed the features of a model's training, from the provenance that the checkpoint recorded."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
+from mrnn.data.cache import matching_settings
 from mrnn.data.errors import EvaluationError, WeightsError
 from mrnn.extract.backbones import Backbone, build_backbone
+from mrnn.extract.config import ENLARGED, source_names
+from mrnn.extract.detectors import build_detector
 from mrnn.extract.images import Preprocessing
+from mrnn.extract.plan import Plan, plan_regions
+from mrnn.extract.regions import Detected, Grid, Joined, RegionSource
+from mrnn.extract.roi import PooledRegions
+from mrnn.extract.sampling import CroppedRegions, Sampler, WholePictures
+
+LARGEST_BATCH = 64  # rows, or whole pictures, in the backbone at a time
+
+
+def recorded_rows(recorded: Mapping[str, Any]) -> int:
+    """R of the features: 1, or with regions the whole picture and those of each source."""
+    if "regions" not in recorded:
+        return 1
+    return 1 + int(recorded["regions_per_image"]) * len(source_names(str(recorded["regions"])))
+
+
+def rebuild_plan(
+    recorded: Mapping[str, Any],
+    *,
+    rows: int,
+    pictures: int,
+    feature_size: int,
+    device: torch.device,
+    where: str,
+    weights: str | None = None,
+    region_weights: str | None = None,
+) -> Plan:
+    """What computes the rows of a picture as those of the training were computed.
+
+    recorded : provenance of the features.
+    rows : how many of a picture's rows are needed; with 1 there are no regions, else there are `recorded_rows`.
+    pictures : number of pictures to come, which a pass is made for.
+    feature_size : D of the model.
+    device : where the networks run.
+    where : the checkpoint, for messages.
+    weights, region_weights : where to take those of the network and of the detector from; None for their origin.
+
+    Raises EvaluationError if the features are of unknown or foreign origin, or of boxes that a new picture lacks;
+    WeightsError if weights cannot be had or are not the recorded ones.
+    """
+    network = rebuild_backbone(recorded, weights, feature_size=feature_size, where=where)
+    if rows == 1:
+        size = max(1, min(pictures, LARGEST_BATCH))
+        return Plan(WholePictures(network, batch_size=size, device=device, precision="float32"), None, {})
+    source = _rebuild_source(recorded, region_weights, device=device, where=where)
+    features = str(recorded["region_features"])
+    sampler = _rebuild_sampler(recorded, network, features, pictures=pictures, device=device)
+    plan = plan_regions(network, sampler, source, features=features, count=int(recorded["regions_per_image"]))
+    if different := matching_settings(recorded, plan.provenance, regions=True):
+        pairs = "; ".join(f"{name}: {recorded.get(name)}, now {plan.provenance.get(name)}" for name in different)
+        raise EvaluationError(
+            f"this version of mrnn computes other regions than {where} was trained on ({pairs}); train it again on a "
+            "cache of this version"
+        )
+    return plan
+
+
+def _rebuild_source(
+    recorded: Mapping[str, Any], weights: str | None, *, device: torch.device, where: str
+) -> RegionSource:
+    count = int(recorded["regions_per_image"])
+    sources: list[RegionSource] = []
+    for name in source_names(str(recorded["regions"])):
+        kind, _, rest = name.partition(":")
+        if kind == "boxes":
+            raise EvaluationError(
+                f"{where} was trained on boxes that came with its images ({name}), which a new picture does not have; "
+                "image files need a model trained on the regions of a grid or a detector"
+            )
+        if kind == "grid":
+            sources.append(Grid(count))
+            continue
+        origin = weights or str(recorded["region_weights"])
+        detector = build_detector(rest, weights=origin, device=device)
+        if detector.weights_sha256 != recorded["region_weights_sha256"]:
+            raise WeightsError(
+                f"the weights {origin} of {rest} are not those that found the regions of the training (SHA-256 "
+                f"{detector.weights_sha256[:12]}..., recorded is {str(recorded['region_weights_sha256'])[:12]}...); "
+                "name the right file with --region-weights"
+            )
+        sources.append(Detected(detector, count=count))
+    return sources[0] if len(sources) == 1 else Joined(sources)
+
+
+def _rebuild_sampler(
+    recorded: Mapping[str, Any], network: Backbone, features: str, *, pictures: int, device: torch.device
+) -> Sampler:
+    rows = recorded_rows(recorded)
+    if features == "crop":
+        size = min(pictures * rows, LARGEST_BATCH)
+        return CroppedRegions(network, rows=rows, batch_size=size, device=device, precision="float32")
+    # The backbone has the preprocessing of the large picture; its map at its own input is recorded.
+    sampling = json.loads(str(recorded["region_sampling"]))
+    height, width = sampling["map"]
+    return PooledRegions(
+        network,
+        rows=rows,
+        side=int(sampling["side"]),
+        batch_size=min(pictures * ENLARGED, LARGEST_BATCH),
+        device=device,
+        precision="float32",
+        cells=(height, width),
+    )
 
 
 def rebuild_backbone(recorded: Mapping[str, Any], weights: str | None, *, feature_size: int, where: str) -> Backbone:

@@ -44,10 +44,12 @@ class PooledRegions:
         batch_size: int,
         device: torch.device,
         precision: str,
+        cells: tuple[int, int] | None = None,
     ) -> None:
         """rows : R. side : pixels that both sides of the picture are warped to.
 
         batch_size : a pass has a quarter as many pictures.
+        cells : height and width that a region is pooled to; None for those of the map at the backbone's own input.
         Raises SettingError for backbones that cannot be cut in front of their pooling.
         """
         self.rows, self.images = rows, images_of_pass(batch_size, ENLARGED)
@@ -56,7 +58,8 @@ class PooledRegions:
         self.preprocessing = replace(backbone.preprocessing, resize=side, crop=side, mode="warp")
         check_precision(precision, device)
         self._device, self._mixed = device, precision == "bfloat16"
-        self._trunk, self._rest, self._map = split_network(backbone)
+        self._trunk, self._rest, own = split_network(backbone)
+        self._map = cells or own
         self.settings: Mapping[str, Any] = {"side": side, "map": self._map}
         backbone.network.to(device).to(memory_format=torch.channels_last)
 

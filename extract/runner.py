@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,14 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.errors import CorpusError, ImageError
 from mrnn.data.exhaustion import memory_for
 from mrnn.data.progress import Progress
-from mrnn.data.regions import rows_of
+from mrnn.data.regions import Regions, rows_of
 from mrnn.data.stopping import StopRequest
-from mrnn.extract.backbones import Backbone
 from mrnn.extract.images import MissingImageError
-from mrnn.extract.network import choose_device, repeatable
+from mrnn.extract.network import repeatable
 from mrnn.extract.pipeline import PreparedBatch, Wanted, prepared_batches
 from mrnn.extract.regions import RegionSource
 from mrnn.extract.reusing import Reusable
-from mrnn.extract.sampling import Sampler, WholePictures
+from mrnn.extract.sampling import Sampler
 
 LESS = "lower --batch-size, where the command has it, or use another --device"
 UNSAVED_BATCHES = 2
@@ -97,39 +97,53 @@ def extract(
     return reused
 
 
-def features_of_files(
-    backbone: Backbone,
+@dataclass(frozen=True)
+class FileRows:
+    """Rows of n image files.
+
+    features : (n, R, D) float32; NaN for a file that cannot be decoded.
+    regions : of the n * R rows; none is valid of such a file.
+    reasons : index -> why a file cannot be decoded.
+    """
+
+    features: np.ndarray
+    regions: Regions
+    reasons: dict[int, str]
+
+
+def rows_of_files(
+    sampler: Sampler,
     paths: Sequence[str | Path],
     *,
-    batch_size: int,
-    device: str = "auto",
+    source: RegionSource | None = None,
     workers: int = 1,
-    precision: str = "float32",
     threads: int | None = None,
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Features of image files, computed as `extract` computes them; the arguments are its own.
+) -> FileRows:
+    """Rows of image files, computed as `extract` computes them; the arguments are its own.
 
-    Returns (n, D) float32 and {index: reason} for the files that cannot be decoded, whose rows are NaN. With the batch
-    size, threads and device of an extraction the bits are equal up to the place of an image in its batch.
+    With the pass, threads and device of an extraction the bits are equal up to the place of an image in its pass.
     """
-    sampler = WholePictures(backbone, batch_size=batch_size, device=choose_device(device), precision=precision)
-    features = np.full((len(paths), backbone.feature_size), np.nan, dtype=np.float32)
+    rows = sampler.rows
+    features = np.full((len(paths) * rows, sampler.feature_size), np.nan, dtype=np.float32)
+    regions = Regions.empty(len(features))
     reasons: dict[int, str] = {}
-    parts = _cut(np.arange(len(paths)), batch_size=batch_size)
+    parts = _cut(np.arange(len(paths)), batch_size=sampler.images)
     wanted = Wanted(tuple(map(str, paths)), tuple(Path(path) for path in paths))
     with (
         repeatable(threads=threads),
-        closing(prepared_batches(parts, wanted, sampler, workers=workers)) as batches,
+        closing(prepared_batches(parts, wanted, sampler, source=source, workers=workers)) as batches,
     ):
         for batch in batches:
-            numbers, places = batch.computed()
-            if numbers:
-                with memory_for(
-                    f"the batch of {len(numbers)} images that begins with {paths[numbers[0]]}", remedy=LESS
-                ):
-                    features[numbers] = batch.features(sampler)[places]
+            numbers, places = batch.done()
+            if len(numbers):
+                first = f"the batch of {len(numbers)} images that begins with {paths[numbers[0]]}"
+                ours, theirs = rows_of(numbers, rows), rows_of(places, rows)
+                with memory_for(first, remedy=LESS):
+                    features[ours] = batch.features(sampler)[theirs]
+                for table, found in zip(regions.tables().values(), batch.regions.tables().values(), strict=True):
+                    table[ours] = found[theirs]
             reasons.update({number: str(error) for number, error in batch.errors.items()})
-    return features, reasons
+    return FileRows(features.reshape(len(paths), rows, sampler.feature_size), regions, reasons)
 
 
 def _cut(pending: np.ndarray, *, batch_size: int) -> list[list[int]]:

@@ -1,10 +1,20 @@
 """Feature vectors by image number, held in memory or memory-mapped."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
+
+
+class RegionRows(Protocol):
+    """Rows of images by number, of a cache (`Features`) or of image files."""
+
+    def regions(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(n, R, D) float32 for n image numbers, and (n, R) bool: which rows hold a region; zeros where they do not."""
+        ...
 
 
 class Features:
@@ -37,10 +47,7 @@ class Features:
         return torch.from_numpy(self._mapped[images, 0].astype(np.float32))
 
     def regions(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(n, R, D) float32 for n image numbers, and (n, R) bool: which rows hold a region; zeros where they do not.
-
-        Both are on the device if the features are held there.
-        """
+        """See `RegionRows`; both are on the device if the features are held there."""
         valid = torch.from_numpy(self._valid[images])
         if self._held is not None:
             found = self._held[torch.from_numpy(images).to(self._held.device)].float()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrnn.train.features import Features
+from mrnn.train.features import RegionRows
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pairs import packed_words
 from mrnn.train.products import product
@@ -74,7 +74,7 @@ def word_vectors(
 
 
 @torch.no_grad()
-def region_vectors(model: TwoTowers, features: Features, images: np.ndarray) -> Tensor:
+def region_vectors(model: TwoTowers, features: RegionRows, images: np.ndarray) -> Tensor:
     """The vectors v_i of some images in evaluation mode: (R, n, h), region number first."""
     device, was_training = model.feature_mean.device, model.training
     model.eval()

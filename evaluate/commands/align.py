@@ -1,36 +1,67 @@
 """align-sentences: which region of a picture each part of a sentence speaks of."""
 
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mrnn.data.command import command
+from mrnn.data.command import EXIT_IMAGES_FAILED, command
 from mrnn.data.options import (
     allow_partial_option,
     checkpoint_option,
     device_option,
-    features_option,
     images_option,
+    path_type,
     split_option,
     threads_option,
 )
-from mrnn.evaluate.commands.options import html_option, use_threads
+from mrnn.evaluate.commands.options import (
+    html_option,
+    is_default,
+    region_weights_option,
+    use_threads,
+    weights_option,
+)
+
+if TYPE_CHECKING:
+    from mrnn.evaluate.grounding.alignments import Aligned
 
 EPILOG = """\b
-Example:
-  extract-features --dataset flickr8k --regions grid --output regions.h5
-  train-mrnn --model alignment --features regions.h5
+Examples:
+  align-sentences --checkpoint runs/regions-alignment --image dog.jpg --sentence "a dog in the snow" --html dog.html
   align-sentences --checkpoint runs/regions-alignment --features regions.h5 --limit 20 --html aligned.html
 
-Each line is a JSON object: the image's id, the sentence, and its segments with first word, word after the last, row of
-the region (0 is the whole picture), rectangle (left, top, width, height in pixels of the upright picture) and score."""
+Each line is a JSON object: the image's id (or file), the sentence, and its segments with first word, word after the
+last, row of the region (0 is the whole picture), rectangle (left, top, width, height in pixels of the upright picture)
+and score.
+
+Exit code 3: some of the image files could not be read; they are listed on stderr."""
+
+OF_A_CACHE = {"split": "--split", "limit": "--limit", "images": "--images", "allow_partial": "--allow-partial"}
+OF_FILES = {"sentence": "--sentence", "weights": "--weights", "region_weights": "--region-weights"}
 
 
 @command("align-sentences", epilog=EPILOG)
 @checkpoint_option
-@features_option
-@split_option("Split whose sentences are aligned.")
+@click.option(
+    "--features",
+    type=path_type,
+    metavar="FILE",
+    help="Feature cache written by extract-features, whose own sentences are aligned.",
+)
+@click.option(
+    "--image",
+    multiple=True,
+    type=path_type,
+    metavar="FILE",
+    help="Instead of a cache: an image file, a folder of images, or a pattern; may be repeated.",
+)
+@click.option(
+    "--sentence", multiple=True, help="Sentence to align with each --image, in quotes; may be repeated.", metavar="TEXT"
+)
 @click.option(
     "--beta",
     type=click.FloatRange(min=0),
@@ -39,51 +70,98 @@ the region (0 is the whole picture), rectangle (left, top, width, height in pixe
     help="Reward for neighbouring words with the same region: 0 aligns each word on its own, a large value aligns the "
     "whole sentence with one region.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Number of images to align.  [default: all]")
+@split_option("Split of the cache whose sentences are aligned.")
+@click.option("--limit", type=click.IntRange(min=1), help="Number of images of the cache to align.  [default: all]")
 @html_option("Also write a page with the regions drawn into the pictures to this file.")
 @images_option
+@weights_option
+@region_weights_option
 @device_option
 @threads_option
 @allow_partial_option
 def main(
     checkpoint: Path,
-    features: Path,
-    split: str,
+    features: Path | None,
+    image: tuple[Path, ...],
+    sentence: tuple[str, ...],
     beta: float,
+    split: str,
     limit: int | None,
     html: Path | None,
     images: Path | None,
+    weights: str | None,
+    region_weights: str | None,
     device: str,
     threads: int,
     allow_partial: bool,
 ) -> None:
-    """Align each sentence of a split with the regions of its image and print its segments as JSON lines."""
+    """Align sentences with the regions of their images and print the segments as JSON lines.
+
+    The sentences are those of a feature cache (--features), or your own for your own pictures (--image, --sentence).
+    """
+    check_options(features, image, sentence)
     use_threads(threads)
-    from mrnn.data.cache import open_cache
-    from mrnn.evaluate.fit import check_fit
     from mrnn.evaluate.grounding.alignments import align, alignment_model
+    from mrnn.evaluate.report.pictures import Pictures
     from mrnn.train.checkpoint import load_trained
     from mrnn.train.device import pick_device
 
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
     alignment_model(trained)
-    cache = open_cache(features, allow_partial=allow_partial)
-    chosen = check_fit(trained, cache, split)[:limit]
-    aligned = []
-    for each in align(trained, cache, chosen, beta=beta):
+    settings: dict[str, Any] = {"checkpoint": str(trained.file), "beta": beta}
+    pictures: Pictures | None = None
+    unreadable: list[tuple[Path, str]] = []
+    aligned: Iterable[tuple[Aligned, Path | None]]  # with the file of the image
+    if features is None:
+        from mrnn.data.pictures import picture_files
+        from mrnn.evaluate.api import align_files
+        from mrnn.evaluate.fit import unknown_notice
+
+        files = picture_files(image)
+        found = align_files(trained, files, sentence, beta=beta, weights=weights, region_weights=region_weights)
+        for text, unknown in found.unknown.items():
+            click.echo(f"notice: {unknown_notice(text, unknown)}", err=True)
+        aligned = [(each, found.files[each.image]) for each in found.aligned]
+        unreadable = found.unreadable
+    else:
+        from mrnn.data.cache import open_cache
+        from mrnn.evaluate.fit import check_fit
+
+        cache = open_cache(features, allow_partial=allow_partial)
+        chosen = check_fit(trained, cache, split)[:limit]
+        pictures = Pictures(images or cache.root, named=images is not None)
+        paths = [image.path for image in cache.images]
+        aligned = ((each, pictures.file(paths[each.image])) for each in align(trained, cache, chosen, beta=beta))
+        settings |= {"features": str(cache.path), "split": split}
+    shown: list[tuple[Aligned, Path | None]] = []
+    for each, file in aligned:
         click.echo(json.dumps(each.to_json(), ensure_ascii=False))
-        if html:
-            aligned.append(each)
+        if html and (features is None or not shown or shown[-1][0].image != each.image):
+            shown.append((each, file))
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.aligned import aligned_page
         from mrnn.evaluate.report.page import render
-        from mrnn.evaluate.report.pictures import Pictures
 
-        pictures = Pictures(images or cache.root, named=images is not None)
-        settings = {"checkpoint": str(trained.file), "features": str(cache.path), "split": split, "beta": beta}
-        page = aligned_page(aligned, cache, pictures=pictures, settings=settings)
-        write_whole(html, render(page).encode())
+        write_whole(html, render(aligned_page(shown, pictures=pictures, settings=settings)).encode())
+        click.echo(f"page: {html}", err=True)
+    for file, reason in unreadable:
+        click.echo(f"{file}: {reason}", err=True)
+    if unreadable:
+        sys.exit(EXIT_IMAGES_FAILED)
+
+
+def check_options(features: Path | None, image: tuple[Path, ...], sentence: tuple[str, ...]) -> None:
+    """Raise UsageError unless the options ask for the sentences of a cache, or for files and sentences."""
+    if (features is None) == (not image):
+        raise click.UsageError(
+            "give either --features FILE (a cache with its own sentences) or --image FILE with --sentence TEXT"
+        )
+    if image and not sentence:
+        raise click.UsageError("--image needs a --sentence TEXT (in quotes) to align with it")
+    others = OF_A_CACHE if image else OF_FILES
+    if given := [option for name, option in others.items() if not is_default(name)]:
+        raise click.UsageError(f"{given[0]} goes with {'--features' if image else '--image'} only")
 
 
 if __name__ == "__main__":

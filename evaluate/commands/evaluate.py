@@ -20,7 +20,7 @@ from mrnn.data.options import (
     split_option,
     threads_option,
 )
-from mrnn.evaluate.commands.options import config_from, prefix_option, some_of, use_threads
+from mrnn.evaluate.commands.options import config_from, is_default, prefix_option, some_of, use_threads
 from mrnn.evaluate.settings import STAGES, DecodingConfig, RetrievalConfig
 
 EPILOG = """\b
@@ -141,8 +141,3 @@ def main(
     if figures:
         click.echo(f"figures: {output / 'figures'}")
     click.echo(f"report: {output / 'report.html'}")
-
-
-def is_default(option: str) -> bool:
-    """Whether the option of the command that is running was not given."""
-    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.DEFAULT

@@ -21,6 +21,12 @@ weights_option = click.option(
     help="Weights of the backbone for image files, or 'pretrained'.  [default: from where the weights for the training "
     "features came]",
 )
+region_weights_option = click.option(
+    "--region-weights",
+    metavar="FILE",
+    help="Weights of the detector that finds the regions of image files.  [default: from where the weights for the "
+    "training features came]",
+)
 
 
 def html_option(help: str) -> Decorator:
@@ -55,3 +61,8 @@ def use_threads(count: int) -> None:
 
     if count:
         torch.set_num_threads(count)
+
+
+def is_default(option: str) -> bool:
+    """Whether an option of the command that is running, by the name of its parameter, was not given."""
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.DEFAULT

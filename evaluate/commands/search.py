@@ -108,11 +108,11 @@ def main(
         found = search_by_sentence(gallery, sentence, top=top, percent=shortlist)
         query = {"sentence": sentence, "unknown_words": found.unknown_words, "split": split}
     else:
-        from mrnn.evaluate.api import feature_of_image
+        from mrnn.evaluate.api import rows_of_image
         from mrnn.evaluate.search.search import prior_images, search_by_feature
 
         assert image is not None
-        feature = feature_of_image(trained, image, weights=weights)
+        feature = rows_of_image(trained, image, weights=weights).features[0, 0]
         priors = prior_images(gallery, normaliser_images, seed=seed)
         found = search_by_feature(gallery, feature, top=top, percent=shortlist, priors=priors)
         query = {"image": str(image), "split": split, "normaliser_images": len(priors)}
@@ -136,13 +136,11 @@ def main(
 
 def notices(found: "Search", *, sentence: str | None, top: int) -> list[str]:
     """What the user should know about the search beside its results."""
+    from mrnn.evaluate.fit import unknown_notice
+
     said = []
     if sentence is not None and found.unknown_words:
-        from mrnn.data.tokenize import tokenize
-
-        read = " ".join("<unk>" if word in found.unknown_words else word for word in tokenize(sentence))
-        unknown = ", ".join(map(repr, found.unknown_words))
-        said.append(f"the model does not know {unknown}; it reads the sentence as {read!r}")
+        said.append(unknown_notice(sentence, found.unknown_words))
     if top > found.gallery:
         said.append(f"there are only {found.gallery} to show, fewer than the {top} asked for")
     return said

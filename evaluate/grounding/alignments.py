@@ -1,6 +1,6 @@
-"""The segments of the sentences of a split, by an alignment model, with the rectangles of their regions."""
+"""The segments of sentences by an alignment model, with the rectangles of their regions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features, features_for
 from mrnn.evaluate.grounding.segments import Segment, segments
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.features import Features
+from mrnn.train.features import RegionRows
 from mrnn.train.models.alignment import Alignment
 from mrnn.train.pair_scores import word_vectors
 from mrnn.train.sentences import encode_sentences
@@ -23,7 +23,8 @@ from mrnn.train.sentences import encode_sentences
 class Aligned:
     """A sentence with its segments.
 
-    image : number of its image in the cache. image_id : its id. number : which of the image's sentences it is.
+    image : number of its image in the cache, or among files. image_id : its id, or the file.
+    number : which of the image's sentences it is.
     text : as it was written. words : its tokens. segments : of the words, in order.
     rectangles : (R, 4) float32, of the image's regions: left, top, width, height in pixels; zeros where unknown.
     """
@@ -73,31 +74,45 @@ def align(trained: TrainedModel, cache: FeatureCache, images: np.ndarray, *, bet
 
     Raises EvaluationError for another kind of model or other features.
     """
-    model = alignment_model(trained)
+    alignment_model(trained)
     check_features(trained, cache)
     features = features_for(trained, cache)
     rectangles = cache.regions.rectangles.reshape(len(cache.images), cache.rows_per_image, 4)
-    for image in images:
-        words = {n: tokenize(text) for n, text in enumerate(cache.images[image].sentences)}
-        words = {n: tokens for n, tokens in words.items() if tokens}
-        if not words:
-            continue
-        found = word_region_scores(model, list(words.values()), features, int(image), trained)
-        for (number, tokens), scores in zip(words.items(), found, strict=True):
-            yield Aligned(
-                int(image),
-                cache.images[image].id,
-                number,
-                cache.images[image].sentences[number],
-                tokens,
-                segments(scores, beta=beta),
-                rectangles[image],
-            )
+    for image in images.tolist():
+        said = cache.images[image]
+        yield from align_sentences(
+            trained, features, image, said.sentences, image_id=said.id, rectangles=rectangles[image], beta=beta
+        )
+
+
+def align_sentences(
+    trained: TrainedModel,
+    features: RegionRows,
+    image: int,
+    sentences: Sequence[str],
+    *,
+    image_id: str,
+    rectangles: np.ndarray,
+    beta: float,
+) -> Iterator[Aligned]:
+    """The segments of those of some sentences that have a word.
+
+    trained : an alignment model.
+    features : of the image, by its number.
+    image_id, rectangles : see `Aligned`.
+    beta : see mrnn.evaluate.grounding.segments.
+    """
+    words = {number: tokens for number, text in enumerate(sentences) if (tokens := tokenize(text))}
+    if not words:
+        return
+    found = word_region_scores(alignment_model(trained), list(words.values()), features, image, trained)
+    for (number, tokens), scores in zip(words.items(), found, strict=True):
+        yield Aligned(image, image_id, number, sentences[number], tokens, segments(scores, beta=beta), rectangles)
 
 
 @torch.no_grad()
 def word_region_scores(
-    model: Alignment, words: list[list[str]], features: Features, image: int, trained: TrainedModel
+    model: Alignment, words: list[list[str]], features: RegionRows, image: int, trained: TrainedModel
 ) -> list[np.ndarray]:
     """v_i . s_t of the words of some sentences with the regions of an image: (T, R) float32 of each sentence.
 

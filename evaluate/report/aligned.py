@@ -1,9 +1,9 @@
-"""The page of `mrnn align`: each picture with the regions of its first sentence, and the words in the same colours."""
+"""The page of `mrnn align`: each picture with the regions of a sentence, and the words in the same colours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from mrnn.data.cache import FeatureCache
 from mrnn.evaluate.grounding.alignments import Aligned
 from mrnn.evaluate.report.page import Page, section, text
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
@@ -12,27 +12,23 @@ COLOURS = 8  # in style.css, .segment0 and so on; further regions start again
 
 
 def aligned_page(
-    aligned: Sequence[Aligned], cache: FeatureCache, *, pictures: Pictures, settings: dict[str, Any]
+    aligned: Sequence[tuple[Aligned, Path | None]], *, pictures: Pictures | None, settings: Mapping[str, Any]
 ) -> Page:
-    """A figure for each image.
+    """A figure for each sentence.
 
-    aligned : sentences; the first of each image is shown.
-    cache : has the paths of the pictures.
-    pictures : where they are.
+    aligned : sentences, each with the file of its image.
+    pictures : where the images of a cache are; None for image files.
     settings : shown at the end of the page.
     """
-    first: dict[int, Aligned] = {}
-    for each in aligned:
-        first.setdefault(each.image, each)
-    shown = thumbnails([pictures.file(cache.images[image].path) for image in first])
-    figures = "".join(figure(each, picture) for each, picture in zip(first.values(), shown, strict=True))
+    shown = thumbnails([file for _, file in aligned])
+    figures = "".join(figure(each, picture) for (each, _), picture in zip(aligned, shown, strict=True))
     return Page(
         title="Regions and words",
         cards=(),
         notes=[
             "Each word has the colour of the region that it is aligned with. A word without a colour is aligned with "
             "the whole picture.",
-            *pictures.missing(shown),
+            *(pictures.missing(shown) if pictures else ()),
         ],
         sections=[section("Alignments", f'<div class="aligned">{figures}</div>', name="alignments")],
         settings=settings,

@@ -16,7 +16,7 @@ import numpy as np
 from mrnn.evaluate.retrieval.late_fusion import Tiles
 from mrnn.evaluate.retrieval.pair_scorer import PairScorer, captioner_pairs
 from mrnn.evaluate.retrieval.scores import PROBABILITY, Criterion, Ranking, Scores
-from mrnn.train.features import Features
+from mrnn.train.features import Features, RegionRows
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pair_scores import pair_scores, region_vectors, word_vectors
 from mrnn.train.sentences import Sentences
@@ -35,7 +35,7 @@ DEFINITIONS = {
 class TowerPairs:
     """The PairScorer of a model of two towers. Threads may share it."""
 
-    def __init__(self, model: TwoTowers, sentences: Sequence[Sequence[int] | np.ndarray], features: Features) -> None:
+    def __init__(self, model: TwoTowers, sentences: Sequence[Sequence[int] | np.ndarray], features: RegionRows) -> None:
         """
         model : the model in eval mode.
         sentences : word numbers of each sentence; each has a word.

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
 
-from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.cache import FeatureCache, create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
-from mrnn.data.captions import Corpus, Image
+from mrnn.data.captions import Box, Corpus, Image
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
 from mrnn.evaluate.fit import features_for
 from mrnn.evaluate.parts import Parts
 from mrnn.evaluate.stages import Evaluation
+from mrnn.extract.config import ExtractionConfig
+from mrnn.extract.extraction import extract_dataset
 from mrnn.train.checkpoint import load_trained, write_checkpoint
 from mrnn.train.models import KINDS
 from mrnn.train.models.captioner import Captioner
@@ -97,24 +100,76 @@ def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         with CacheWriter(cache) as writer:
             rows = np.random.default_rng(3).standard_normal((len(captions.images) * regions, size))
             writer.write(np.arange(len(captions.images)), rows.astype(np.float32))
-        words = [tokenize(s) for image in captions.images if image.split == "train" for s in image.sentences]
-        vocabulary = build_vocabulary(words, cutoff=1)
-        model = small_model(kind=kind, vocabulary=len(vocabulary), features=size, spread=0.3, **(settings or {}))
-        if isinstance(model, Captioner):
-            model.output.bias[0] = end
         run = tmp_path / ("run" if kind == "mrnn" else kind)
-        run.mkdir(exist_ok=True)
-        content = {
-            "model": kind,
-            "config": asdict(model.config),
-            "vocabulary": list(vocabulary.words),
-            "weights": model.state_dict(),
-            "features": provenance,
-            "settings": {"epochs": 3},
-            "progress": {"epoch": 2, "step": 40},
-        }
-        write_checkpoint(run / "checkpoint_best.pt", content)
+        write_run(run, captions, kind=kind, size=size, provenance=provenance, end=end, settings=settings or {})
         return run, cache
+
+    return make
+
+
+def write_run(
+    run: Path,
+    corpus: Corpus,
+    *,
+    kind: str,
+    size: int,
+    provenance: dict[str, Any],
+    settings: dict[str, Any],
+    end: float = 1.5,
+    cache: FeatureCache | None = None,
+) -> None:
+    """A run folder with an untrained model that knows the words of a corpus, and the mean of a cache's features."""
+    words = [tokenize(s) for image in corpus.images if image.split == "train" for s in image.sentences]
+    vocabulary = build_vocabulary(words, cutoff=1)
+    model = small_model(kind=kind, vocabulary=len(vocabulary), features=size, spread=0.3, **settings)
+    if isinstance(model, Captioner):
+        model.output.bias[0] = end
+    if cache is not None:
+        moments = Features(cache, rows=cache.rows_per_image).moments(np.arange(len(cache.images)))
+        model.take_moments(*moments, scale=model.config.image_scale)
+    run.mkdir(exist_ok=True)
+    content = {
+        "model": kind,
+        "config": asdict(model.config),
+        "vocabulary": list(vocabulary.words),
+        "weights": model.state_dict(),
+        "features": provenance,
+        "settings": {"epochs": 3},
+        "progress": {"epoch": 2, "step": 40},
+    }
+    write_checkpoint(run / "checkpoint_best.pt", content)
+
+
+@pytest.fixture
+def make_pictured(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+    """Make a world whose features were extracted from pictures, with regions: (run, cache file)."""
+
+    def make(*, source: str, kind: str = "alignment", features: str = "crop", **settings: Any) -> tuple[Path, Path]:
+        draw = np.random.default_rng(0)
+        images = []
+        for number in range(8):
+            coarse = Picture.fromarray(draw.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+            size = (90 + 10 * number, 150 - 10 * number)
+            coarse.resize(size, Picture.Resampling.BICUBIC).save(tmp_path / f"{number}.png")
+            boxes = (Box(10, 20, 30, 40, "a dog"), Box(50, 5, 30, 20, "snow"))
+            said = ("A dog runs in snow .", "A cat sleeps at home .")
+            images.append(Image(f"{number}.png", f"{number}.png", ("train", "test")[number % 2], said, boxes))
+        corpus = Corpus("drawn", tmp_path, tuple(images))
+        config = ExtractionConfig(
+            backbone="torchvision:squeezenet1_1",
+            weights="random:0",
+            resize=64,
+            crop=64,
+            threads=1,
+            device="cpu",
+            regions=source,
+            regions_per_image=3,
+            region_features=features,
+        )
+        cache = extract_dataset(corpus, tmp_path / "regions.h5", config=config).cache
+        run, about = tmp_path / kind, dict(cache.provenance)
+        write_run(run, corpus, kind=kind, size=cache.feature_size, provenance=about, settings=settings, cache=cache)
+        return run, cache.path
 
     return make
 

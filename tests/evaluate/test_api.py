@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image as Picture
 
 from mrnn.data.errors import CorpusError, EvaluationError, ImageError
-from mrnn.evaluate.api import caption_files, feature_of_image, features_of_images
+from mrnn.evaluate.api import caption_files, rows_of_image, rows_of_images
 from mrnn.evaluate.commands.caption import main
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import build_backbone
-from mrnn.extract.runner import features_of_files
+from mrnn.extract.runner import rows_of_files
+from mrnn.extract.sampling import WholePictures
 from mrnn.train.checkpoint import TrainedModel, load_trained
 
 World = Callable[..., tuple[Path, Path]]
@@ -74,18 +76,20 @@ def test_sampling_draws_by_file(trained: TrainedModel, files: list[Path]) -> Non
 
 
 def test_features_are_rounded_as_in_the_cache(trained: TrainedModel, files: list[Path], backbone: Any) -> None:
-    rows, reasons = features_of_images(trained, [*files, "nowhere.png"])
-    expected, _ = features_of_files(backbone, files, batch_size=4)
-    np.testing.assert_array_equal(rows.numpy(), expected.astype(np.float16).astype(np.float32))
-    assert list(reasons) == [3]
-    np.testing.assert_allclose(feature_of_image(trained, files[0]).numpy(), rows[0].numpy(), atol=1e-3)
+    rows = rows_of_images(trained, [*files, "nowhere.png"])
+    sampler = WholePictures(backbone, batch_size=4, device=torch.device("cpu"), precision="float32")
+    expected = rows_of_files(sampler, files).features[:, 0]
+    np.testing.assert_array_equal(rows.features[:, 0].numpy(), expected.astype(np.float16).astype(np.float32))
+    assert rows.files == files
+    assert [str(file) for file, _ in rows.unreadable] == ["nowhere.png"]
+    np.testing.assert_allclose(rows_of_image(trained, files[0]).features[0], rows.features[0], atol=1e-3)
     assert len(caption_files(trained, []).captions) == 0
 
 
 def test_refusals(trained: TrainedModel, files: list[Path]) -> None:
     with pytest.raises(ImageError, match=r"nowhere\.png"):
-        feature_of_image(trained, "nowhere.png")
+        rows_of_image(trained, "nowhere.png")
     with pytest.raises(CorpusError, match=r"https://example\.org/dog\.jpg: an address on the web"):
-        feature_of_image(trained, Path("https://example.org/dog.jpg"))
+        rows_of_image(trained, Path("https://example.org/dog.jpg"))
     with pytest.raises(EvaluationError, match="zebra"):
         caption_files(trained, files, prefix="a zebra")

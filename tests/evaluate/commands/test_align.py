@@ -68,3 +68,93 @@ def test_other_kinds_are_refused(make_world: World) -> None:
     refused = call(make_world(kind="devise"))
     assert refused.exit_code == 1
     assert "is of the kind devise, which does not align words with regions" in refused.output
+
+
+def call_files(run: Path, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["--checkpoint", str(run), *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("source", "features", "settings"),
+    [
+        ("grid", "crop", {}),
+        ("grid", "roi", {}),
+        ("grid+detector:yolox-nano:random:0", "roi", {}),
+        ("grid", "crop", {"regions": 2}),
+        ("grid", "roi", {"regions": 1}),
+    ],
+)
+def test_a_picture_of_the_cache_as_a_file_gives_the_lines_of_the_cache(
+    make_pictured: World, source: str, features: str, settings: dict
+) -> None:
+    run, file = world = make_pictured(source=source, features=features, seed=1, **settings)
+    cache = open_cache(file)
+    expected = lines(world, "--beta", "0")
+    said = [option for text in cache.images[3].sentences for option in ("--sentence", text)]
+    files = [cache.root / name for name in ("1.png", "3.png", "5.png", "7.png")]
+    done = call_files(run, "--beta", "0", *said, *(option for path in files for option in ("--image", path)))
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["image_id"] for line in found] == [str(path) for path in files for _ in range(2)]
+    # A fact of the seed, without which the comparison would be weaker.
+    assert len({segment["region"] for line in found for segment in line["segments"]}) > (settings != {"regions": 1})
+    for line, same in zip(found, expected, strict=True):
+        for segment, true in zip(line["segments"], same["segments"], strict=True):
+            assert segment.pop("score") == pytest.approx(true.pop("score"), rel=2e-3, abs=1e-3)
+            assert segment == true
+        assert line | {"image_id": ""} == same | {"image_id": ""}
+
+
+def test_the_page_of_files_has_a_figure_per_sentence_with_its_picture(make_pictured: World, tmp_path: Path) -> None:
+    run, file = make_pictured(source="grid")
+    file.unlink()  # the checkpoint knows all that is needed
+    page = tmp_path / "own.html"
+    done = call_files(run, "--image", tmp_path / "3.png", "--sentence", "a dog", "--sentence", "snow & <ice>",
+                      "--html", page)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "the model does not know 'ice'; it reads the sentence as 'snow <unk>'" in done.stderr
+    content = page.read_text()
+    assert content.count("<figure>") == content.count('<image href="data:image/webp') == 2
+    assert "snow & <ice>" not in content
+
+
+def test_files_that_cannot_be_read_are_listed(make_pictured: World, tmp_path: Path) -> None:
+    run, _ = make_pictured(source="grid")
+    done = call_files(run, "--image", tmp_path / "no.png", "--image", tmp_path / "1.png", "--sentence", "a dog")
+    assert done.exit_code == 3
+    assert [json.loads(line)["image_id"] for line in done.stdout.splitlines()] == [str(tmp_path / "1.png")]
+    assert f"{tmp_path / 'no.png'}: missing" in done.stderr
+    assert call_files(run, "--image", tmp_path / "no.png", "--sentence", "a dog").exit_code == 3
+
+
+def test_what_cannot_be_computed_for_a_file_is_refused(make_pictured: World, tmp_path: Path) -> None:
+    asked = ("--image", tmp_path / "3.png", "--sentence", "a dog")
+    run, _ = make_pictured(source="grid+boxes:annotated")
+    refused = call_files(run, *asked)
+    assert refused.exit_code == 1
+    assert "trained on boxes that came with its images (boxes:annotated), which a new picture does not have" in (
+        refused.output
+    )
+    (tmp_path / "regions.h5").unlink()
+    run, _ = make_pictured(source="detector:yolox-nano:random:0", features="roi")
+    refused = call_files(run, *asked, "--region-weights", "random:1")
+    assert refused.exit_code == 1
+    assert "the weights random:1 of yolox-nano are not those that found the regions" in refused.output
+    assert "the model knows no word of 'zzz'" in call_files(run, *asked[:2], "--sentence", "zzz").output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", "give either --features FILE"),
+        ("--features a.h5 --image b.png", "give either --features FILE"),
+        ("--image b.png", "--image needs a --sentence"),
+        ("--image b.png --sentence dog --split val", "--split goes with --features only"),
+        ("--features a.h5 --sentence dog", "--sentence goes with --image only"),
+        ("--features a.h5 --weights w.pt", "--weights goes with --image only"),
+    ],
+)
+def test_options_that_do_not_go_together(options: str, said: str) -> None:
+    refused = call_files(Path("nowhere"), *options.split())
+    assert refused.exit_code == 2
+    assert said in refused.output

@@ -16,7 +16,8 @@ from mrnn.evaluate.commands.caption import main
 from mrnn.evaluate.generation.decode import generate
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.runner import features_of_files
+from mrnn.extract.runner import rows_of_files
+from mrnn.extract.sampling import WholePictures
 from mrnn.train.checkpoint import load_trained
 
 NETWORK = "torchvision:shufflenet_v2_x0_5"
@@ -59,7 +60,8 @@ def test_json_says_what_the_model_says(run: Path, pictures: list[Path], backbone
     said = json.loads(caption(run, "--json", "--beam", "3", *pictures).stdout)
     assert [entry["file"] for entry in said] == [str(path) for path in pictures]
     trained = load_trained(run)
-    features, _ = features_of_files(backbone, pictures, batch_size=4)
+    sampler = WholePictures(backbone, batch_size=4, device=torch.device("cpu"), precision="float32")
+    features = rows_of_files(sampler, pictures).features[:, 0]
     rows = torch.from_numpy(features.astype(np.float16).astype(np.float32))
     for entry, (best, *_) in zip(said, generate(trained.model.double(), rows, DecodingConfig(beam=3)), strict=True):
         words = trained.vocabulary.decode(best.words)
