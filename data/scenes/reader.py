@@ -24,9 +24,9 @@ FOLDER = "images"
 def read_scenes(root: str | Path, *, count: int = PICTURES, seed: int = 0) -> Corpus:
     """The scenes set; pictures missing in root are drawn.
 
-    Of 1,200 pictures 1,000 are train, 100 val and 100 test. Each picture has five sentences, and each phrase
-    that names things has a box for each of them. Raises CorpusError for fewer than one picture, or a root that cannot
-    be a folder.
+    Of 1,200 pictures 1,000 are train, 100 val and 100 test. Each picture has five sentences. Each phrase that
+    names things has a box for each of them, and the kind of a box is the shape of its thing. Raises CorpusError for
+    fewer than one picture, or a root that cannot be a folder.
     """
     if count < 1:
         raise CorpusError(f"scenes: a set has at least 1 picture, not {count}")
@@ -49,10 +49,10 @@ def _image(number: int, *, count: int, seed: int) -> Image:
     scene = arrange(_generator(number, seed=seed, purpose="layout"))
     described = describe(scene, _generator(number, seed=seed, purpose="sentences"))
     boxes = tuple(
-        Box(*group.box(thing), phrase=phrase, sentence=index)
+        Box(*phrase.group.box(thing), phrase.text, index, phrase.words, kind=phrase.group.shape)
         for index, sentence in enumerate(described)
-        for phrase, group in sentence.phrases
-        for thing in range(len(group.centres))
+        for phrase in sentence.phrases
+        for thing in range(len(phrase.group.centres))
     )
     held_out = count // HELD_OUT_SHARE
     split = "test" if number >= count - held_out else "val" if number >= count - 2 * held_out else "train"

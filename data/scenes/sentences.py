@@ -51,11 +51,24 @@ Parts = list[str | Mention]
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """A sentence, and its phrases with the groups that they name; every phrase is a substring of the text."""
+class Phrase:
+    """A phrase of a sentence.
+
+    text : as it is in the sentence. words : its first word in the sentence, split at blanks, and one past its last.
+    group : what it names.
+    """
 
     text: str
-    phrases: tuple[tuple[str, Group], ...]
+    words: tuple[int, int]
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A sentence, and its phrases."""
+
+    text: str
+    phrases: tuple[Phrase, ...]
 
 
 def describe(scene: Scene, rng: random.Random, *, count: int = 5) -> tuple[Described, ...]:
@@ -245,4 +258,10 @@ def _written(parts: Parts, rng: random.Random) -> Described:
     if rng.random() < 0.5:
         text = text[0].upper() + text[1:]
     text += rng.choice(("", "", ".", " ."))
-    return Described(text, tuple((text[begin:end], group) for begin, end, group in spans))
+    return Described(
+        text,
+        tuple(
+            Phrase(text[begin:end], (text[:begin].count(" "), text[:end].count(" ") + 1), group)
+            for begin, end, group in spans
+        ),
+    )

@@ -128,12 +128,26 @@ def test_boxes_carry_phrases_of_their_sentence_and_lie_within_the_picture(corpus
         with Image.open(corpus.root / image.path) as picture:
             width, height = picture.size
         for box in image.boxes:
-            assert box.phrase in image.sentences[box.sentence]
+            begin, end = box.words
+            assert " ".join(image.sentences[box.sentence].split()[begin:end]).rstrip(",.") == box.phrase
+            assert box.kind in OUTLINES
             assert box.left >= 0
             assert box.top >= 0
             assert box.left + box.width <= width
             assert box.top + box.height <= height
             assert min(box.width, box.height) > 4
+
+
+def test_the_kind_of_a_box_is_what_its_phrase_says(corpus: Corpus) -> None:
+    """Where a phrase names a shape. 'box' is another word for a square, and so on."""
+    shapes = {"disc": "circle", "hoop": "ring", "box": "square"} | {shape: shape for shape in OUTLINES}
+    named = 0
+    for box in (box for image in corpus.images for box in image.boxes):
+        for word in box.phrase.lower().replace("crosses", "cross").replace("boxes", "box").split():
+            if shape := shapes.get(word) or shapes.get(word.removesuffix("s")):
+                assert box.kind == shape, box
+                named += 1
+    assert named > 500
 
 
 @pytest.mark.parametrize("shape", OUTLINES)
@@ -181,9 +195,9 @@ def test_counts_in_words_are_true() -> None:
     for number in range(300):
         scene = arrange(random.Random(number))
         for sentence in describe(scene, random.Random(number)):
-            for phrase, group in sentence.phrases:
-                for word in set(phrase.lower().split()) & set(numbers):
-                    assert numbers[word] == len(group.centres), sentence.text
+            for phrase in sentence.phrases:
+                for word in set(phrase.text.lower().split()) & set(numbers):
+                    assert numbers[word] == len(phrase.group.centres), sentence.text
                     checked += 1
     assert checked > 200
 
