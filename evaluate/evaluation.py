@@ -1,7 +1,7 @@
 """An evaluation: from a checkpoint and a feature cache to a folder of results.
 
-The stages (mrnn.evaluate.stages, mrnn.evaluate.retrieval.stage) measure and keep what they have finished; from that
-the files of the folder are written, every time whole:
+The stages (mrnn.evaluate.stages, mrnn.evaluate.retrieval.stage, mrnn.evaluate.grounding.stage) measure and keep what
+they have finished; from that the files of the folder are written, every time whole:
 
     metrics.json, captions.json, nbest.json   mrnn.evaluate.results
     per_image.jsonl                           mrnn.evaluate.per_image
@@ -26,6 +26,7 @@ from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages, sha256_of
 from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.grounding.stage import grounding_stage
 from mrnn.evaluate.metrics.captions import ONE_IMAGE
 from mrnn.evaluate.metrics.tokenizers import script_warnings
 from mrnn.evaluate.parts import LOCK, PARTS, Parts, only_one
@@ -110,7 +111,7 @@ def evaluate(
     trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))
     cache = open_cache(Path(features), allow_partial=allow_partial)
     chosen = check_fit(trained, cache, split)
-    stages = possible_stages(trained, ["retrieval"] if combine else stages, report=report)
+    stages = possible_stages(trained, cache, split, ["retrieval"] if combine else stages, report=report)
     words = known_prefix(trained, prefix)
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
@@ -145,6 +146,7 @@ def evaluate(
             results.retrieval, results.combined = together.result, together.summary
         else:
             results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
+        results.grounding = grounding_stage(evaluation, run="grounding" in stages)
         described = {
             "decoding": decoding_settings(decoding, words),
             "seed": decoding.seed,

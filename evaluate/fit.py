@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from mrnn.data.cache import FeatureCache, matching_settings, read_checksums
-from mrnn.data.captions import SPLITS
+from mrnn.data.captions import NO_WORDS, SPLITS
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models import CAPTIONERS
+from mrnn.train.models.alignment import Alignment
 from mrnn.train.models.captioner import Captioner, LateFusion
 
 
@@ -53,23 +54,49 @@ def check_captioner(trained: TrainedModel) -> None:
         )
 
 
-def possible_stages(trained: TrainedModel, stages: Collection[str], *, report: Callable[[str], None]) -> list[str]:
-    """Those of some stages of an evaluation that a model can do.
+def possible_stages(
+    trained: TrainedModel, cache: FeatureCache, split: str, stages: Collection[str], *, report: Callable[[str], None]
+) -> list[str]:
+    """Those of some stages of an evaluation that a model and a cache can do.
 
     trained : the model
+    cache, split : what it is measured on
     stages : names of stages
-    report : called with a line if some are left out
+    report : called with a line for each reason to leave some out
 
     Raises EvaluationError if none is left.
     """
-    if isinstance(trained.model, Captioner):
-        return list(stages)
-    possible = [stage for stage in stages if stage == "retrieval"]
+    captions, grounding = isinstance(trained.model, Captioner), why_no_grounding(trained, cache, split)
+    possible = [
+        stage for stage in stages if stage == "retrieval" or (captions if stage != "grounding" else not grounding)
+    ]
     if stages and not possible:
-        check_captioner(trained)
-    if left_out := [stage for stage in stages if stage not in possible]:
+        if any(stage != "grounding" for stage in stages):
+            check_captioner(trained)
+        raise EvaluationError(f"grounding cannot be measured: {grounding}")
+    if left_out := [stage for stage in stages if stage not in (*possible, "grounding")]:
         report(f"{trained.name} predicts no words; left out: {', '.join(left_out)}")
+    if "grounding" in stages and grounding:
+        report(f"{grounding}; left out: grounding")
     return possible
+
+
+def why_no_grounding(trained: TrainedModel, cache: FeatureCache, split: str) -> str:
+    """Why the grounding of phrases cannot be measured, '' where it can."""
+    if not isinstance(trained.model, Alignment):
+        return f"{trained.name} does not align words with regions"
+    if trained.model.config.rows(cache.rows_per_image) == 1:
+        return f"{trained.name} looks at whole pictures alone"
+    if not np.any(cache.regions.rectangles):
+        return f"{cache.path} does not say where its regions are"
+    for name in dict.fromkeys((split, "val")):  # the coefficients of the corrections are chosen on val
+        if not any(
+            box.sentence >= 0 and box.words != NO_WORDS for i in cache.done(name) for box in cache.images[i].boxes
+        ):
+            return (
+                f"no sentence of the split {name!r} in {cache.path} has a phrase with a box (extract-features --boxes)"
+            )
+    return ""
 
 
 def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndarray:

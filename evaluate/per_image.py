@@ -10,6 +10,7 @@ Each line is the JSON object of one image, in the order of the split:
     scores       the caption scores of this caption alone, by the keys of metrics.json
     bleu         {hits: [4], ngrams: [4], words, reference_words}, from which BLEU of any set of images is computed
     ranks        {image_to_sentence, image_to_sentence_raw: int, sentence_to_image: [int, ...]}, ties against us
+    grounding    {phrases, and how many of them each choice of a region got right: plain: {iou, pointing}, ...}
 
 What was not measured is not there.
 """
@@ -42,11 +43,12 @@ def build_records(
     captions: Sequence[tuple[str, Caption]] | None = None,
     scores: CaptionScores | None = None,
     retrieval: RetrievalResult | None = None,
+    grounding: Mapping[str, Any] | None = None,
     integer_ids: bool = False,
 ) -> list[Record]:
     """A record for every image.
 
-    perplexity, retrieval : what their stages return
+    perplexity, retrieval, grounding : what their stages return
     captions : the text and the caption of each image
     scores : of the captions of those images that have references
     integer_ids : whether ids are written as integers, as COCO's are
@@ -70,6 +72,8 @@ def build_records(
             record["bleu"] = {name: value[rows[image.id]].tolist() for name, value in asdict(scores.counts).items()}
         if image.id in ranks:
             record["ranks"] = ranks[image.id]
+        if grounding is not None and image.id in grounding["per_image"]:
+            record["grounding"] = grounding["per_image"][image.id]
         records.append(record)
     return records
 

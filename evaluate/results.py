@@ -9,6 +9,7 @@ import numpy as np
 
 from mrnn.data.captions import Image
 from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.grounding.stage import DEFINITION as GROUNDING_DEFINITION
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
 from mrnn.evaluate.metrics.captions import CaptionScores, score_captions
@@ -41,7 +42,7 @@ class Results:
     perplexity_splits : the same for further splits
     beams : for each image all captions that its search ended with, best first
     captions, greedy : the best caption and the greedy one of each image
-    retrieval : what its stage returned
+    retrieval, grounding : what their stages returned
     combined : which models retrieved together, and how they were weighted
     """
 
@@ -52,6 +53,7 @@ class Results:
     greedy: list[Caption] | None = None
     retrieval: RetrievalResult | None = None
     combined: dict[str, Any] | None = None
+    grounding: dict[str, Any] | None = None
 
 
 def build_metrics(
@@ -84,6 +86,10 @@ def build_metrics(
         metrics["retrieval"] = results.retrieval.summary()
     if results.combined:
         metrics["combined"] = results.combined
+    if results.grounding:
+        for key, (choice, measure, _) in names.GROUNDED.items():
+            metrics[key] = results.grounding["choices"][choice][measure]["all"]
+        metrics["grounding"] = _without(results.grounding, "per_image")
     chosen = _images(evaluation)
     said = None if results.captions is None else [" ".join(words) for words in _words(evaluation, results.captions)]
     records = build_records(
@@ -92,6 +98,7 @@ def build_metrics(
         captions=None if said is None else list(zip(said, results.captions or (), strict=True)),
         scores=scores,
         retrieval=results.retrieval,
+        grounding=results.grounding,
         integer_ids=cache.integer_ids,
     )
     seed = settings["seed"]
@@ -114,6 +121,7 @@ def build_metrics(
             **(COMBINED_DEFINITIONS if results.combined else ranking_definitions(trained.model)),
             **OTHER_DEFINITIONS,
             **DIVERSITY_DEFINITIONS,
+            "grounding": GROUNDING_DEFINITION,
         },
         "features": cache.provenance,
         "dataset": cache.dataset,

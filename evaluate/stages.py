@@ -1,4 +1,4 @@
-"""Two stages of an evaluation, perplexity and generation; the third is mrnn.evaluate.retrieval.stage.
+"""Two stages of an evaluation, perplexity and generation; for the others see `stage` of retrieval and of grounding.
 
 A stage keeps its finished work in `Parts`, so that an interrupted evaluation resumes.
 """

@@ -62,7 +62,12 @@ class RankedBy:
     headline: bool = False
 
 
-GROUPS = {"perplexity": "perplexity", "scores": "caption scores", "ranks": "retrieval"}  # field of a record -> label
+GROUPS = {  # field of a record -> label
+    "perplexity": "perplexity",
+    "scores": "caption scores",
+    "ranks": "retrieval",
+    "grounding": "grounding",
+}
 
 PERPLEXITIES = [
     Metric(
@@ -138,6 +143,25 @@ RANKINGS = [
 RECALLED = (1, 5, 10)  # K of the recalls that are reported
 
 
+GROUNDED = {  # key -> how the region is chosen and what is measured, in `grounding` of metrics.json; label
+    "grounding_iou": ("corrected_iou", "iou", "Grounding, IoU ≥ 0.5"),
+    "grounding_iou_plain": ("plain", "iou", "Grounding, IoU ≥ 0.5, plain"),
+    "grounding_pointing": ("corrected_pointing", "pointing", "Grounding, pointing game"),
+    "grounding_pointing_plain": ("plain", "pointing", "Grounding, pointing game, plain"),
+}
+GROUNDING = [
+    Metric(
+        key,
+        label,
+        1,
+        "grounding",
+        over_images.grounded(choice, measure),
+        definition=f"percent of phrases, {measure} of the choice {choice} under `grounding`",
+    )
+    for key, (choice, measure, label) in GROUNDED.items()
+]
+
+
 def recall_columns() -> dict[str, str]:
     """The columns of retrieval tables: key within a direction of metrics.json -> label."""
     return {**{f"R@{k}": f"R@{k}" for k in RECALLED}, "median_rank": "median rank"}
@@ -161,7 +185,7 @@ def retrieval_metrics() -> Iterator[Metric]:
 
 def headline_metrics() -> list[Metric]:
     """All rows that have intervals and stand in comparisons, in the order of tables."""
-    return [*PERPLEXITIES, *CAPTION_SCORES, *retrieval_metrics()]
+    return [*PERPLEXITIES, *CAPTION_SCORES, *retrieval_metrics(), *GROUNDING]
 
 
 def metric_of(key: str) -> Metric:

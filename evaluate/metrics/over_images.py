@@ -76,3 +76,15 @@ def median_rank(direction: str) -> OverImages:
         return median(np.concatenate(each), np.repeat(np.arange(len(records)), queries))
 
     return of
+
+
+def grounded(choice: str, measure: str) -> OverImages:
+    """Percent of phrases whose region is right by one measure, of one way to choose it; None without it."""
+
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(choice not in record["grounding"] for record in records):
+            return None
+        hits = np.array([record["grounding"][choice][measure] for record in records])
+        return ratio(100.0 * hits, np.array([record["grounding"]["phrases"] for record in records]))
+
+    return of

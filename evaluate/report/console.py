@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrnn.evaluate.metrics import names
+from mrnn.evaluate.report.grounding import grounding_lines
 
 
 def details(metrics: Mapping[str, Any]) -> str:
@@ -14,7 +15,9 @@ def details(metrics: Mapping[str, Any]) -> str:
 
 def summary(metrics: Mapping[str, Any]) -> str:
     """The headline numbers, which the command prints last; the caption scores to cite come first."""
-    return "\n".join([*_perplexity_line(metrics), *_caption_scores(metrics), *_retrieval(metrics)])
+    return "\n".join(
+        [*_perplexity_line(metrics), *_caption_scores(metrics), *_retrieval(metrics), *_grounding(metrics)]
+    )
 
 
 def _perplexity_line(metrics: Mapping[str, Any]) -> list[str]:
@@ -65,6 +68,10 @@ def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
     for member in metrics.get("combined", {}).get("members", ()):
         lines.append(f"weight {member['weight']:g} of {member['run']} ({member['model']}), chosen on the dev split")
     return lines
+
+
+def _grounding(metrics: Mapping[str, Any]) -> list[str]:
+    return grounding_lines(metrics["grounding"]) if "grounding" in metrics else []
 
 
 def _intervals(metrics: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from mrnn.evaluate.metrics.diversity import Diversity
 from mrnn.evaluate.per_image import Record, bits_per_word
 from mrnn.evaluate.report import captioned, sections
 from mrnn.evaluate.report.cards import Card, Question, Said, Score
+from mrnn.evaluate.report.grounding import grounding_section
 from mrnn.evaluate.report.language import describe_language, language_section
 from mrnn.evaluate.report.loss_curve import loss_curve
 from mrnn.evaluate.report.page import Page, section
@@ -67,6 +68,7 @@ def evaluation_page(
     links = {
         "images": "Images",
         **({"retrieval": "Retrieval"} if answers else {}),
+        **({"grounding": "Grounding"} if "grounding" in metrics else {}),
         **({"training": "Training"} if curve else {}),
         **({"language": "Words and lengths"} if language or lengths else {}),
         "run": "What was run",
@@ -89,6 +91,7 @@ def evaluation_page(
         questions=_questions(cards, asked),
         after=[
             sections.retrieval_gallery(image_ranks, sentence_ranks),
+            grounding_section(metrics.get("grounding")),
             section("Training", sections.training(curve, trained.cost), name="training"),
             section("Words and lengths", language + lengths, name="language"),
         ],

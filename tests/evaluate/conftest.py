@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image as Picture
 from mrnn.data.cache import FeatureCache, create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Box, Corpus, Image
+from mrnn.data.regions import NO_CLASS, Regions, found_regions
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
@@ -23,6 +24,7 @@ from mrnn.evaluate.stages import Evaluation
 from mrnn.extract.config import ExtractionConfig
 from mrnn.extract.extraction import extract_dataset
 from mrnn.train.checkpoint import load_trained, write_checkpoint
+from mrnn.train.features import Features
 from mrnn.train.models import KINDS
 from mrnn.train.models.captioner import Captioner
 
@@ -78,6 +80,34 @@ def invented_corpus(root: Path, *, train: int = 20, val: int = 4, test: int = 10
     return Corpus("invented", root, tuple(images), integer_ids=integer_ids)
 
 
+def with_boxes(corpus: Corpus, seeds: dict[str, int]) -> Corpus:
+    """The corpus with a box or two for the first two words of each sentence; seeds : of the boxes of each split."""
+    draws = {split: np.random.default_rng(seed) for split, seed in seeds.items()}
+
+    def boxes(image: Image) -> tuple[Box, ...]:
+        draw = draws[image.split]
+        return tuple(
+            Box(*draw.uniform(0, 60, 2), *draw.uniform(10, 40, 2), "A thing", n, (0, 2), ("animals", "people")[n % 2])
+            for n, text in enumerate(image.sentences)
+            for _ in range(int(draw.integers(1, 3)) if tokenize(text) else 0)
+        )
+
+    images = (replace(image, boxes=boxes(image)) if image.split in seeds else image for image in corpus.images)
+    return replace(corpus, images=tuple(images))
+
+
+def invented_regions(images: int, rows: int) -> Regions:
+    """Regions of pictures of 100 x 80: the whole one, and others that a detector scored; some lack the last."""
+    draw = np.random.default_rng(11)
+    places = np.concatenate([draw.uniform(0, 60, (images, rows, 2)), draw.uniform(10, 40, (images, rows, 2))], axis=2)
+    places[:, 0] = (0, 0, 100, 80)
+    scores = draw.uniform(0.01, 0.9, (images, rows))
+    scores[:, 0] = 1
+    found = found_regions(places.reshape(-1, 4), scores.ravel(), np.full(images * rows, NO_CLASS))
+    found.valid.reshape(images, rows)[::3, -1] = 0
+    return found
+
+
 @pytest.fixture
 def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
     """Make a cache and a run folder that fit together: (run, cache file)."""
@@ -91,15 +121,19 @@ def make_world(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         kind: str = "mrnn",
         regions: int = 1,
         settings: dict[str, Any] | None = None,
+        boxes: dict[str, int] | None = None,
         **corpus: Any,
     ) -> tuple[Path, Path]:
         provenance = provenance or {"backbone": "noise", "layer": "fc7", "weights": "random:0", "dtype": "float16"}
         captions = invented_corpus(tmp_path, **corpus)
+        if boxes is not None:
+            captions = with_boxes(captions, boxes)
         cache = tmp_path / name
         create_cache(cache, captions, provenance, feature_size=size, rows_per_image=regions)
         with CacheWriter(cache) as writer:
             rows = np.random.default_rng(3).standard_normal((len(captions.images) * regions, size))
-            writer.write(np.arange(len(captions.images)), rows.astype(np.float32))
+            places = invented_regions(len(captions.images), regions) if boxes is not None else None
+            writer.write(np.arange(len(captions.images)), rows.astype(np.float32), regions=places)
         run = tmp_path / ("run" if kind == "mrnn" else kind)
         write_run(run, captions, kind=kind, size=size, provenance=provenance, end=end, settings=settings or {})
         return run, cache
