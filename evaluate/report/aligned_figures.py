@@ -1,5 +1,6 @@
-"""Figures of aligned sentences, as PNG and SVG, in the manner of DVSA (arXiv 1412.2306): the picture with the regions of
-the words, beside it the parts of the sentence in the same colours, each with its score.
+"""Figures of aligned sentences, as PNG and SVG, in the manner of DVSA (arXiv 1412.2306).
+
+The picture with the regions, beside it the parts of the sentence in the same colours, each with its score.
 
 Needs matplotlib.
 """
