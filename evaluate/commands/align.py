@@ -28,6 +28,7 @@ from mrnn.evaluate.commands.options import (
 
 if TYPE_CHECKING:
     from mrnn.evaluate.grounding.alignments import Aligned
+    from mrnn.evaluate.report.aligned_figures import FigureFolder
 
 EPILOG = """\b
 Examples:
@@ -73,6 +74,12 @@ OF_FILES = {"sentence": "--sentence", "weights": "--weights", "region_weights": 
 @split_option("Split of the cache whose sentences are aligned.")
 @click.option("--limit", type=click.IntRange(min=1), help="Number of images of the cache to align.  [default: all]")
 @html_option("Also write a page with the regions drawn into the pictures to this file.")
+@click.option(
+    "--figures",
+    type=path_type,
+    metavar="FOLDER",
+    help="Also draw each sentence with its picture and regions, as PNG and SVG, into this folder.",
+)
 @images_option
 @weights_option
 @region_weights_option
@@ -88,6 +95,7 @@ def main(
     split: str,
     limit: int | None,
     html: Path | None,
+    figures: Path | None,
     images: Path | None,
     weights: str | None,
     region_weights: str | None,
@@ -118,6 +126,7 @@ def main(
         from mrnn.evaluate.fit import unknown_notice
 
         files = picture_files(image)
+        folder = figure_folder(figures, {str(file): len(sentence) for file in files})
         found = align_files(trained, files, sentence, beta=beta, weights=weights, region_weights=region_weights)
         for text, unknown in found.unknown.items():
             click.echo(f"notice: {unknown_notice(text, unknown)}", err=True)
@@ -130,7 +139,10 @@ def main(
         cache = open_cache(features, allow_partial=allow_partial)
         chosen = check_fit(trained, cache, split)[:limit]
         pictures = Pictures(images or cache.root, named=images is not None)
+        folder = figure_folder(figures, {cache.images[i].id: len(cache.images[i].sentences) for i in chosen})
         paths = [image.path for image in cache.images]
+        if (html or figures) and (warning := pictures.warning([paths[i] for i in chosen])):
+            click.echo(warning, err=True)
         aligned = ((each, pictures.file(paths[each.image])) for each in align(trained, cache, chosen, beta=beta))
         settings |= {"features": str(cache.path), "split": split}
     shown: list[tuple[Aligned, Path | None]] = []
@@ -138,6 +150,8 @@ def main(
         click.echo(json.dumps(each.to_json(), ensure_ascii=False))
         if html and (features is None or not shown or shown[-1][0].image != each.image):
             shown.append((each, file))
+        if folder:
+            folder.save(each, file)
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.aligned import aligned_page
@@ -145,10 +159,21 @@ def main(
 
         write_whole(html, render(aligned_page(shown, pictures=pictures, settings=settings)).encode())
         click.echo(f"page: {html}", err=True)
+    if figures:
+        click.echo(f"figures: {figures}", err=True)
     for file, reason in unreadable:
         click.echo(f"{file}: {reason}", err=True)
     if unreadable:
         sys.exit(EXIT_IMAGES_FAILED)
+
+
+def figure_folder(figures: Path | None, sentences: dict[str, int]) -> "FigureFolder | None":
+    """Where figures go, if they are wanted. sentences : how many each image has, by its id."""
+    if figures is None:
+        return None
+    from mrnn.evaluate.report.aligned_figures import FigureFolder
+
+    return FigureFolder(figures, sentences)
 
 
 def check_options(features: Path | None, image: tuple[Path, ...], sentence: tuple[str, ...]) -> None:

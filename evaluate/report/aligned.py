@@ -1,6 +1,6 @@
 """The page of `mrnn align`: each picture with the regions of a sentence, and the words in the same colours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,21 @@ from mrnn.evaluate.grounding.alignments import Aligned
 from mrnn.evaluate.report.page import Page, section, text
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 
-COLOURS = 8  # in style.css, .segment0 and so on; further regions start again
+# Of a region's lines, and behind its words; further regions start again.
+COLOURS = (
+    ("#d62728", "#f7c9c9"),
+    ("#1f77b4", "#c5dff2"),
+    ("#2ca02c", "#c6ecc6"),
+    ("#ff7f0e", "#ffdfc0"),
+    ("#9467bd", "#e3d5f0"),
+    ("#17becf", "#c2eff3"),
+    ("#e377c2", "#f8dcee"),
+    ("#8c8c00", "#ececb8"),
+)
+STYLE = "".join(
+    f"rect.segment{number} {{ stroke: {line} }} span.segment{number} {{ background: {tint} }}\n"
+    for number, (line, tint) in enumerate(COLOURS)
+)
 
 
 def aligned_page(
@@ -32,24 +46,42 @@ def aligned_page(
         ],
         sections=[section("Alignments", f'<div class="aligned">{figures}</div>', name="alignments")],
         settings=settings,
+        style=STYLE,
     )
+
+
+def numbered(aligned: Aligned) -> dict[int, int]:
+    """A number from 0 for each region that the sentence speaks of, in its order; the whole picture has none."""
+    return {region: n for n, region in enumerate(dict.fromkeys(s.region for s in aligned.segments if s.region))}
+
+
+def outlines(aligned: Aligned) -> Iterator[tuple[int, float, float, float, float]]:
+    """What is drawn of each region that the sentence speaks of: number of its colour, left, top, width, height.
+
+    The rectangle is a little smaller than the region, by another little for each of four, so that edges which several
+    regions have on one line, as in a grid, stay apart.
+    """
+    step = float(aligned.rectangles[0][2]) / 150
+    for region, number in numbered(aligned).items():
+        left, top, width, height = (float(x) for x in aligned.rectangles[region])
+        if not width * height > 0:  # nobody recorded where it is
+            continue
+        inset = min(step * (0.5 + number % 4), 0.1 * min(width, height))
+        yield number % len(COLOURS), left + inset, top + inset, width - 2 * inset, height - 2 * inset
 
 
 def figure(aligned: Aligned, picture: str) -> str:
     """The picture with its boxes, and the sentence below it. picture : data URI, '' where there is none."""
     left, top, width, height = (float(x) for x in aligned.rectangles[0])
-    regions = dict.fromkeys(segment.region for segment in aligned.segments if segment.region)
-    colour = {region: f"segment{n % COLOURS}" for n, region in enumerate(regions)}
+    colour = {region: f"segment{number % len(COLOURS)}" for region, number in numbered(aligned).items()}
     words = " ".join(
         f'<span class="{colour.get(segment.region, "whole")}" title="score {segment.score:.2f}">'
         f"{text(' '.join(aligned.words[segment.first : segment.end]))}</span>"
         for segment in aligned.segments
     )
     boxes = "".join(
-        '<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}"/>'.format(
-            name, *(float(x) for x in aligned.rectangles[region])
-        )
-        for region, name in colour.items()
+        f'<rect class="segment{number}" x="{x:g}" y="{y:g}" width="{across:g}" height="{down:g}"/>'
+        for number, x, y, across, down in outlines(aligned)
     )
     drawn = ""
     if width > 0 and height > 0:

@@ -29,6 +29,7 @@ class Page:
     questions : sentences that look for an image among the cards
     systems : names of the systems that the captions of a card come from, where there are several
     settings : names and values at the end; values that are mappings unfold
+    style : CSS of this kind of page
     """
 
     title: str
@@ -40,6 +41,7 @@ class Page:
     questions: Sequence[Question] = ()
     systems: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    style: str = ""
 
 
 def text(value: object) -> str:
@@ -55,7 +57,7 @@ def section(title: str, body: str, *, name: str = "") -> str:
 
 def render(page: Page) -> str:
     """The whole file."""
-    style, script = asset("style.css"), asset("script.js")
+    style, script = asset("style.css") + page.style, asset("script.js")
     body = [
         f"<header><h1>{text(page.title)}</h1>",
         *(f"<p>{text(note)}</p>" for note in page.notes),

@@ -43,8 +43,8 @@ class Pictures:
         if not lacking:
             return ""
         return (
-            f"warning: {lacking} of {len(paths)} images are not found below {self.folder}, so the page shows text in "
-            "their place; --images FOLDER says where they are"
+            f"warning: {lacking} of {len(paths)} images are not found below {self.folder}, so they will not be shown; "
+            "--images FOLDER says where they are"
         )
 
     def missing(self, shown: Sequence[str]) -> list[str]:
@@ -75,20 +75,28 @@ def thumbnails(paths: Sequence[Path | None], *, budget: int = BUDGET) -> list[st
 
 def thumbnail(path: Path, *, size: int, quality: int) -> bytes:
     """A WebP picture no longer than `size` pixels on either side, upright; b'' for a file that cannot be decoded."""
+    picture = small_picture(path, size=size)
+    if picture is None:
+        return b""
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=quality)
+    return stream.getvalue()
+
+
+def small_picture(path: Path, *, size: int) -> Image.Image | None:
+    """An RGB picture no longer than `size` pixels on either side, upright; None for a file that cannot be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks of the decoder on odd files, too-large pictures among them
             with Image.open(path) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
-                    return b""
+                    return None
                 picture.draft("RGB", (size, size))
                 small = ImageOps.exif_transpose(picture).convert("RGB")
                 small.thumbnail((size, size))
-                stream = io.BytesIO()
-                small.save(stream, "WEBP", quality=quality)
+                return small
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's decoders raise
-        return b""
-    return stream.getvalue()
+        return None
 
 
 def data_uri(content: bytes) -> str:

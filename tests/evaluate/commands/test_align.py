@@ -64,6 +64,31 @@ def test_the_page_has_a_figure_per_image_and_escapes_texts(make_world: World, tm
     assert "none of the pictures was found" in content
 
 
+def test_a_figure_for_every_line(make_pictured: World, make_world: World, tmp_path: Path) -> None:
+    world = make_pictured(source="grid")
+    found = lines(world, "--figures", str(tmp_path / "figures"))
+    names = {f"{line['image_id'].removesuffix('.png')}-{line['number']}" for line in found}
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert files == {f"{name}.{form}" for name in names for form in ("png", "svg")}
+    assert b"<image" in (tmp_path / "figures" / "1-0.svg").read_bytes()
+    own = ("--image", tmp_path / "1.png", "--sentence", "a dog", "--figures", tmp_path / "own")
+    assert call_files(world[0], *own).exit_code == 0
+    assert {path.name for path in (tmp_path / "own").iterdir()} == {"1-0.png", "1-0.svg"}
+    (tmp_path / "own" / "1-0.png").write_text("mine")
+    refused = call_files(world[0], *own)
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+    assert (tmp_path / "own" / "1-0.png").read_text() == "mine"
+
+
+def test_pictures_that_are_not_there_are_warned_of(make_world: World, tmp_path: Path) -> None:
+    world = make_world(kind="alignment", regions=3)
+    done = call(world, "--limit", "1", "--figures", str(tmp_path / "figures"))
+    assert done.exit_code == 0
+    assert "warning: 1 of 1 images are not found" in done.stderr
+    assert [*(tmp_path / "figures").glob("picture_24_co-0.png")]
+
+
 def test_other_kinds_are_refused(make_world: World) -> None:
     refused = call(make_world(kind="devise"))
     assert refused.exit_code == 1
