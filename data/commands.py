@@ -17,7 +17,7 @@ COMMANDS = {
     "train": ("mrnn.train.cli:main", "Train a model on a feature cache, or resume a run."),
     "evaluate": (
         "mrnn.evaluate.commands.evaluate:main",
-        "Measure the perplexity, the captions and the retrieval of a trained model on a split.",
+        "Measure the perplexity, captions, retrieval and grounding of a trained model on a split.",
     ),
     "caption": ("mrnn.evaluate.commands.caption:main", "Generate a caption for each image file."),
     "search": (

@@ -1,4 +1,4 @@
-"""evaluate-mrnn: perplexity, captions and retrieval of a trained model, as numbers and as a report."""
+"""evaluate-mrnn: perplexity, captions, retrieval and grounding of a trained model, as numbers and as a report."""
 
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def main(
     overwrite: bool,
     **settings: Any,
 ) -> None:
-    """Measure the perplexity, the captions and the retrieval of a trained model on a split."""
+    """Measure the perplexity, captions, retrieval and grounding of a trained model on a split."""
     if settings["sample"] and is_default("beam"):
         beam = 1
     decoding = config_from(DecodingConfig, settings, beam=beam, suppress_unknown=not allow_unknown)
