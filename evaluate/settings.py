@@ -53,8 +53,8 @@ class RetrievalConfig:
     )
     normaliser_images: int = setting(
         1000,
-        "Number of training images that P(w), the probability of a sentence, is averaged over; 0 ranks sentences by "
-        "log P(w|I) alone.",
+        "Number of training images that P(w), the probability of a sentence, is averaged over (of models that match, "
+        "mean and deviation of the score); 0 ranks sentences by log P(w|I), or the score, alone.",
         at_least=0,
     )
     seed: int = setting(0, "Random seed that draws the training images for P(w).")

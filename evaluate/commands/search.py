@@ -19,7 +19,13 @@ from mrnn.data.options import (
     split_option,
     threads_option,
 )
-from mrnn.evaluate.commands.options import html_option, normaliser_images_option, use_threads, weights_option
+from mrnn.evaluate.commands.options import (
+    html_option,
+    normaliser_images_option,
+    region_weights_option,
+    use_threads,
+    weights_option,
+)
 
 if TYPE_CHECKING:
     from mrnn.evaluate.report.page import Page
@@ -32,7 +38,8 @@ Example:
   search-images --checkpoint runs/feats-mrnn --features feats.h5 --image holiday.jpg --html found.html
 
 Images are ranked by log P(sentence | image), sentences by log P(sentence | image) - log P(sentence), in natural
-logarithms.
+logarithms. With a model that matches (alignment, devise), images are ranked by its score S, and sentences by (S - mean)
+/ deviation over training images; everything is then scored exactly.
 
 Where scoring everything would take longer than a few seconds, only a shortlist is scored exactly. The last line (with
 --json, "method") says which was done, and how much of the true top 10 such shortlists held when that was measured. The
@@ -61,8 +68,9 @@ vectors that shortlists are made from are kept in the folder --index, so the fir
     "--index", type=path_type, metavar="FOLDER", help="Folder of the index files.  [default: search in the run folder]"
 )
 @normaliser_images_option
-@seed_option("Random seed that draws the training images for P(w).")
+@seed_option("Random seed that draws the training images of --normaliser-images.")
 @weights_option
+@region_weights_option
 @device_option
 @threads_option
 @allow_partial_option
@@ -81,6 +89,7 @@ def main(
     normaliser_images: int,
     seed: int,
     weights: str | None,
+    region_weights: str | None,
     device: str,
     threads: int,
     allow_partial: bool,
@@ -109,12 +118,12 @@ def main(
         query = {"sentence": sentence, "unknown_words": found.unknown_words, "split": split}
     else:
         from mrnn.evaluate.api import rows_of_image
-        from mrnn.evaluate.search.search import prior_images, search_by_feature
+        from mrnn.evaluate.search.search import prior_images, search_by_image
 
         assert image is not None
-        feature = rows_of_image(trained, image, weights=weights).features[0, 0]
+        rows = rows_of_image(trained, image, weights=weights, region_weights=region_weights)
         priors = prior_images(gallery, normaliser_images, seed=seed)
-        found = search_by_feature(gallery, feature, top=top, percent=shortlist, priors=priors)
+        found = search_by_image(gallery, rows, top=top, percent=shortlist, priors=priors)
         query = {"image": str(image), "split": split, "normaliser_images": len(priors)}
     for notice in notices(found, sentence=sentence, top=top):
         click.echo(f"notice: {notice}", err=True)

@@ -46,9 +46,7 @@ class TowerPairs:
         if model.training:
             raise ValueError("retrieval needs the model in eval mode: dropout would change the scores")
         self.device = model.feature_mean.device
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(sentence) for sentence in sentences])])
-        tokens = np.concatenate([np.asarray(sentence, dtype=np.int32) for sentence in sentences])
-        self._words = word_vectors(model, Sentences(tokens, starts, np.zeros(len(sentences), np.int64)))
+        self._words = word_vectors(model, numbered_sentences(sentences))
         self._model, self._features = model, features
 
     @property
@@ -79,6 +77,13 @@ class TowerPairs:
         """See `PairScorer`: words."""
         lengths = np.diff(self._words.starts)
         return int(lengths.sum() if sentences is None else lengths[sentences].sum())
+
+
+def numbered_sentences(sentences: Sequence[Sequence[int] | np.ndarray]) -> Sentences:
+    """Sentences of no image, given by the word numbers of each; each has a word."""
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(sentence) for sentence in sentences])])
+    tokens = np.concatenate([np.asarray(sentence, dtype=np.int32) for sentence in sentences])
+    return Sentences(tokens, starts, np.zeros(len(sentences), np.int64))
 
 
 def moments(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """A search as a user asks for it: a sentence or a picture in, images and sentences by name out.
 
-What is compared and how fast is the matter of mrnn.evaluate.search.gallery.
+What is compared and how fast is the matter of mrnn.evaluate.search.gallery, and for models that match of
+mrnn.evaluate.search.towers.
 """
 
 from dataclasses import asdict, dataclass
@@ -8,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
-from mrnn.data.errors import EvaluationError
-from mrnn.evaluate.fit import check_features, searchable_images, searchable_model, searchable_words
+from mrnn.data.errors import EvaluationError, SettingError
+from mrnn.evaluate.fit import check_features, features_for, searchable_images, searchable_model, searchable_words
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.gallery import (
     Answer,
@@ -22,13 +22,18 @@ from mrnn.evaluate.search.gallery import (
     search_images,
     search_sentences,
 )
+from mrnn.evaluate.search.towers import match_images, match_sentences
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.features import Features
+from mrnn.train.features import RegionRows
+from mrnn.train.models.two_towers import TwoTowers
 
 
 @dataclass(frozen=True)
 class Found:
-    """One result. score : log P(w|I) of an image, log P(w|I) - log P(w) of a sentence, natural.
+    """One result.
+
+    score : log P(w|I) of an image, log P(w|I) - log P(w) of a sentence, natural; of a model that matches S and the
+    standardised S.
 
     image_id, path : of the image found, or of the first image that the sentence belongs to; path is below the folder of
     the images. sentences : the captions of the image found, or the sentence found.
@@ -69,26 +74,34 @@ def open_gallery(
     split : search only its images; None for all
     index : folder of the index files; None for `search` in the run folder
 
-    Raises EvaluationError where the model cannot search, or there is nothing that it could search.
+    Raises EvaluationError where the model cannot search, or there is nothing that it could search, and SettingError for
+    an index where the model needs none.
     """
-    searchable_model(trained)
+    if not isinstance(trained.model, TwoTowers):
+        searchable_model(trained)
+    elif index is not None:
+        raise SettingError(_needless(trained, "--index"))
     check_features(trained, cache)
     images = searchable_images(cache, split)
-    return Gallery(trained, cache, images, Features(cache), split, Path(index or trained.run / "search"))
+    return Gallery(trained, cache, images, features_for(trained, cache), split, Path(index or trained.run / "search"))
 
 
 def search_by_sentence(gallery: Gallery, sentence: str, *, top: int = 10, percent: float | None = None) -> Search:
-    """The images that a sentence describes best, by log P(w | I).
+    """The images that a sentence describes best, by log P(w | I), or by the score S of a model that matches.
 
     gallery : from `open_gallery`
     sentence : words in any form that `tokenize` reads
     top : number of results
     percent : share of the images to score exactly, in (0, 100]; None for all where that takes seconds, else 2
 
-    Raises EvaluationError if the model knows no word of the sentence.
+    Raises EvaluationError if the model knows no word of the sentence, SettingError as `_two_towers` does.
     """
     words, unknown = searchable_words(gallery.trained, sentence)
-    answer = search_images(gallery, gallery.trained.vocabulary.encode(words), top=top, percent=percent)
+    numbers = gallery.trained.vocabulary.encode(words)
+    if towers := _two_towers(gallery, percent):
+        answer = match_images(towers, gallery, numbers, top=top)
+    else:
+        answer = search_images(gallery, numbers, top=top, percent=percent)
     images = [gallery.cache.images[gallery.images[number]] for number in answer.numbers]
     results = [
         Found(rank, float(score), image.id, image.path, list(image.sentences))
@@ -97,32 +110,60 @@ def search_by_sentence(gallery: Gallery, sentence: str, *, top: int = 10, percen
     return Search(results, unknown, answer.gallery, describe_method(answer, images=True))
 
 
-def search_by_feature(
-    gallery: Gallery, feature: Tensor, *, top: int = 10, percent: float | None = None, priors: np.ndarray
+def search_by_image(
+    gallery: Gallery,
+    rows: RegionRows,
+    image: int = 0,
+    *,
+    top: int = 10,
+    percent: float | None = None,
+    priors: np.ndarray,
 ) -> Search:
-    """The sentences that describe an image best, by log P(w | I) - log P(w).
+    """The sentences that describe an image best, by log P(w | I) - log P(w), or by the standardised S.
 
     gallery : from `open_gallery`
-    feature : (D,) of the image, as the cache would hold it
+    rows, image : the image, by its number among some rows: those of `mrnn.evaluate.api.rows_of_image`, or of the cache
     top : number of results
     percent : share of the sentences to score exactly, in (0, 100]; None for all where that takes seconds, else 5
-    priors : numbers of the training images that P(w) is averaged over, from `prior_images`; none leaves P(w) out
+    priors : numbers of the training images that P(w), or mean and deviation of S, are taken over, from `prior_images`;
+        none ranks by log P(w | I) or S alone
 
-    Raises EvaluationError if the images have no sentences.
+    Raises EvaluationError if the images have no sentences, SettingError as `_two_towers` does.
     """
+    towers = _two_towers(gallery, percent)
     sentences = gallery_sentences(gallery)
     if not len(sentences.tokens):
         raise EvaluationError(f"the images of {gallery.cache.path} to be searched have no sentences")
-    answer = search_sentences(gallery, sentences, feature, top=top, priors=priors, percent=percent)
+    if towers:
+        answer = match_sentences(towers, gallery, sentences, rows, image, top=top, priors=priors)
+    else:
+        feature = rows.regions(np.array([image]))[0][0, 0]
+        answer = search_sentences(gallery, sentences, feature, top=top, priors=priors, percent=percent)
     results = []
     for rank, (number, score) in enumerate(zip(answer.numbers, answer.scores, strict=True), start=1):
-        image = gallery.cache.images[sentences.images[number]]
-        results.append(Found(rank, float(score), image.id, image.path, [sentences.texts[number]]))
+        found = gallery.cache.images[sentences.images[number]]
+        results.append(Found(rank, float(score), found.id, found.path, [sentences.texts[number]]))
     return Search(results, [], answer.gallery, describe_method(answer, images=False))
 
 
+def _two_towers(gallery: Gallery, percent: float | None) -> TwoTowers | None:
+    """The model if it matches pictures and sentences. Raises SettingError if it should score only a shortlist then."""
+    if not isinstance(gallery.trained.model, TwoTowers):
+        return None
+    if percent is not None and percent < 100:
+        raise SettingError(_needless(gallery.trained, "--shortlist"))
+    return gallery.trained.model
+
+
+def _needless(trained: TrainedModel, option: str) -> str:
+    return (
+        f"{trained.file} is of the kind {trained.name}, which scores all images and sentences exactly, without a "
+        f"shortlist or an index; leave out {option}"
+    )
+
+
 def prior_images(gallery: Gallery, count: int = 1000, *, seed: int = 0) -> np.ndarray:
-    """Numbers of at most `count` training images of the cache, drawn with `seed`, that P(w) is averaged over."""
+    """Numbers of at most `count` training images of the cache, drawn with `seed`: the priors of `search_by_image`."""
     return sample_training_images(gallery.cache, count, seed=seed)
 
 

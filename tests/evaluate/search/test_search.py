@@ -12,7 +12,7 @@ from mrnn.data.cache import open_cache
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.search.gallery import Gallery, gallery_sentences, search_images, search_sentences
-from mrnn.evaluate.search.search import open_gallery, prior_images, search_by_feature, search_by_sentence
+from mrnn.evaluate.search.search import open_gallery, prior_images, search_by_image, search_by_sentence
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.models.mrnn import RNNBase
 
@@ -42,7 +42,7 @@ def test_images_for_a_sentence(gallery: Gallery, quietly: Callable[..., Any]) ->
 def test_sentences_for_a_feature(gallery: Gallery, quietly: Callable[..., Any]) -> None:
     feature, priors = gallery.features[np.array([2])][0], prior_images(gallery, 6, seed=1)
     assert len(priors) == 6
-    found = quietly(search_by_feature, gallery, feature, top=3, percent=40.0, priors=priors)
+    found = quietly(search_by_image, gallery, gallery.features, 2, top=3, percent=40.0, priors=priors)
     sentences = gallery_sentences(gallery)
     answer = search_sentences(gallery, sentences, feature, top=3, percent=40.0, priors=priors)
     assert [result.sentences for result in found.results] == [[sentences.texts[number]] for number in answer.numbers]
@@ -59,6 +59,4 @@ def test_what_cannot_be_searched_is_refused(gallery: Gallery) -> None:
     with pytest.raises(EvaluationError, match="knows no word"):
         search_by_sentence(gallery, "zebra")
     with pytest.raises(EvaluationError, match="no sentences"):
-        search_by_feature(
-            replace(gallery, images=gallery.images[:0]), gallery.features[np.array([0])][0], priors=np.arange(0)
-        )
+        search_by_image(replace(gallery, images=gallery.images[:0]), gallery.features, priors=np.arange(0))
