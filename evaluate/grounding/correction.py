@@ -108,7 +108,8 @@ def search(phrases: Phrases, measure: str, *, check: Callable[[], None] = lambda
     measure : what is right, a key of mrnn.evaluate.grounding.boxes.RIGHT
     check : called before every trial; may raise
 
-    Of equally good values the first counts; it is never worse than without correction.
+    Of equally good values the first counts, and a coefficient without which as many are right becomes 0. The result is
+    never worse than no correction.
     """
 
     def share(correction: Correction) -> float:
@@ -128,5 +129,9 @@ def search(phrases: Phrases, measure: str, *, check: Callable[[], None] = lambda
             break
     if plain >= highest:
         best, highest = PLAIN, plain
+    for name in GRID:  # whatever brings nothing is left out
+        trial = replace(best, **{name: 0.0})
+        if (found := share(trial)) >= highest:
+            best, highest = trial, found
     without = {name: share(replace(best, **{name: 0.0})) for name, value in asdict(best).items() if value}
     return Search(best, len(phrases.scores), plain, highest, without)

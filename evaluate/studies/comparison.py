@@ -153,7 +153,12 @@ def compare(
         shared=len(pairs),
         only_a=len(a) - len(pairs),
         only_b=len(b) - len(pairs),
-        notes=[f"{names.GROUPS[group]} left out: {why}" for group, why in without.items()],
+        # What neither measured, such as the grounding of models without regions, needs no note.
+        notes=[
+            f"{names.GROUPS[group]} left out: {why}"
+            for group, why in without.items()
+            if any(group in record for pair in pairs for record in pair)
+        ],
     )
 
 

@@ -117,6 +117,7 @@ def test_the_search_beats_the_plain_score_and_says_what_each_brought(measure: st
     assert result.without.keys() == {name for name, value in chosen.items() if value}
     for name, share in result.without.items():
         assert share == share_right(found, Correction(**{**chosen, name: 0.0}), measure)
+        assert share < result.corrected, "a coefficient that brings nothing is 0"
 
 
 def test_where_nothing_helps_nothing_is_corrected() -> None:

@@ -90,6 +90,7 @@ def test_only_shared_images_and_measured_groups_count() -> None:
     for record in b:
         record.pop("ranks", None)
     assert "retrieval left out: not measured in both" in run(a, b).notes
+    assert not any("grounding" in note for note in run(a, b).notes), "neither measured it"
 
 
 def test_refusals() -> None:
