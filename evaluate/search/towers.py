@@ -1,7 +1,7 @@
 """Search with a model of two towers: every image or sentence of a gallery is scored, as one tiled matrix product.
 
-Images are ranked by the score S, sentences by the standardised S, as in the retrieval protocol
-(mrnn.evaluate.retrieval.two_towers).
+Images are ranked by the score S, sentences by S standardised over training images. The retrieval protocol standardises
+the scores of each image, too (mrnn.evaluate.retrieval.two_towers).
 """
 
 from collections.abc import Sequence

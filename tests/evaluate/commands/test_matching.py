@@ -27,7 +27,7 @@ def test_an_evaluation_leaves_out_what_needs_words_and_compares_with_an_mrnn(mak
     assert "alignment predicts no words; left out: perplexity, generation" in done.output
     metrics = json.loads((alignment / "evaluation-test" / "metrics.json").read_text())
     assert "perplexity" not in metrics
-    assert "score S" in metrics["definitions"]["sentence_to_image"]
+    assert "ranked by z" in metrics["definitions"]["sentence_to_image"]
     assert {"image_to_sentence R@1", "sentence_to_image R@10"} <= metrics["intervals"].keys()
     assert not (alignment / "evaluation-test" / "captions.json").exists()
     assert "Image → sentence" in (alignment / "evaluation-test" / "report.html").read_text()
