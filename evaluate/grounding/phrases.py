@@ -7,7 +7,7 @@ v_i . s_t over them, where s_t was computed from the whole sentence.
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -120,6 +120,10 @@ class Phrases:
     response: np.ndarray
     right: dict[str, np.ndarray]
     candidates: Candidates
+
+    def wordless(self) -> "Phrases":
+        """The same phrases with scores that say nothing: what can be known from the regions alone."""
+        return replace(self, scores=np.zeros_like(self.scores), response=np.zeros_like(self.response))
 
     @cached_property
     def worth(self) -> dict[str, np.ndarray]:

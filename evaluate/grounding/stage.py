@@ -25,8 +25,9 @@ DEFINITION = (
     "percent of the phrases with a box whose region is right; iou: their intersection over union is at least 0.5; "
     "pointing: the region's centre lies in the box; several boxes of a phrase are joined into their hull; plain: the "
     "region with the largest sum of v.s over the phrase's words (Eq. 8); corrected_iou, corrected_pointing: with the "
-    f"coefficients under search, chosen for that measure on the split {CHOSEN_ON}; random: a random region, the "
-    "expectation; whole: the whole picture; best_scored: the detector's best box; ceiling: any region is right"
+    f"coefficients under search, chosen for that measure on the split {CHOSEN_ON}; wordless_iou, "
+    "wordless_pointing: the same with every score 0, under search_wordless; random: a random region, the expectation; "
+    "whole: the whole picture; best_scored: the detector's best box; ceiling: any region is right"
 )
 
 
@@ -62,26 +63,35 @@ def grounding_stage(evaluation: Evaluation, *, run: bool = True) -> dict[str, An
     if not found:
         evaluation.report(f"grounding: choosing coefficients on the split {CHOSEN_ON}")
         phrases = measured(dev, f"phrases, {CHOSEN_ON}")
-        found = {measure: asdict(search(phrases, measure, check=evaluation.check_stop)) for measure in RIGHT}
+        for name, each in (("search", phrases), ("search_wordless", phrases.wordless())):
+            found[name] = {measure: asdict(search(each, measure, check=evaluation.check_stop)) for measure in RIGHT}
         evaluation.parts.save(SEARCHED, settings, found)
     phrases = measured(evaluation.images, f"phrases, {evaluation.split}")
-    corrections = {measure: Correction(**each["coefficients"]) for measure, each in found.items()}
+    corrected, wordless = (
+        {measure: Correction(**each["coefficients"]) for measure, each in found[name].items()}
+        for name in ("search", "search_wordless")
+    )
     images = [cache.images[i] for i in evaluation.images]
-    stored = {**summarise(phrases, choices(phrases, corrections), images), "search": found}
+    stored = {**summarise(phrases, choices(phrases, corrected, wordless), images), **found}
     evaluation.parts.save(NAME, settings, stored)
     return stored
 
 
-def choices(phrases: Phrases, corrections: Mapping[str, Correction]) -> dict[str, dict[str, np.ndarray]]:
+def choices(
+    phrases: Phrases, corrected: Mapping[str, Correction], wordless: Mapping[str, Correction]
+) -> dict[str, dict[str, np.ndarray]]:
     """How well each way to choose a region does: choice -> measure -> (P,) float64, the chance to be right.
 
-    corrections : measure -> what was chosen for it
+    corrected : measure -> what was chosen for it
+    wordless : the same for a choice that does not look at the phrase
     """
     candidates, every = phrases.candidates, np.arange(len(phrases.scores))
     valid = candidates.valid[phrases.image]
     rows = {"plain": choose(phrases, PLAIN, "iou")}
-    for measure, correction in corrections.items():
+    for measure, correction in corrected.items():
         rows[f"corrected_{measure}"] = choose(phrases, correction, measure)
+    for measure, correction in wordless.items():
+        rows[f"wordless_{measure}"] = choose(phrases.wordless(), correction, measure)
     rows["whole"] = np.zeros(len(phrases.scores), dtype=np.int64)
     if candidates.detected.any():
         # The whole picture, row 0, where a picture has no detected region.

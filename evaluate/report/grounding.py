@@ -10,6 +10,8 @@ CHOICES = {
     "plain": "plain (Eq. 8)",
     "corrected_iou": "corrected for IoU",
     "corrected_pointing": "corrected for pointing",
+    "wordless_iou": "for IoU, regions alone",
+    "wordless_pointing": "for pointing, regions alone",
     "random": "random region",
     "whole": "whole picture",
     "best_scored": "detector’s best",

@@ -120,6 +120,13 @@ def test_the_search_beats_the_plain_score_and_says_what_each_brought(measure: st
         assert share < result.corrected, "a coefficient that brings nothing is 0"
 
 
+def test_without_words_the_regions_alone_decide() -> None:
+    found = phrases(np.random.default_rng(0).normal(size=(12, 4)), images=2).wordless()
+    assert set(choose(found, Correction(region_score=1), "iou")) == {2}, "the detector's best"
+    assert set(choose(found, Correction(area=1, mean_word=1), "iou")) == {0}, "the whole picture"
+    assert search(found, "iou").coefficients.mean_word == 0
+
+
 def test_where_nothing_helps_nothing_is_corrected() -> None:
     perfect = phrases(np.array([[0, 0, 9, 0], [0, 0, 9, 0]]))
     result = search(perfect, "iou")

@@ -78,7 +78,7 @@ def test_scores_that_are_the_true_overlap_reach_the_ceiling(
         ("iou", overlap(found.candidates.rectangles[found.image], truth[:, None])),
         ("pointing", found.right["pointing"].astype(float)),
     ):
-        known = stage.choices(replace(found, scores=answers), {name: PLAIN})
+        known = stage.choices(replace(found, scores=answers), {name: PLAIN}, {})
         np.testing.assert_array_equal(known["plain"][name], known["ceiling"][name])
         np.testing.assert_array_equal(known[f"corrected_{name}"][name], known["ceiling"][name])
 
@@ -118,6 +118,7 @@ def test_coefficients_depend_on_the_dev_split_alone(make_world: World, tmp_path:
     assert search == other_test
     assert choices != other_choices
     assert search != other_dev
+    assert choices["wordless_iou"] != choices["corrected_iou"]
     for each in search.values():
         assert each["corrected"] >= each["plain"]
 
