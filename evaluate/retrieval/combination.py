@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from mrnn.data.cache import FeatureCache
+from mrnn.data.cache import STATE_DONE, FeatureCache
 from mrnn.data.errors import EvaluationError
+from mrnn.evaluate.parts import Parts
 from mrnn.evaluate.pool import Pool
 from mrnn.evaluate.retrieval.answers import PoolRanks
 from mrnn.evaluate.retrieval.ranking import Recalls
 from mrnn.evaluate.retrieval.result import RetrievalResult, join
 from mrnn.evaluate.retrieval.scores import Criterion, Ranking, Scores
-from mrnn.evaluate.retrieval.stage import pool_result, pool_scores, pools_of, stored_result
+from mrnn.evaluate.retrieval.stage import pool_result, pool_scores, pools_of, sample_training_images, stored_result
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 
@@ -57,9 +58,11 @@ def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], con
     members : of the split that is measured, the first model first; each with `parts` of its own settings in one folder
     dev : the same of the dev split, with the images that the weights are chosen on
 
-    Raises EvaluationError if a member's cache lacks a picture of the first one's, or has it in another split.
+    Raises EvaluationError if a member's cache lacks a picture of the first one's, or has it in another split or with
+    other sentences.
     """
     first = members[0]
+    training = sample_training_images(first.cache, config.normaliser_images, seed=config.seed)
     settings = {
         **config.changing_results(),
         "definitions": DEFINITIONS,
@@ -71,14 +74,17 @@ def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], con
     if stored is not None:
         return Combined(stored, content["summary"])
     (dev_pool,) = pools_of(dev[0], replace(config, pool=None, folds=1))
-    for other in (*members[1:], *dev[1:]):
-        _check_pictures(first.cache, other.cache, other.split)
-    values = [member_values(each, config, dev_pool, first.cache, name=f"{n}-dev") for n, each in enumerate(dev)]
+    for other in members[1:]:
+        for images in (first.images, dev_pool.images, training):
+            joined(images, first.cache, other.cache)
+    values = [member_values(each, config, dev_pool, dev[0], training, name=f"{n}-dev") for n, each in enumerate(dev)]
     scales = np.array([max(float(value.std(dtype=np.float64)), 1e-12) for value in values])
     weights = choose_weights(values, scales, dev_pool)
     results = []
     for fold, pool in enumerate(pools_of(first, config)):
-        found = [member_values(each, config, pool, first.cache, name=f"{n}-{fold}") for n, each in enumerate(members)]
+        found = [
+            member_values(each, config, pool, first, training, name=f"{n}-{fold}") for n, each in enumerate(members)
+        ]
         scores = pool_of_values(weighted_sum(found, weights, scales), pool, top=config.top)
         results.append(pool_result(scores, pool, config, prefix_states=0))
     summary = {
@@ -96,24 +102,29 @@ def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], con
         ],
         "dev": _recalls(weighted_sum(values, weights, scales), dev_pool),
         "dev_images": len(dev_pool.images),
-        "normaliser_images": config.normaliser_images,
+        "normaliser_images": len(training),
     }
-    combined = Combined(replace(join(results), normaliser_images=config.normaliser_images), summary)
+    combined = Combined(replace(join(results), normaliser_images=len(training)), summary)
     first.parts.save("combined", settings, {"result": combined.result.to_json(), "summary": summary})
     return combined
 
 
 def member_values(
-    member: Evaluation, config: RetrievalConfig, pool: Pool, cache: FeatureCache, *, name: str
+    member: Evaluation, config: RetrievalConfig, pool: Pool, first: Evaluation, training: np.ndarray, *, name: str
 ) -> np.ndarray:
     """The value of every image with every sentence of a pool by one model: (N, S) float32.
 
-    pool : images that all have sentences, numbered in `cache`
+    pool : images that all have sentences, numbered in the cache of `first`
+    first : the first model, on the split of the pool
+    training : numbers in its cache of the training images that scores are normalised over
     name : of the pool, which the member's files are named by
     """
-    numbers = {image.id: number for number, image in enumerate(member.cache.images)}
-    own = replace(pool, images=np.array([numbers[cache.images[image].id] for image in pool.images]))
-    scores, _ = pool_scores(member, replace(config, full_pass=True, per_word=False), own, name=name)
+    own = replace(pool, images=joined(pool.images, first.cache, member.cache))
+    priors = joined(training, first.cache, member.cache)
+    # Kept scores have the images and the sentences in the order of the first cache, so they depend on it.
+    parts = Parts(member.parts.folder.parent, {**member.parts.settings, "ranked_for": first.parts.settings})
+    config = replace(config, full_pass=True, per_word=False)
+    scores, _ = pool_scores(replace(member, parts=parts), config, own, name=name, priors=priors)
     criterion = next(iter(scores.criteria().values()))
     _, values = criterion.brackets(scores.compared(criterion)[scores.pool], scores.known[scores.pool])
     return values[:, scores.sentences]
@@ -158,12 +169,27 @@ def _recalls(values: np.ndarray, pool: Pool) -> dict[str, dict[str, float]]:
     return {name: recalls.to_json() for name, recalls in found.items()}
 
 
-def _check_pictures(first: FeatureCache, other: FeatureCache, split: str) -> None:
-    """Raise EvaluationError unless the other cache has the pictures of a split of the first one, in that split."""
-    theirs = {other.images[number].id for number in other.done(split)}
-    lacking = [first.images[number].id for number in first.done(split) if first.images[number].id not in theirs]
-    if lacking:
+def joined(images: np.ndarray, cache: FeatureCache, other: FeatureCache) -> np.ndarray:
+    """The numbers in another cache of some images of a cache, in the same order.
+
+    Raises EvaluationError if the other one lacks features of an image, or has it in another split or with other
+    sentences.
+    """
+    number = {image.id: place for place, image in enumerate(other.images)}
+    found = []
+    for image in (cache.images[i] for i in images):
+        place = number.get(image.id)
+        if place is None or other.states[place] != STATE_DONE:
+            difference = "has no features of it"
+        elif (twin := other.images[place]).split != image.split:
+            difference = f"has it in the split {twin.split!r}, not in {image.split!r}"
+        elif sorted(twin.sentences) != sorted(image.sentences):
+            difference = "has other sentences of it"
+        else:
+            found.append(place)
+            continue
         raise EvaluationError(
-            f"{other.path} has no features of {lacking[0]!r} in the split {split!r} ({len(lacking)} such pictures), "
-            f"but {first.path} has; models are combined on caches of the same pictures and splits"
+            f"{cache.path} and {other.path} cannot be combined: of the image {image.id!r}, the second {difference}; "
+            "models are combined on caches of the same pictures, splits and sentences"
         )
+    return np.array(found, dtype=np.int64)

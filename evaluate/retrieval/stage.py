@@ -83,16 +83,24 @@ def one_pool(
 
 
 def pool_scores(
-    evaluation: Evaluation, config: RetrievalConfig, pool: Pool, *, name: str, tiles: Tiles | None = None
+    evaluation: Evaluation,
+    config: RetrievalConfig,
+    pool: Pool,
+    *,
+    name: str,
+    priors: np.ndarray | None = None,
+    tiles: Tiles | None = None,
 ) -> tuple[Scores, int]:
     """The scores of a pool, exact where they matter, and what its sentences come to (PairScorer.size).
 
     pool : images that all have sentences
     name : of the pool, which its files are named by
+    priors : numbers of the training images that scores are normalised over; None to draw them
     tiles : sizes of the matrix products; None for the usual ones
     """
     trained = evaluation.trained
-    priors = sample_training_images(evaluation.cache, config.normaliser_images, seed=config.seed)
+    if priors is None:
+        priors = sample_training_images(evaluation.cache, config.normaliser_images, seed=config.seed)
     words = [tuple(trained.vocabulary.encode(sentence.words)) for sentence in pool.sentences]
     different = sorted(set(words))
     number = {sentence: place for place, sentence in enumerate(different)}

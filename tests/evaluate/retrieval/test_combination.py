@@ -15,7 +15,7 @@ from mrnn.data.regions import rows_of
 from mrnn.evaluate.evaluation import evaluate
 from mrnn.evaluate.pool import build_pool
 from mrnn.evaluate.retrieval.combination import choose_weights, combined_stage, member_values, weighted_sum
-from mrnn.evaluate.retrieval.stage import retrieval_stage
+from mrnn.evaluate.retrieval.stage import retrieval_stage, sample_training_images
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 from tests.evaluate.retrieval.plain_ranks import image_to_sentence_ranks, sentence_to_image_ranks
@@ -59,9 +59,11 @@ def test_the_sum_of_standardised_values_ranks(make_world: World, evaluation: Eva
     found = combined_stage(members, [dev_of(member) for member in members], CONFIG)
     pool = build_pool(members[0].cache, members[0].images)
     dev_pool = build_pool(members[0].cache, members[0].cache.done("val"))
-    values = [member_values(member, CONFIG, pool, members[0].cache, name="again") for member in members]
+    training = sample_training_images(members[0].cache, 6, seed=0)
+    values = [member_values(member, CONFIG, pool, members[0], training, name="again") for member in members]
     scales = [
-        member_values(dev_of(member), CONFIG, dev_pool, members[0].cache, name="dev again").std() for member in members
+        member_values(dev_of(member), CONFIG, dev_pool, dev_of(members[0]), training, name="dev again").std()
+        for member in members
     ]
     weights = [member["weight"] for member in found.summary["members"]]
     assert weights[0] == 1
@@ -77,7 +79,8 @@ def test_the_sum_of_standardised_values_ranks(make_world: World, evaluation: Eva
 def test_without_weight_the_first_model_ranks(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
     member = evaluation(make_world(kind="devise", regions=3, name="regions.h5"), tmp_path / "a")
     pool = build_pool(member.cache, member.images)
-    values = member_values(member, CONFIG, pool, member.cache, name="x")
+    training = sample_training_images(member.cache, 6, seed=0)
+    values = member_values(member, CONFIG, pool, member, training, name="x")
     alone = retrieval_stage(member, CONFIG)
     assert alone is not None
     total = weighted_sum([values, -values], np.array([1.0, 0.0]), np.ones(2))
@@ -100,15 +103,37 @@ def test_pictures_are_matched_by_id(make_world: World, evaluation: Evaluate, tmp
     results = []
     for number, cache in enumerate((other[1], turned)):
         second = evaluation((other[0], cache), tmp_path / f"b{number}")
-        # The training images of the standardisation are drawn by place, so all of them are taken.
-        config = replace(CONFIG, normaliser_images=1000)
         members = [replace(first, parts=evaluation((run, file), tmp_path / f"a{number}").parts), second]
-        results.append(combined_stage(members, [dev_of(member) for member in members], config).result.ranks())
+        results.append(combined_stage(members, [dev_of(member) for member in members], CONFIG).result.ranks())
     assert results[0] == results[1]
     lacking = shuffled(other[1], tmp_path / "less.h5", leave_out=first.cache.images[int(first.images[0])].id)
     members = [first, evaluation((other[0], lacking), tmp_path / "c")]
-    with pytest.raises(EvaluationError, match="combined on caches of the same pictures and splits"):
+    with pytest.raises(
+        EvaluationError, match="second has no features of it; models are combined on caches of the same pictures"
+    ):
         combined_stage(members, [dev_of(member) for member in members], CONFIG)
+
+
+def test_other_sentences_and_splits_are_refused(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    first, second = evaluation(make_world(), tmp_path / "a"), evaluation(make_world(name="b.h5"), tmp_path / "b")
+    images = list(second.cache.images)
+    for change, said in (
+        ({"sentences": ("Another one.",)}, "other sentences"),
+        ({"split": "val"}, "in the split 'val'"),
+    ):
+        changed = replace(images[-1], **change)
+        other = replace(second, cache=replace(second.cache, images=(*images[:-1], changed)))
+        with pytest.raises(EvaluationError, match=said):
+            combined_stage([first, other], [dev_of(first), dev_of(other)], CONFIG)
+
+
+def test_scores_for_another_order_of_pictures_are_not_taken_up(make_world: World, tmp_path: Path) -> None:
+    (run, file), other = make_world(), make_world(kind="alignment", regions=3, name="regions.h5")
+    turned = shuffled(file, tmp_path / "turned.h5")
+    for name, cache in (("again", file), ("again", turned), ("anew", turned)):
+        evaluate(run, cache, combine=[other], output=tmp_path / name, retrieval=CONFIG, device="cpu")
+    again, anew = ((tmp_path / name / "per_image.jsonl").read_bytes() for name in ("again", "anew"))
+    assert again == anew
 
 
 def test_a_stopped_combination_goes_on(
