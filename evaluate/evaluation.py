@@ -106,6 +106,10 @@ def evaluate(
     decoding, retrieval = decoding or DecodingConfig(), retrieval or RetrievalConfig()
     if n_best and n_best > decoding.beam:
         raise SettingError(f"--n-best {n_best} needs a beam at least as wide, not --beam {decoding.beam}")
+    if combine and (retrieval.per_word or "retrieval" not in stages):
+        raise SettingError(
+            "--combine measures retrieval, by one sum of scores: leave out --per-word, and --only without it"
+        )
     if figures:
         check_matplotlib()
     trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))

@@ -10,7 +10,7 @@ import pytest
 from mrnn.data.cache import create_cache, open_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
-from mrnn.data.errors import EvaluationError, Stopped
+from mrnn.data.errors import EvaluationError, SettingError, Stopped
 from mrnn.data.regions import rows_of
 from mrnn.evaluate.evaluation import evaluate
 from mrnn.evaluate.pool import build_pool
@@ -153,6 +153,8 @@ def test_a_stopped_combination_goes_on(
 
 def test_an_evaluation_writes_what_was_combined(make_world: World, tmp_path: Path) -> None:
     (run, file), (other, regions) = make_world(), make_world(kind="devise", regions=3, name="regions.h5")
+    with pytest.raises(SettingError, match="--combine measures retrieval"):
+        evaluate(run, file, combine=[(other, regions)], stages=["perplexity"], device="cpu")
     metrics = evaluate(run, file, combine=[(other, regions)], retrieval=CONFIG, device="cpu")
     folder = run / "evaluation-test-combined"
     assert [member["model"] for member in metrics["combined"]["members"]] == ["mrnn", "devise"]
