@@ -25,6 +25,7 @@ from mrnn.evaluate.commands.options import (
     use_threads,
     weights_option,
 )
+from mrnn.evaluate.grounding.segments import BETA
 
 if TYPE_CHECKING:
     from mrnn.evaluate.grounding.alignments import Aligned
@@ -66,7 +67,7 @@ OF_FILES = {"sentence": "--sentence", "weights": "--weights", "region_weights": 
 @click.option(
     "--beta",
     type=click.FloatRange(min=0),
-    default=0.1,
+    default=BETA,
     show_default=True,
     help="Reward for neighbouring words with the same region: 0 aligns each word on its own, a large value aligns the "
     "whole sentence with one region.",

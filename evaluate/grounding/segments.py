@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BETA = 0.1  # unless the user says another; the paper gives none
+
 
 @dataclass(frozen=True)
 class Segment:

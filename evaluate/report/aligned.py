@@ -1,13 +1,25 @@
 """The page of `mrnn align`: each picture with the regions of a sentence, and the words in the same colours."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mrnn.evaluate.grounding.alignments import Aligned
+import numpy as np
+
+from mrnn.data.cache import FeatureCache
+from mrnn.evaluate.grounding.alignments import Aligned, align_sentences
+from mrnn.evaluate.grounding.segments import BETA
 from mrnn.evaluate.report.page import Page, section, text
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
+from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.features import RegionRows
 
+SHOWN = 24  # images in an evaluation's report, as many as its gallery shows at first
+COLOURED = (
+    "Each word has the colour of the region that it is aligned with. A word without a colour is aligned with the whole "
+    "picture."
+)
 # Of a region's lines, and behind its words; further regions start again.
 COLOURS = (
     ("#d62728", "#f7c9c9"),
@@ -40,14 +52,36 @@ def aligned_page(
         title="Regions and words",
         cards=(),
         notes=[
-            "Each word has the colour of the region that it is aligned with. A word without a colour is aligned with "
-            "the whole picture.",
+            COLOURED,
             *(pictures.missing(shown) if pictures else ()),
         ],
         sections=[section("Alignments", f'<div class="aligned">{figures}</div>', name="alignments")],
         settings=settings,
         style=STYLE,
     )
+
+
+def alignment_section(
+    trained: TrainedModel, cache: FeatureCache, images: np.ndarray, features: RegionRows, *, pictures: Pictures
+) -> str:
+    """The section of an evaluation's report: the first sentence of some images, evenly spaced among all of them.
+
+    images : numbers of those that were evaluated. features : of the cache. pictures : where they are.
+    """
+    rectangles = cache.regions.rectangles.reshape(len(cache.images), cache.rows_per_image, 4)
+    aligned: list[Aligned] = []
+    for number in images[:: max(1, -(-len(images) // SHOWN))].tolist():
+        image, places = cache.images[number], rectangles[number]
+        aligned += islice(
+            align_sentences(
+                trained, features, number, image.sentences, image_id=image.id, rectangles=places, beta=BETA
+            ),
+            1,
+        )
+    shown = thumbnails([pictures.file(cache.images[each.image].path) for each in aligned])
+    figures = "".join(figure(each, picture) for each, picture in zip(aligned, shown, strict=True))
+    note = f"<p>{text(COLOURED)} Shown are {len(aligned)} of {len(images):,} images, each with its first sentence.</p>"
+    return section("Regions and words", f'{note}<div class="aligned">{figures}</div>', name="alignments")
 
 
 def numbered(aligned: Aligned) -> dict[int, int]:

@@ -9,6 +9,7 @@ from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.diversity import Diversity
 from mrnn.evaluate.per_image import Record, bits_per_word
 from mrnn.evaluate.report import captioned, sections
+from mrnn.evaluate.report.aligned import STYLE, alignment_section
 from mrnn.evaluate.report.cards import Card, Question, Said, Score
 from mrnn.evaluate.report.grounding import grounding_section
 from mrnn.evaluate.report.language import describe_language, language_section
@@ -19,6 +20,7 @@ from mrnn.evaluate.results import Results
 from mrnn.evaluate.retrieval.result import SentenceAnswer
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.models.alignment import Alignment
 from mrnn.train.run_files import read_log
 
 
@@ -64,9 +66,11 @@ def evaluation_page(
     curve = loss_curve(read_log(trained.run, lenient=True), trained.cost)
     language = _language(evaluation, results, metrics)
     lengths = sections.perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length") or ())
+    alignments = _alignments(evaluation, pictures)
     shown = {score for card in cards for score in card.scores}
     links = {
         "images": "Images",
+        **({"alignments": "Regions and words"} if alignments else {}),
         **({"retrieval": "Retrieval"} if answers else {}),
         **({"grounding": "Grounding"} if "grounding" in metrics else {}),
         **({"training": "Training"} if curve else {}),
@@ -90,13 +94,22 @@ def evaluation_page(
         scores=[score for score in gallery_scores() if score.key in shown],
         questions=_questions(cards, asked),
         after=[
+            alignments,
             sections.retrieval_gallery(image_ranks, sentence_ranks),
             grounding_section(metrics.get("grounding")),
             section("Training", sections.training(curve, trained.cost), name="training"),
             section("Words and lengths", language + lengths, name="language"),
         ],
         settings=run_settings(trained, metrics),
+        style=STYLE if alignments else "",
     )
+
+
+def _alignments(evaluation: Evaluation, pictures: Pictures) -> str:
+    trained, features = evaluation.trained, evaluation.features
+    if not isinstance(trained.model, Alignment) or features.rows == 1:
+        return ""
+    return alignment_section(trained, evaluation.cache, evaluation.images, features, pictures=pictures)
 
 
 def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) -> list[str]:

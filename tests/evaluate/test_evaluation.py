@@ -89,3 +89,18 @@ def test_refusals_come_before_work(make_world: World, tmp_path: Path) -> None:
         with pytest.raises(error):
             evaluate(**{"checkpoint": run, "features": features, "output": tmp_path / "out", **given})
         assert not (tmp_path / "out").exists()
+
+
+def test_the_report_of_an_alignment_shows_regions_and_words(make_pictured: World, make_world: World) -> None:
+    world = make_pictured(source="grid")
+    evaluate(*world, retrieval=RETRIEVAL)
+    page = (world[0] / "evaluation-test" / "report.html").read_text()
+    assert '<a href="#alignments">Regions and words</a>' in page
+    assert page.count("<figure>") == page.count('<image href="data:image/webp') == 4
+    assert page.count("<rect class=") >= 1
+    assert "rect.segment0 { stroke:" in page
+    assert "Shown are 4 of 4 images" in page
+    for kind, regions in (("devise", 3), ("alignment", 1)):  # the whole picture alone has nothing to show
+        other = make_world(kind=kind, regions=regions, name=f"{kind}.h5")
+        evaluate(*other, output=other[0].parent / f"of-{kind}", retrieval=RETRIEVAL)
+        assert "Regions and words" not in (other[0].parent / f"of-{kind}" / "report.html").read_text()
