@@ -26,7 +26,7 @@ COMMANDS = {
     ),
     "align": (
         "mrnn.evaluate.commands.align:main",
-        "Align each sentence of a split with the regions of its image and print its segments as JSON lines.",
+        "Align sentences with the regions of their images and print the segments as JSON lines.",
     ),
     "score-captions": (
         "mrnn.evaluate.commands.score_captions:main",
