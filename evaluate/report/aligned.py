@@ -92,15 +92,19 @@ def numbered(aligned: Aligned) -> dict[int, int]:
 def outlines(aligned: Aligned) -> Iterator[tuple[int, float, float, float, float]]:
     """What is drawn of each region that the sentence speaks of: number of its colour, left, top, width, height.
 
-    The rectangle is a little smaller than the region, by another little for each of four, so that edges which several
-    regions have on one line, as in a grid, stay apart.
+    A rectangle is a little smaller than its region, the more earlier ones have an edge on a line with it, as in a grid:
+    so their edges stay apart.
     """
     step = float(aligned.rectangles[0][2]) / 150
+    drawn: list[np.ndarray] = []  # left and right, top and bottom: (2, 2)
     for region, number in numbered(aligned).items():
         left, top, width, height = (float(x) for x in aligned.rectangles[region])
         if not width * height > 0:  # nobody recorded where it is
             continue
-        inset = min(step * (0.5 + number % 4), 0.1 * min(width, height))
+        edges = np.array([[left, left + width], [top, top + height]])
+        beside = sum(bool((np.abs(edges[:, :, None] - other[:, None]) < step).any()) for other in drawn)
+        drawn.append(edges)
+        inset = min(step * (0.5 + beside % 4), 0.1 * min(width, height))
         yield number % len(COLOURS), left + inset, top + inset, width - 2 * inset, height - 2 * inset
 
 
