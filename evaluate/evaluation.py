@@ -120,7 +120,7 @@ def evaluate(
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
     members = [(trained, cache), *zip((other for other, _ in others), caches, strict=True)]
-    output = Path(output or trained.run / (f"evaluation-{split}-combined" if combine else f"evaluation-{split}"))
+    output = Path(output or default_folder(trained.run, split, combined=bool(combine)))
     names = OUTPUTS if (output / LOCK).exists() else (*OUTPUTS, f"{PARTS}/*")
     refuse_foreign_folder(
         output, names, is_ours=lambda folder: is_json_with("mrnn", "checkpoint")(folder / "metrics.json")
@@ -162,6 +162,11 @@ def evaluate(
         return write_results(
             evaluation, results, output, settings=described, n_best=n_best, pictures=pictures, figures=figures
         )
+
+
+def default_folder(run: Path, split: str, *, combined: bool) -> Path:
+    """Where the results of a run go unless a folder is named."""
+    return run / f"evaluation-{split}{'-combined' if combined else ''}"
 
 
 def _open(

@@ -107,7 +107,7 @@ def main(
     retrieval = config_from(RetrievalConfig, settings)
 
     from mrnn.data.stopping import stop_on_signals
-    from mrnn.evaluate.evaluation import evaluate
+    from mrnn.evaluate.evaluation import default_folder, evaluate
     from mrnn.evaluate.report.console import details, summary
     from mrnn.evaluate.report.papers import papers_data_set, papers_table
 
@@ -133,7 +133,7 @@ def main(
             stop=stop,
             report=lambda line: click.echo(line, err=True),
         )
-    output = output or Path(metrics["checkpoint"]["run"]) / (f"evaluation-{split}{'-combined' if combine else ''}")
+    output = output or default_folder(Path(metrics["checkpoint"]["run"]), split, combined=bool(combine))
     click.echo(details(metrics))
     click.echo(summary(metrics))
     if papers := papers_data_set(metrics["dataset"], Path(metrics["pictures"])):
