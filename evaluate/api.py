@@ -18,6 +18,8 @@ from mrnn.data.regions import Regions
 from mrnn.evaluate.fit import check_captioner, known_prefix, searchable_words
 from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.grounding.alignments import Aligned, align_sentences, alignment_model
+from mrnn.evaluate.grounding.corrector import Corrector
+from mrnn.evaluate.grounding.phrases import candidates_of
 from mrnn.evaluate.report.cards import END
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.evaluate.stages import decoding_settings
@@ -130,6 +132,7 @@ def align_files(
     sentences: Sequence[str],
     *,
     beta: float,
+    corrector: Corrector | None = None,
     weights: str | None = None,
     region_weights: str | None = None,
     workers: int = 2,
@@ -138,7 +141,7 @@ def align_files(
 
     trained : an alignment model
     files, sentences : as they are written
-    beta : see mrnn.evaluate.grounding.segments
+    beta, corrector : see `align_sentences`
     weights, region_weights, workers : see `rows_of_images`
 
     Raises EvaluationError for another kind of model, for a sentence of which the model knows no word, and as
@@ -147,12 +150,19 @@ def align_files(
     alignment_model(trained)
     unknown = {sentence: words for sentence in sentences if (words := searchable_words(trained, sentence)[1])}
     rows = rows_of_images(trained, files, weights=weights, region_weights=region_weights, workers=workers)
-    rectangles = rows.places.rectangles.reshape(*rows.features.shape[:2], 4)
+    count = rows.features.shape[1]
     aligned = [
         each
         for number, file in enumerate(rows.files)
         for each in align_sentences(
-            trained, rows, number, sentences, image_id=str(file), rectangles=rectangles[number], beta=beta
+            trained,
+            rows,
+            number,
+            sentences,
+            image_id=str(file),
+            places=candidates_of(rows.places[number * count : (number + 1) * count], 1),
+            beta=beta,
+            corrector=corrector,
         )
     ]
     return AlignedFiles(aligned, rows.files, rows.unreadable, unknown)

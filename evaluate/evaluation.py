@@ -6,6 +6,7 @@ they have finished; from that the files of the folder are written, every time wh
     metrics.json, captions.json, nbest.json   mrnn.evaluate.results
     per_image.jsonl                           mrnn.evaluate.per_image
     retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
+    correction.json                           mrnn.evaluate.grounding.corrector
     report.html, figures/                     mrnn.evaluate.report
 """
 
@@ -26,7 +27,8 @@ from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages, sha256_of
 from mrnn.evaluate.generation.decode import Caption
-from mrnn.evaluate.grounding.stage import grounding_stage
+from mrnn.evaluate.grounding.corrector import FILE as CORRECTION
+from mrnn.evaluate.grounding.stage import corrector_of, grounding_stage
 from mrnn.evaluate.metrics.captions import ONE_IMAGE
 from mrnn.evaluate.metrics.tokenizers import script_warnings
 from mrnn.evaluate.parts import LOCK, PARTS, Parts, only_one
@@ -53,7 +55,16 @@ from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
 from mrnn.train.run_files import read_log
 
-OUTPUTS = ("metrics.json", "captions.json", "nbest.json", RECORDS, "retrieved_*.jsonl", "report.html", "figures/*")
+OUTPUTS = (
+    "metrics.json",
+    "captions.json",
+    "nbest.json",
+    RECORDS,
+    "retrieved_*.jsonl",
+    CORRECTION,
+    "report.html",
+    "figures/*",
+)
 
 
 def evaluate(
@@ -219,7 +230,11 @@ def write_results(
         write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
     if results.retrieval is not None:
         write_answers(output, results.retrieval)
-    page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)
+    corrector = None
+    if results.grounding is not None:
+        corrector = corrector_of(results.grounding, settings["checkpoint"]["sha256"])
+        write_whole(output / CORRECTION, corrector.to_json().encode())
+    page = evaluation_page(evaluation, results, metrics, records, corrector=corrector, pictures=pictures)
     write_whole(output / "report.html", render(page).encode())
     if figures:
         log = read_log(evaluation.trained.run, lenient=True)

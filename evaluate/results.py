@@ -89,7 +89,7 @@ def build_metrics(
     if results.grounding:
         for key, (choice, measure, _) in names.GROUNDED.items():
             metrics[key] = results.grounding["choices"][choice][measure]["all"]
-        metrics["grounding"] = _without(results.grounding, "per_image")
+        metrics["grounding"] = _without(results.grounding, "per_image", "mean_word")
     chosen = _images(evaluation)
     said = None if results.captions is None else [" ".join(words) for words in _words(evaluation, results.captions)]
     records = build_records(

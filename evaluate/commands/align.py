@@ -72,6 +72,13 @@ OF_FILES = {"sentence": "--sentence", "weights": "--weights", "region_weights": 
     help="Reward for neighbouring words with the same region: 0 aligns each word on its own, a large value aligns the "
     "whole sentence with one region.",
 )
+@click.option(
+    "--correct",
+    type=path_type,
+    metavar="FILE",
+    help="correction.json of evaluate-mrnn, which measured grounding: correct the scores of words and regions as it "
+    "chose on the dev split.  [default: scores as they are, Eq. 8]",
+)
 @split_option("Split of the cache whose sentences are aligned.")
 @click.option("--limit", type=click.IntRange(min=1), help="Number of images of the cache to align.  [default: all]")
 @html_option("Also write a page with the regions drawn into the pictures to this file.")
@@ -93,6 +100,7 @@ def main(
     image: tuple[Path, ...],
     sentence: tuple[str, ...],
     beta: float,
+    correct: Path | None,
     split: str,
     limit: int | None,
     html: Path | None,
@@ -111,13 +119,15 @@ def main(
     check_options(features, image, sentence)
     use_threads(threads)
     from mrnn.evaluate.grounding.alignments import align, alignment_model
+    from mrnn.evaluate.grounding.corrector import read_corrector
     from mrnn.evaluate.report.pictures import Pictures
     from mrnn.train.checkpoint import load_trained
     from mrnn.train.device import pick_device
 
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
     alignment_model(trained)
-    settings: dict[str, Any] = {"checkpoint": str(trained.file), "beta": beta}
+    corrector = read_corrector(correct, trained) if correct else None
+    settings: dict[str, Any] = {"checkpoint": str(trained.file), "beta": beta, "corrections": str(correct or "none")}
     pictures: Pictures | None = None
     unreadable: list[tuple[Path, str]] = []
     aligned: Iterable[tuple[Aligned, Path | None]]  # with the file of the image
@@ -128,7 +138,15 @@ def main(
 
         files = picture_files(image)
         folder = figure_folder(figures, {str(file): len(sentence) for file in files})
-        found = align_files(trained, files, sentence, beta=beta, weights=weights, region_weights=region_weights)
+        found = align_files(
+            trained,
+            files,
+            sentence,
+            beta=beta,
+            corrector=corrector,
+            weights=weights,
+            region_weights=region_weights,
+        )
         for text, unknown in found.unknown.items():
             click.echo(f"notice: {unknown_notice(text, unknown)}", err=True)
         aligned = [(each, found.files[each.image]) for each in found.aligned]
@@ -144,7 +162,8 @@ def main(
         paths = [image.path for image in cache.images]
         if (html or figures) and (warning := pictures.warning([paths[i] for i in chosen])):
             click.echo(warning, err=True)
-        aligned = ((each, pictures.file(paths[each.image])) for each in align(trained, cache, chosen, beta=beta))
+        lines = align(trained, cache, chosen, beta=beta, corrector=corrector)
+        aligned = ((each, pictures.file(paths[each.image])) for each in lines)
         settings |= {"features": str(cache.path), "split": split}
     shown: list[tuple[Aligned, Path | None]] = []
     for each, file in aligned:

@@ -5,17 +5,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features, features_for
+from mrnn.evaluate.grounding.corrector import Corrector
+from mrnn.evaluate.grounding.phrases import Candidates, candidates
 from mrnn.evaluate.grounding.segments import Segment, segments
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import RegionRows
 from mrnn.train.models.alignment import Alignment
-from mrnn.train.pair_scores import word_vectors
+from mrnn.train.pair_scores import region_vectors, word_vectors
 from mrnn.train.sentences import encode_sentences
 
 
@@ -26,7 +28,7 @@ class Aligned:
     image : number of its image in the cache, or among files. image_id : its id, or the file.
     number : which of the image's sentences it is.
     text : as it was written. words : its tokens. segments : of the words, in order.
-    rectangles : (R, 4) float32, of the image's regions: left, top, width, height in pixels; zeros where unknown.
+    rectangles : (R, 4) float64, of the image's regions: left, top, width, height in pixels; zeros where unknown.
     """
 
     image: int
@@ -64,24 +66,30 @@ def alignment_model(trained: TrainedModel) -> Alignment:
     return trained.model
 
 
-def align(trained: TrainedModel, cache: FeatureCache, images: np.ndarray, *, beta: float) -> Iterator[Aligned]:
+def align(
+    trained: TrainedModel,
+    cache: FeatureCache,
+    images: np.ndarray,
+    *,
+    beta: float,
+    corrector: Corrector | None = None,
+) -> Iterator[Aligned]:
     """The segments of every sentence with a word of some images.
 
     trained : an alignment model.
     cache : has the kind of features that the model was trained on.
     images : numbers of images that have features.
-    beta : see mrnn.evaluate.grounding.segments.
+    beta, corrector : see `align_sentences`.
 
     Raises EvaluationError for another kind of model or other features.
     """
     alignment_model(trained)
     check_features(trained, cache)
     features = features_for(trained, cache)
-    rectangles = cache.regions.rectangles.reshape(len(cache.images), cache.rows_per_image, 4)
     for image in images.tolist():
-        said = cache.images[image]
+        said, places = cache.images[image], candidates(cache, np.array([image]), features.rows)
         yield from align_sentences(
-            trained, features, image, said.sentences, image_id=said.id, rectangles=rectangles[image], beta=beta
+            trained, features, image, said.sentences, image_id=said.id, places=places, beta=beta, corrector=corrector
         )
 
 
@@ -92,36 +100,41 @@ def align_sentences(
     sentences: Sequence[str],
     *,
     image_id: str,
-    rectangles: np.ndarray,
+    places: Candidates,
     beta: float,
+    corrector: Corrector | None = None,
 ) -> Iterator[Aligned]:
     """The segments of those of some sentences that have a word.
 
     trained : an alignment model.
     features : of the image, by its number.
-    image_id, rectangles : see `Aligned`.
+    image_id : see `Aligned`.
+    places : the regions of the image.
     beta : see mrnn.evaluate.grounding.segments.
+    corrector : corrects the scores of the words with the regions; None takes them as they are (Eq. 8).
     """
     words = {number: tokens for number, text in enumerate(sentences) if (tokens := tokenize(text))}
     if not words:
         return
-    found = word_region_scores(alignment_model(trained), list(words.values()), features, image, trained)
+    model = alignment_model(trained)
+    regions = region_vectors(model, features, np.array([image]))[:, 0]
+    found = word_region_scores(model, list(words.values()), regions, places.valid[0], trained)
+    if corrector:
+        found = [corrector(scores, regions.cpu().numpy(), places) for scores in found]
     for (number, tokens), scores in zip(words.items(), found, strict=True):
-        yield Aligned(image, image_id, number, sentences[number], tokens, segments(scores, beta=beta), rectangles)
+        yield Aligned(
+            image, image_id, number, sentences[number], tokens, segments(scores, beta=beta), places.rectangles[0]
+        )
 
 
-@torch.no_grad()
 def word_region_scores(
-    model: Alignment, words: list[list[str]], features: RegionRows, image: int, trained: TrainedModel
+    model: Alignment, words: list[list[str]], regions: Tensor, valid: np.ndarray, trained: TrainedModel
 ) -> list[np.ndarray]:
     """v_i . s_t of the words of some sentences with the regions of an image: (T, R) float32 of each sentence.
 
-    A row without a region has -inf.
+    regions : (R, h), v_i. valid : (R,) bool; a row without a region has the score -inf.
     """
     sentences = encode_sentences(words, np.zeros(len(words), dtype=np.int64), trained.vocabulary)
     vectors = word_vectors(model, sentences)
-    rows, valid = features.regions(np.array([image]))
-    device = model.feature_mean.device
-    regions = model.regions(rows.to(device), valid.to(device))[:, 0]  # (R, h)
-    scores = (vectors.vectors @ regions.T).masked_fill(~valid.to(device), -torch.inf).cpu().numpy()
+    scores = np.where(valid, (vectors.vectors @ regions.T).cpu().numpy(), -np.inf)
     return np.split(scores, vectors.starts[1:-1])

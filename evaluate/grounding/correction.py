@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from mrnn.evaluate.grounding.phrases import Phrases
+from mrnn.evaluate.grounding.phrases import Candidates, Phrases
 
 ROUNDS = 4  # at most, over all coefficients; the search ends with the first that changes none
 GRID = {
@@ -67,16 +67,48 @@ class Search:
 
 def corrected_scores(phrases: Phrases, correction: Correction) -> np.ndarray:
     """x of the module's docstring: (P, R), -inf for regions that do not exist."""
-    valid = phrases.candidates.valid[phrases.image]
-    usual = correction.mean_word * phrases.response[phrases.image]
-    scores = np.where(valid, phrases.scores - phrases.words[:, None] * usual, 0)
-    count = valid.sum(axis=1, keepdims=True)
-    scores = np.where(valid, scores - scores.sum(axis=1, keepdims=True) / count, 0)
-    deviation = np.sqrt((scores**2).sum(axis=1, keepdims=True) / count)
+    image = phrases.image
+    return correct(
+        phrases.scores,
+        phrases.words[:, None] * phrases.response[image],
+        region_terms(phrases.candidates, correction)[image],
+        phrases.candidates.valid[image],
+        correction,
+    )
+
+
+def region_terms(candidates: Candidates, correction: Correction) -> np.ndarray:
+    """The terms of x that do not depend on the phrase: (N, R)."""
+    return correction.area * candidates.log_areas() + correction.region_score * candidates.log_scores()
+
+
+def correct(
+    scores: np.ndarray, usual: np.ndarray, terms: np.ndarray, valid: np.ndarray, correction: Correction
+) -> np.ndarray:
+    """x of the module's docstring for phrases or words: (n, R), -inf for regions that do not exist.
+
+    scores : (n, R), S_i; those of regions that do not exist are not looked at.
+    usual : (n, R) or (R,), W s_i, the regions' response to as many mean words.
+    terms : (n, R) or (R,), from `region_terms`.
+    valid : (n, R) or (R,) bool, which regions exist.
+    """
+    count = valid.sum(axis=-1, keepdims=True)
+    scores = np.where(valid, scores - correction.mean_word * usual, 0)
+    scores = np.where(valid, scores - scores.sum(axis=-1, keepdims=True) / count, 0)
+    deviation = np.sqrt((scores**2).sum(axis=-1, keepdims=True) / count)
     scores = scores / np.where(deviation > 0, deviation, 1)
-    candidates = phrases.candidates
-    terms = correction.area * candidates.log_areas() + correction.region_score * candidates.log_scores()
-    return np.where(valid, scores + terms[phrases.image], -np.inf)
+    return np.where(valid, scores + terms, -np.inf)
+
+
+def vote(scores: np.ndarray, worth: np.ndarray, temperature: float) -> np.ndarray:
+    """The expected worth of each region of a picture to some phrases or words: (n, R).
+
+    scores : (n, R), x.
+    worth : (R, R), what choosing region i is worth if region j is the true one.
+    temperature : above 0.
+    """
+    weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
+    return weights / weights.sum(axis=1, keepdims=True) @ worth.T
 
 
 def choose(phrases: Phrases, correction: Correction, measure: str) -> np.ndarray:
@@ -86,11 +118,9 @@ def choose(phrases: Phrases, correction: Correction, measure: str) -> np.ndarray
     """
     scores = corrected_scores(phrases, correction)
     if correction.temperature:
-        weights = np.exp((scores - scores.max(axis=1, keepdims=True)) / correction.temperature)
-        weights /= weights.sum(axis=1, keepdims=True)
         for image, worth in enumerate(phrases.worth[measure]):
             mine = slice(phrases.starts[image], phrases.starts[image + 1])
-            scores[mine] = weights[mine] @ worth.T
+            scores[mine] = vote(scores[mine], worth, correction.temperature)
         scores[~phrases.candidates.valid[phrases.image]] = -np.inf
     return scores.argmax(axis=1)
 

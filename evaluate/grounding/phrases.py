@@ -16,10 +16,11 @@ from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.captions import Box, Image
+from mrnn.data.regions import Regions, rows_of
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import Vocabulary
 from mrnn.evaluate.grounding.boxes import RIGHT, WORTH, hull
-from mrnn.train.features import Features, valid_rows
+from mrnn.train.features import Features
 from mrnn.train.models.alignment import Alignment
 from mrnn.train.pair_scores import region_vectors, word_vectors
 from mrnn.train.sentences import encode_sentences, tokenized_sentences
@@ -88,12 +89,17 @@ class Candidates:
 
 
 def candidates(cache: FeatureCache, images: np.ndarray, rows: int) -> Candidates:
-    """The first `rows` regions of some images. A score of 0 or 1 is none: no detector found that region."""
-    shape = (len(cache.images), cache.rows_per_image)
-    scores = cache.regions.scores.reshape(shape)[images, :rows].astype(np.float64)
-    valid = valid_rows(cache)[images, :rows]
+    """The first `rows` regions of some images of a cache."""
+    chosen = rows_of(images, cache.rows_per_image).reshape(len(images), -1)[:, :rows]
+    return candidates_of(cache.regions[chosen.ravel()], len(images))
+
+
+def candidates_of(regions: Regions, images: int) -> Candidates:
+    """The regions of so many images. A score of 0 or 1 is none: no detector found that region."""
+    scores = regions.scores.reshape(images, -1).astype(np.float64)
+    valid = regions.valid.reshape(images, -1) > 0
     return Candidates(
-        cache.regions.rectangles.reshape(*shape, 4)[images, :rows].astype(np.float64),
+        regions.rectangles.reshape(images, -1, 4).astype(np.float64),
         valid,
         valid & (scores > 0) & (scores < 1),
         scores,

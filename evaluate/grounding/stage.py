@@ -15,6 +15,7 @@ from mrnn.data.progress import Progress
 from mrnn.evaluate.grounding.alignments import alignment_model
 from mrnn.evaluate.grounding.boxes import RIGHT
 from mrnn.evaluate.grounding.correction import GRID, PLAIN, Correction, choose, search
+from mrnn.evaluate.grounding.corrector import MEASURE, Corrector
 from mrnn.evaluate.grounding.phrases import Phrases, mean_word, score_phrases
 from mrnn.evaluate.stages import Evaluation
 
@@ -32,7 +33,9 @@ DEFINITION = (
 
 
 def grounding_stage(evaluation: Evaluation, *, run: bool = True) -> dict[str, Any] | None:
-    """Shares of the phrases that choose a right region, of all and by kind, as in metrics.json, and `per_image`.
+    """Shares of the phrases that choose a right region, of all and by kind, as in metrics.json; what they rest on.
+
+    `search`, `search_wordless` and `mean_word` are for `corrector_of`, `per_image` for per_image.jsonl.
 
     evaluation : of an alignment model and a cache that mrnn.evaluate.fit.why_no_grounding has no objection to
     run : as for mrnn.evaluate.stages.perplexity_stage
@@ -40,7 +43,7 @@ def grounding_stage(evaluation: Evaluation, *, run: bool = True) -> dict[str, An
     The coefficients of the corrections are chosen on the dev split, and kept once they are. Returns None where run is
     False and an earlier call did not finish.
     """
-    settings = {"grid": GRID}
+    settings = {"grid": GRID, "keeps": ["mean_word"]}
     stored: dict[str, Any] | None = evaluation.parts.load(NAME, settings)
     if stored is not None or not run:
         return stored
@@ -65,6 +68,7 @@ def grounding_stage(evaluation: Evaluation, *, run: bool = True) -> dict[str, An
         phrases = measured(dev, f"phrases, {CHOSEN_ON}")
         for name, each in (("search", phrases), ("search_wordless", phrases.wordless())):
             found[name] = {measure: asdict(search(each, measure, check=evaluation.check_stop)) for measure in RIGHT}
+        found["mean_word"] = mean.tolist()
         evaluation.parts.save(SEARCHED, settings, found)
     phrases = measured(evaluation.images, f"phrases, {evaluation.split}")
     corrected, wordless = (
@@ -75,6 +79,12 @@ def grounding_stage(evaluation: Evaluation, *, run: bool = True) -> dict[str, An
     stored = {**summarise(phrases, choices(phrases, corrected, wordless), images), **found}
     evaluation.parts.save(NAME, settings, stored)
     return stored
+
+
+def corrector_of(grounding: Mapping[str, Any], checkpoint_sha256: str) -> Corrector:
+    """The corrections that `grounding_stage` chose, for the words of any sentence."""
+    coefficients = grounding["search"][MEASURE]["coefficients"]
+    return Corrector(Correction(**coefficients), np.array(grounding["mean_word"]), checkpoint_sha256)
 
 
 def choices(

@@ -9,11 +9,13 @@ import numpy as np
 
 from mrnn.data.cache import FeatureCache
 from mrnn.evaluate.grounding.alignments import Aligned, align_sentences
+from mrnn.evaluate.grounding.corrector import Corrector
+from mrnn.evaluate.grounding.phrases import candidates
 from mrnn.evaluate.grounding.segments import BETA
 from mrnn.evaluate.report.page import Page, section, text
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.features import RegionRows
+from mrnn.train.features import Features
 
 SHOWN = 24  # images in an evaluation's report, as many as its gallery shows at first
 COLOURED = (
@@ -62,25 +64,38 @@ def aligned_page(
 
 
 def alignment_section(
-    trained: TrainedModel, cache: FeatureCache, images: np.ndarray, features: RegionRows, *, pictures: Pictures
+    trained: TrainedModel,
+    cache: FeatureCache,
+    images: np.ndarray,
+    features: Features,
+    *,
+    corrector: Corrector | None,
+    pictures: Pictures,
 ) -> str:
     """The section of an evaluation's report: the first sentence of some images, evenly spaced among all of them.
 
-    images : numbers of those that were evaluated. features : of the cache. pictures : where they are.
+    images : numbers of those that were evaluated. features : of the cache. corrector : of the scores, where
+    grounding was measured. pictures : where they are.
     """
-    rectangles = cache.regions.rectangles.reshape(len(cache.images), cache.rows_per_image, 4)
     aligned: list[Aligned] = []
     for number in images[:: max(1, -(-len(images) // SHOWN))].tolist():
-        image, places = cache.images[number], rectangles[number]
-        aligned += islice(
-            align_sentences(
-                trained, features, number, image.sentences, image_id=image.id, rectangles=places, beta=BETA
-            ),
-            1,
+        image, places = cache.images[number], candidates(cache, np.array([number]), features.rows)
+        found = align_sentences(
+            trained,
+            features,
+            number,
+            image.sentences,
+            image_id=image.id,
+            places=places,
+            beta=BETA,
+            corrector=corrector,
         )
+        aligned += islice(found, 1)
     shown = thumbnails([pictures.file(cache.images[each.image].path) for each in aligned])
     figures = "".join(figure(each, picture) for each, picture in zip(aligned, shown, strict=True))
-    note = f"<p>{text(COLOURED)} Shown are {len(aligned)} of {len(images):,} images, each with its first sentence.</p>"
+    corrected = " Scores are corrected for overlap (see Grounding)." if corrector else ""
+    count = f" Shown are {len(aligned)} of {len(images):,} images, each with its first sentence."
+    note = f"<p>{text(COLOURED + corrected + count)}</p>"
     return section("Regions and words", f'{note}<div class="aligned">{figures}</div>', name="alignments")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mrnn.evaluate.grounding.corrector import Corrector
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.diversity import Diversity
 from mrnn.evaluate.per_image import Record, bits_per_word
@@ -51,12 +52,14 @@ def evaluation_page(
     metrics: Mapping[str, Any],
     records: Sequence[Record],
     *,
+    corrector: Corrector | None,
     pictures: Pictures,
 ) -> Page:
     """What the report shows.
 
     evaluation, results : the model, the cache and what was measured
     metrics, records : the content of metrics.json and of per_image.jsonl
+    corrector : of the regions that words choose, where grounding was measured
     pictures : where the pictures are
     """
     trained, cache = evaluation.trained, evaluation.cache
@@ -66,7 +69,7 @@ def evaluation_page(
     curve = loss_curve(read_log(trained.run, lenient=True), trained.cost)
     language = _language(evaluation, results, metrics)
     lengths = sections.perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length") or ())
-    alignments = _alignments(evaluation, pictures)
+    alignments = _alignments(evaluation, corrector, pictures)
     shown = {score for card in cards for score in card.scores}
     links = {
         "images": "Images",
@@ -105,11 +108,13 @@ def evaluation_page(
     )
 
 
-def _alignments(evaluation: Evaluation, pictures: Pictures) -> str:
+def _alignments(evaluation: Evaluation, corrector: Corrector | None, pictures: Pictures) -> str:
     trained, features = evaluation.trained, evaluation.features
     if not isinstance(trained.model, Alignment) or features.rows == 1:
         return ""
-    return alignment_section(trained, evaluation.cache, evaluation.images, features, pictures=pictures)
+    return alignment_section(
+        trained, evaluation.cache, evaluation.images, features, corrector=corrector, pictures=pictures
+    )
 
 
 def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) -> list[str]:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.commands.align import main
+from mrnn.evaluate.evaluation import evaluate
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.pairs import pack_pairs
@@ -183,3 +184,18 @@ def test_options_that_do_not_go_together(options: str, said: str) -> None:
     refused = call_files(Path("nowhere"), *options.split())
     assert refused.exit_code == 2
     assert said in refused.output
+
+
+def test_scores_are_corrected_by_the_file_of_an_evaluation(make_world: World, tmp_path: Path) -> None:
+    world = make_world(kind="alignment", regions=5, boxes={"val": 0, "test": 1})
+    evaluate(*world, output=tmp_path / "out", stages=["grounding"])
+    file = str(tmp_path / "out" / "correction.json")
+    page = tmp_path / "page.html"
+    plain, corrected = lines(world), lines(world, "--correct", file, "--html", str(page))
+    assert [line["sentence"] for line in plain] == [line["sentence"] for line in corrected]
+    assert plain != corrected
+    assert file in page.read_text()
+    refused = call(world, "--correct", str(tmp_path / "out" / "metrics.json"))
+    assert refused.exit_code == 1
+    assert "holds no corrections" in refused.output
+    assert refused.stdout == ""

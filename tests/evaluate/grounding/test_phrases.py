@@ -12,8 +12,9 @@ from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import features_for
 from mrnn.evaluate.grounding import phrases as phrases_module
 from mrnn.evaluate.grounding.alignments import word_region_scores
-from mrnn.evaluate.grounding.phrases import Candidates, mean_word, phrases_of, score_phrases
+from mrnn.evaluate.grounding.phrases import Candidates, candidates, mean_word, phrases_of, score_phrases
 from mrnn.train.checkpoint import load_trained
+from mrnn.train.pair_scores import region_vectors
 
 World = Callable[..., tuple[Path, Path]]
 
@@ -49,12 +50,18 @@ def test_scores_are_sums_over_the_words(kind: str, make_world: World, monkeypatc
     trained, cache = load_trained(run), open_cache(file)
     features, images = features_for(trained, cache), cache.done("test")
     mean = mean_word(trained.model, cache, cache.done("val"), trained.vocabulary)
+
+    def word_scores(image: int, words: list[list[str]]) -> list[np.ndarray]:
+        regions = region_vectors(trained.model, features, np.array([image]))[:, 0]
+        valid = candidates(cache, np.array([image]), features.rows).valid[0]
+        return word_region_scores(trained.model, words, regions, valid, trained)
+
     found = score_phrases(trained.model, cache, features, images, trained.vocabulary, mean=mean)
     expected, words = [], []
     for image in images:
         sentences = [tokenize(text) for text in cache.images[image].sentences]
         kept = [sentence for sentence in sentences if sentence]
-        of_words = word_region_scores(trained.model, kept, features, int(image), trained)
+        of_words = word_scores(int(image), kept)
         for phrase in phrases_of(cache.images[image]):
             rows = of_words[kept.index(sentences[phrase.sentence])][phrase.first : phrase.end]
             expected.append(rows.sum(0))
@@ -69,7 +76,7 @@ def test_scores_are_sums_over_the_words(kind: str, make_world: World, monkeypatc
     count = 0
     for image in cache.done("val"):
         for text in cache.images[image].sentences:
-            (rows,) = word_region_scores(trained.model, [tokenize(text)], features, int(images[0]), trained)
+            (rows,) = word_scores(int(images[0]), [tokenize(text)])
             total, count = total + rows.sum(0), count + len(rows)
     there = found.candidates.valid[0]
     np.testing.assert_allclose(found.response[0][there], (total / count)[there], rtol=1e-4, atol=1e-4)
