@@ -76,10 +76,11 @@ class Matching:
         if config.word_vectors:
             numbers, vectors = read_word_vectors(config.word_vectors, data.vocabulary, size=config.embedding)
             with torch.no_grad():
-                # Words that the file lacks stay random, at its scale.
-                spread = model.embedding.weight.square().mean().sqrt().clamp(min=1e-12)
-                model.embedding.weight.mul_(float(np.sqrt(np.square(vectors).mean())) / spread)
-                model.embedding.weight[torch.from_numpy(numbers)] = torch.from_numpy(vectors)
+                # At the scale of the random ones, which words that the file lacks keep: GloVe's own is ten times as
+                # large, and training did not recover from it.
+                spread = model.embedding.weight.square().mean().sqrt()
+                scale = spread / max(float(np.sqrt(np.square(vectors).mean())), 1e-12)
+                model.embedding.weight[torch.from_numpy(numbers)] = torch.from_numpy(vectors) * scale
         model.take_moments(*data.features.moments(np.unique(data.train.image)), scale=config.image_scale)
 
     def limit(self, data: TrainingData) -> float:
