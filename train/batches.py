@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.train.features import Features
@@ -116,6 +117,20 @@ def pack(
         sentences=numbers,
         count=int(present.sum()),
     )
+
+
+def as_table(batch: CaptionBatch) -> tuple[Tensor, Tensor]:
+    """The inputs of a packed batch as a table of sentences, for models that see more than one word at a time.
+
+    Returns (B, T) int64 word numbers, a sentence in each row and anything after its end, and (P,) int64, the place of
+    every row of the batch in the flattened table; 0 for rows that only fill up the shape.
+    """
+    # By operations on the device alone, which a CUDA graph can record.
+    steps = len(batch.sizes)
+    first = torch.arange(batch.sizes[0], device=batch.inputs.device) * steps
+    rows = torch.cat([first[:size] + step for step, size in enumerate(batch.sizes)])
+    table = rows.new_full((batch.sizes[0] * steps,), BOUNDARY_ID).scatter_(0, rows, batch.inputs[: len(rows)])
+    return table.view(-1, steps), functional.pad(rows, (0, len(batch.inputs) - len(rows)))
 
 
 def batch_bounds(sentences: int, batch_size: int, *, window: int = WINDOW) -> list[tuple[int, int]]:

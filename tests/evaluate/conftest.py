@@ -33,6 +33,10 @@ SIZE = 12
 SMALL: dict[str, dict[str, int]] = {
     "mrnn": {"embedding1": 8, "embedding2": 16, "recurrent": 16, "multimodal": 24},
     "generator": {"embedding": 8, "hidden": 24},
+    "transformer": {"layers": 2, "heads": 2, "width": 16, "context": 6, "multimodal": 24},
+    "lbl": {"embedding": 24, "context": 3},
+    "mlbl-b": {"embedding": 24, "context": 3, "hidden": 16},
+    "mlbl-f": {"embedding": 24, "context": 3, "hidden": 16, "factors": 20},
     "alignment": {"embedding": 8, "hidden": 10, "joint": 12},
     "defrag": {"embedding": 8, "hidden": 10, "joint": 12},
     "devise": {"embedding": 8, "joint": 12},

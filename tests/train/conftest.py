@@ -100,6 +100,10 @@ def tiny_kinds(tiny: TrainSettings) -> dict[str, TrainSettings]:
     """The same of every kind of model."""
     own = {
         "generator": {"embedding": 6, "hidden": 8},
+        "transformer": {"layers": 1, "heads": 2, "width": 8, "context": 6, "multimodal": 12},
+        "lbl": {"embedding": 8, "context": 3},
+        "mlbl-b": {"embedding": 8, "context": 3, "hidden": 8},
+        "mlbl-f": {"embedding": 8, "context": 3, "hidden": 8, "factors": 8},
         "alignment": {"embedding": 6, "hidden": 8, "joint": 10},
         "defrag": {"embedding": 6, "hidden": 8, "joint": 10},
         "devise": {"embedding": 6, "joint": 10},

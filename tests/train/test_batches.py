@@ -5,7 +5,7 @@ import torch
 from mrnn.data.cache import FeatureCache
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import BOUNDARY_ID, Vocabulary, build_vocabulary
-from mrnn.train.batches import IMAGE_ROWS, NOTHING, TOKEN_ROWS, epoch_batches, epoch_order, pack
+from mrnn.train.batches import IMAGE_ROWS, NOTHING, TOKEN_ROWS, as_table, epoch_batches, epoch_order, pack
 from mrnn.train.features import Features
 from mrnn.train.sentences import Sentences, encode_sentences, sentences_of, tokenized_sentences
 
@@ -98,3 +98,17 @@ def test_features_are_the_same_in_memory_and_mapped(cache: FeatureCache) -> None
         mean, rms = features.moments(images)
         np.testing.assert_allclose(mean, rows.mean(axis=0))
         assert rms == pytest.approx(rows.var(axis=0).mean() ** 0.5)
+
+
+@pytest.mark.parametrize("rectangular", [False, True])
+def test_a_batch_as_a_table_of_sentences(cache: FeatureCache, sentences: Sentences, rectangular: bool) -> None:
+    batch = pack(sentences, np.array([40, 3, 17, 4, 99, 5]), Features(cache), rectangular=rectangular)
+    table, places = as_table(batch)
+    assert table.shape == (6, len(batch.sizes))
+    for row, number in zip(table.tolist(), batch.sentences, strict=True):
+        words = sentences.tokens[sentences.starts[number] : sentences.starts[number + 1]].tolist()
+        assert row[: len(words) + 1] == [BOUNDARY_ID, *words]
+    rows = sum(batch.sizes)
+    assert torch.equal(table.flatten()[places[:rows]], batch.inputs[:rows])
+    assert len(set(places[:rows].tolist())) == rows
+    assert places[rows:].tolist() == [0] * (len(batch.inputs) - rows)

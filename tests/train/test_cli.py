@@ -70,6 +70,8 @@ def test_trains_into_the_default_folder_and_finishes_once(
         ("--optimiser newton", "'rmsprop'"),
         ("--model generator --multimodal 9", "multimodal is not a setting of generator"),
         ("--hidden 9", "hidden is not a setting of mrnn"),
+        ("--model transformer --heads 3", "width (256) must be a multiple of heads (3)"),
+        ("--model lbl --image-dropout 0.5", "image_dropout is not a setting of lbl"),
         ("--save-every often", "save_every must be like 5m"),
         ("--lr 0", "0.0 is not in the range x>0"),
         ("--epochs 0", "0 is not in the range x>=1"),

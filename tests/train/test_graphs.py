@@ -48,6 +48,10 @@ def gradients(model: nn.Module, bits: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(bits, tuple(model.parameters()))
 
 
+def without_dropout(settings: TrainSettings) -> TrainSettings:
+    return settings.but(**dict.fromkeys({"dropout", "image_dropout"} & KINDS[settings.model].settings(), 0.0))
+
+
 def test_a_rectangular_batch_holds_the_same_sentences(training: Training) -> None:
     sentences, numbers = training.data.train, np.array([40, 3, 17, 4, 99, 5])
     batch = pack(sentences, numbers, training.data.features, rectangular=True)
@@ -78,7 +82,7 @@ def test_a_rectangular_batch_costs_and_teaches_the_same(
         monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
     torch.manual_seed(3)
     data = training.data
-    settings = tiny_kinds[name].but(dropout=0.0, image_dropout=0.0)
+    settings = without_dropout(tiny_kinds[name])
     model = KINDS[name].build(settings.config(vocabulary=len(data.vocabulary), features=data.features.size)).double()
     packed, rectangular = (
         pack(training.data.train, np.arange(3, 40), training.data.features, rectangular=rectangular)
@@ -214,7 +218,7 @@ def on_gpu(cache: FeatureCache, settings: TrainSettings) -> Training:
 @pytest.mark.parametrize("name", CAPTIONERS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_graphs_on_a_gpu(cache: FeatureCache, tiny_kinds: dict[str, TrainSettings], name: str, precision: str) -> None:
-    settings = tiny_kinds[name].but(dropout=0.0, image_dropout=0.0, precision=precision)
+    settings = without_dropout(tiny_kinds[name]).but(precision=precision)
     training = on_gpu(cache, settings)
     for epoch in range(3):
         for batch in training.task.batches(training.data, settings, epoch=epoch, skip=0, part=(0, 1), rectangular=True):

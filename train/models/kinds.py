@@ -64,6 +64,14 @@ def _image_dropout(default: float) -> Any:
     return setting(default, "Fraction of image feature values dropped.", at_least=0, below=1)
 
 
+def _context(default: int) -> Any:
+    return setting(default, "Number of words, START included, that the next word is predicted from.", at_least=1)
+
+
+def _embedding_scale(default: float) -> Any:
+    return setting(default, "Initial word embeddings are uniform within plus and minus this.", at_least=0)
+
+
 def _margin(default: float) -> Any:
     return setting(default, "Margin by which a true pair must score higher than a false one.", above=0)
 
@@ -84,7 +92,7 @@ class RecurrentConfig(CaptionerConfig):
     _: KW_ONLY
     recurrence_init: str = setting("identity", "Initial recurrent weights.", choices=RECURRENCES)
     recurrence_scale: float = setting(0.5, "Factor on the initial recurrent weights.", at_least=0)
-    embedding_scale: float = setting(0.1, "Initial word embeddings are uniform within plus and minus this.", at_least=0)
+    embedding_scale: float = _embedding_scale(0.1)
     output_scale: float = setting(0.1, "Factor on the initial weights of the output layer.", at_least=0)
 
 
@@ -122,6 +130,51 @@ class GeneratorConfig(RecurrentConfig):
 
 
 @dataclass(frozen=True)
+class TransformerConfig(CaptionerConfig):
+    """Settings of the captioner with a causal Transformer."""
+
+    layers: int = setting(2, "Number of layers of the Transformer.", at_least=1)
+    heads: int = setting(4, "Number of attention heads; a divisor of --width.", at_least=1)
+    width: int = setting(256, "Width of the Transformer.", at_least=1)
+    context: int = _context(64)
+    multimodal: int = setting(512, "Width of the multimodal layer.", at_least=1)
+    dropout: float = _dropout(0.2)
+    image_dropout: float = _image_dropout(0.7)
+    embedding_scale: float = _embedding_scale(0.1)
+    output_scale: float = setting(0.1, "Factor on the initial weights of the output layer.", at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % self.heads:
+            raise SettingError(f"width ({self.width}) must be a multiple of heads ({self.heads}), which divide it")
+
+
+@dataclass(frozen=True)
+class LBLConfig(CaptionerConfig):
+    """Settings of the log-bilinear model."""
+
+    context: int = _context(5)
+    embedding: int = setting(256, "Width of the word vectors.", at_least=1)
+    dropout: float = _dropout(0.2)
+    embedding_scale: float = _embedding_scale(0.1)
+
+
+@dataclass(frozen=True)
+class MLBLConfig(LBLConfig):
+    """Settings of the log-bilinear model with the image as a bias."""
+
+    hidden: int = setting(256, "Width of the hidden layer.", at_least=1)
+    image_dropout: float = _image_dropout(0.5)
+
+
+@dataclass(frozen=True)
+class MLBLFConfig(MLBLConfig):
+    """Settings of the log-bilinear model with the image as a gate, too."""
+
+    factors: int = setting(256, "Number of factors of the word vectors, which the image gates.", at_least=1)
+
+
+@dataclass(frozen=True)
 class MatchingConfig(ModelConfig):
     """What models that are trained to match pictures and sentences share: the score, the cost, the word vectors.
 
@@ -138,7 +191,7 @@ class MatchingConfig(ModelConfig):
     )
     joint: int = setting(512, "Width of the space that regions and words share.", at_least=1)
     embedding: int = setting(300, "Width of the word vectors.", at_least=1)
-    embedding_scale: float = setting(0.1, "Initial word embeddings are uniform within plus and minus this.", at_least=0)
+    embedding_scale: float = _embedding_scale(0.1)
     word_vectors: str = setting("", "File with initial word vectors: word2vec or GloVe text, or .npz.")
     fixed_words: bool = setting(False, "Keep the word vectors as they are at the start.")
     dropout: float = _dropout(0.2)
@@ -220,6 +273,10 @@ KINDS = {
     "mrnn": Kind(MRNNConfig, "mrnn.train.models.mrnn:MRNN", CAPTIONING),
     "rnn-base": Kind(MRNNConfig, "mrnn.train.models.mrnn:RNNBase", CAPTIONING),
     "generator": Kind(GeneratorConfig, "mrnn.train.models.generator:Generator", CAPTIONING),
+    "transformer": Kind(TransformerConfig, "mrnn.train.models.transformer:Transformer", CAPTIONING),
+    "lbl": Kind(LBLConfig, "mrnn.train.models.log_bilinear:LBL", CAPTIONING),
+    "mlbl-b": Kind(MLBLConfig, "mrnn.train.models.log_bilinear:MLBLB", CAPTIONING),
+    "mlbl-f": Kind(MLBLFConfig, "mrnn.train.models.log_bilinear:MLBLF", CAPTIONING),
     "alignment": Kind(AlignmentConfig, "mrnn.train.models.alignment:Alignment", MATCHING, MATCHING_DEFAULTS),
     "defrag": Kind(DeFragConfig, "mrnn.train.models.defrag:DeFrag", FRAGMENTS, MATCHING_DEFAULTS),
     "devise": Kind(MatchingConfig, "mrnn.train.models.devise:DeViSE", MATCHING, MATCHING_DEFAULTS),

@@ -12,7 +12,7 @@ from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.captioner import Captioner
 
 Build = Callable[..., Captioner]
-KINDS = ("mrnn", "generator")
+KINDS = ("mrnn", "generator", "transformer", "mlbl-b", "mlbl-f")
 
 
 def next_words(model: Captioner, feature: torch.Tensor, words: list[int]) -> torch.Tensor:

@@ -37,8 +37,8 @@ def full_run(model: MRNN, feature: Tensor, caption: Caption) -> np.ndarray:
 
 
 @pytest.fixture
-def captioned(build_model: Build) -> tuple[MRNN, Tensor, list[Caption]]:
-    model = build_model(double=True)
+def captioned(build_model: Build, request: pytest.FixtureRequest) -> tuple[MRNN, Tensor, list[Caption]]:
+    model = build_model(kind=getattr(request, "param", "mrnn"), double=True)
     model.feature_mean.copy_(torch.randn(12, generator=torch.Generator().manual_seed(1)))
     model.feature_scale.fill_(0.7)
     model.output.bias[BOUNDARY_ID] = 3.5
@@ -48,6 +48,7 @@ def captioned(build_model: Build) -> tuple[MRNN, Tensor, list[Caption]]:
     return model, features, captions
 
 
+@pytest.mark.parametrize("captioned", ["mrnn", "transformer"], indirect=True)
 def test_the_parts_add_up_to_what_the_search_said(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     for caption, parts in zip(captions, reasons(model, features, captions), strict=True):
@@ -64,6 +65,7 @@ def test_without_the_image_the_rest_remains(captioned: tuple[MRNN, Tensor, list[
     assert abs(np.concatenate([parts[:, 2] for parts in reasons(blind, features, captions)])).max() == 0
 
 
+@pytest.mark.parametrize("captioned", ["mrnn", "transformer"], indirect=True)
 def test_another_image_changes_the_image_part_alone(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     exchanged = features.roll(1, 0)

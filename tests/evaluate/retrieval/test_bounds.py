@@ -29,6 +29,7 @@ def scores_and_bounds(
 
 @SHARED
 @given(
+    kind=st.sampled_from(["mrnn", "transformer"]),
     seed=st.integers(0, 10**6),
     words=st.integers(1, 50),
     spread=st.sampled_from([0.01, 0.3, 1.0, 4.0]),
@@ -36,11 +37,11 @@ def scores_and_bounds(
     shift=st.sampled_from([0.0, -200.0, 200.0]),
 )
 def test_no_score_is_above_its_bound(
-    build_model: Build, seed: int, words: int, spread: float, size: float, shift: float
+    build_model: Build, kind: str, seed: int, words: int, spread: float, size: float, shift: float
 ) -> None:
     """Also with weights so large that sums overflow, and with more target words at a node than words in the bounds."""
     generator = np.random.default_rng(seed)
-    model = build_model(seed=seed, spread=spread)
+    model = build_model(kind=kind, seed=seed, spread=spread)
     model.output.bias.add_(shift)
     sentences = sorted({tuple(generator.integers(1, 40, generator.integers(0, 9)).tolist()) for _ in range(40)})
     features = torch.from_numpy(size * generator.standard_normal((5, 12)).astype(np.float32))

@@ -83,10 +83,11 @@ def test_does_not_depend_on_threads_at_all(build_model: Build, features: np.ndar
     assert torch.get_num_threads() == threads, "torch's own setting is put back"
 
 
+@pytest.mark.parametrize("kind", ["mrnn", "transformer"])
 @pytest.mark.parametrize("size", [1.0, 30.0])
-def test_some_sentences_get_the_bits_that_they_get_among_all(build_model: Build, size: float) -> None:
+def test_some_sentences_get_the_bits_that_they_get_among_all(build_model: Build, kind: str, size: float) -> None:
     """What makes pruned and full ranks the same; at 30 times the weights also by the safe way of summing."""
-    model, sentences = build_model(vocabulary=100), sorted(map(tuple, invented_sentences(300, 100)))
+    model, sentences = build_model(kind=kind, vocabulary=100), sorted(map(tuple, invented_sentences(300, 100)))
     model.output.weight.mul_(size)
     feature = torch.ones(12)
     generator = np.random.default_rng(0)

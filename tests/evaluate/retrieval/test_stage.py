@@ -41,8 +41,9 @@ def comparable(found: RetrievalResult | None) -> dict[str, Any]:
     return result
 
 
-def test_pruned_equals_full(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
-    world = make_world(test=40)
+@pytest.mark.parametrize("kind", ["mrnn", "transformer"])
+def test_pruned_equals_full(make_world: World, evaluation: Evaluate, tmp_path: Path, kind: str) -> None:
+    world = make_world(test=40, kind=kind)
     pruned = retrieval_stage(evaluation(world, tmp_path / "pruned"), PRUNED, tiles=SMALL)
     full = retrieval_stage(evaluation(world, tmp_path / "full"), FULL, tiles=SMALL)
     assert pruned is not None

@@ -18,20 +18,26 @@ SMALL: dict[str, dict[str, Any]] = {
     "mrnn": {"embedding1": 5, "embedding2": 6, "recurrent": 6, "multimodal": 7},
     "rnn-base": {"embedding1": 5, "embedding2": 6, "recurrent": 6, "multimodal": 7},
     "generator": {"embedding": 5, "hidden": 8},
+    # The test sentences have 3 to 13 words: some more than these contexts.
+    "transformer": {"layers": 2, "heads": 2, "width": 8, "context": 8, "multimodal": 7},
+    "lbl": {"embedding": 6, "context": 3},
+    "mlbl-b": {"embedding": 6, "context": 3, "hidden": 8},
+    "mlbl-f": {"embedding": 6, "context": 3, "hidden": 8, "factors": 7},
 }
 
 
 def small_model(name: str, vocabulary: int, **changes: Any) -> Captioner:
     kind = KINDS[name]
-    settings = {"dropout": 0.0, "image_dropout": 0.0, "recurrence_init": "orthogonal", "output_scale": 1.0}
-    model = kind.build(kind.config(vocabulary, 16, **{**settings, **SMALL[name], **changes}))
+    settings = {"dropout": 0.0, "image_dropout": 0.0, "recurrence_init": "orthogonal", "output_scale": 1.0, **changes}
+    own = {setting: value for setting, value in settings.items() if setting in kind.settings()}
+    model = kind.build(kind.config(vocabulary, 16, **{**SMALL[name], **own}))
     model.initialise(torch.Generator().manual_seed(1))
     return model
 
 
 @pytest.fixture(scope="session")
 def small() -> Callable[..., Captioner]:
-    """Make a small model of a kind without dropout: (name, vocabulary, changed settings)."""
+    """Make a small model of a kind without dropout: (name, vocabulary, changes of settings where it has them)."""
     return small_model
 
 

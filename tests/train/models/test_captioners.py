@@ -38,6 +38,31 @@ def test_steps_equal_the_packed_pass(name: str, small: Small, data: Data) -> Non
         start += size
 
 
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_a_word_changes_nothing_before_it(name: str, small: Small, data: Data) -> None:
+    sentences, features, vocabulary = data
+    model = small(name, vocabulary).double().eval()
+    batch = pack(sentences, np.arange(3, 20), features)
+    batch = replace(batch, features=batch.features.double())
+    first, after = sum(batch.sizes[:4]), sum(batch.sizes[:5])
+    words = batch.inputs.clone()
+    words[first:] = (words[first:] + 1) % vocabulary
+    before, now = model(batch), model(replace(batch, inputs=words))
+    torch.testing.assert_close(now[:first], before[:first], rtol=1e-12, atol=1e-14)
+    assert ((now - before)[first:after].abs().amax(1) > 1e-6).all(), "the changed words do change what follows them"
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_another_image_changes_every_sentence_if_images_are_seen(name: str, small: Small, data: Data) -> None:
+    sentences, features, vocabulary = data
+    model = small(name, vocabulary).eval()
+    batch = pack(sentences, np.arange(3, 20), features)
+    other = replace(batch, features=batch.features.roll(1, 0) + 1)
+    first = batch.sizes[0]
+    changed = (model(batch) != model(other)).any(1)[:first]
+    assert changed.tolist() == [model.sees_images] * first
+
+
 @pytest.mark.parametrize("name", LATE_FUSION)
 def test_late_fusion_is_the_step_in_two_halves(name: str, small: Small, data: Data) -> None:
     _, features, vocabulary = data
@@ -120,7 +145,7 @@ def test_whole_gradient_against_finite_differences(name: str, small: Small, data
 @pytest.mark.parametrize("name", CAPTIONERS)
 def test_untrained_perplexity_is_about_the_vocabulary_size(name: str, small: Small, data: Data) -> None:
     sentences, features, _ = data
-    model = small(name, 2000, output_scale=0.1, recurrence_init="identity")
+    model = small(name, 2000, output_scale=0.1, recurrence_init="identity", embedding_scale=0.05)
     assert perplexity(model, sentences, features).perplexity == pytest.approx(2000, rel=0.05)
 
 
