@@ -12,26 +12,29 @@ from mrnn.train.features import Features
 from mrnn.train.models import KINDS
 from mrnn.train.models.captioner import Captioner
 from mrnn.train.sentences import Sentences, sentences_of, tokenized_sentences
+from tests.variants import VARIANTS
 
 Data = tuple[Sentences, Features, int]
 SMALL: dict[str, dict[str, Any]] = {
     "mrnn": {"embedding1": 5, "embedding2": 6, "recurrent": 6, "multimodal": 7},
     "rnn-base": {"embedding1": 5, "embedding2": 6, "recurrent": 6, "multimodal": 7},
+    "mrnn-image-recurrent": {"embedding1": 5, "embedding2": 6, "recurrent": 6, "multimodal": 7},
     "generator": {"embedding": 5, "hidden": 8},
 }
 
 
 def small_model(name: str, vocabulary: int, **changes: Any) -> Captioner:
-    kind = KINDS[name]
+    kind_name = name.split(" ")[0]
+    kind, changes = KINDS[kind_name], {**SMALL[kind_name], **VARIANTS.get(name, {}), **changes}
     settings = {"dropout": 0.0, "image_dropout": 0.0, "recurrence_init": "orthogonal", "output_scale": 1.0}
-    model = kind.build(kind.config(vocabulary, 16, **{**settings, **SMALL[name], **changes}))
+    model = kind.build(kind.config(vocabulary, 16, **{**settings, **changes}))
     model.initialise(torch.Generator().manual_seed(1))
     return model
 
 
 @pytest.fixture(scope="session")
 def small() -> Callable[..., Captioner]:
-    """Make a small model of a kind without dropout: (name, vocabulary, changed settings)."""
+    """Make a small model of a kind or of a variant, without dropout: (name, vocabulary, changed settings)."""
     return small_model
 
 
