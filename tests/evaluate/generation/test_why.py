@@ -13,6 +13,7 @@ from mrnn.evaluate.generation.decode import Caption, DecodingConfig, generate
 from mrnn.evaluate.generation.why import reasons
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.mrnn import MRNN, RNNBase
+from tests.variants import LATE_FUSION
 
 Build = Callable[..., MRNN]
 
@@ -36,9 +37,9 @@ def full_run(model: MRNN, feature: Tensor, caption: Caption) -> np.ndarray:
     return model.output(hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0].numpy()
 
 
-@pytest.fixture
-def captioned(build_model: Build) -> tuple[MRNN, Tensor, list[Caption]]:
-    model = build_model(double=True)
+@pytest.fixture(params=[{}, *LATE_FUSION.values()], ids=["2014", *LATE_FUSION])
+def captioned(build_model: Build, request: pytest.FixtureRequest) -> tuple[MRNN, Tensor, list[Caption]]:
+    model = build_model(double=True, **request.param)
     model.feature_mean.copy_(torch.randn(12, generator=torch.Generator().manual_seed(1)))
     model.feature_scale.fill_(0.7)
     model.output.bias[BOUNDARY_ID] = 3.5
@@ -78,7 +79,8 @@ def test_another_image_changes_the_image_part_alone(captioned: tuple[MRNN, Tenso
 def test_without_words_and_image_the_bias_remains(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     mute = deepcopy(model)
-    mute.word_to_multimodal.weight.zero_()
+    if model.config.word_path:
+        mute.word_to_multimodal.weight.zero_()
     mute.recurrent_to_multimodal.weight.zero_()
     for caption, parts in zip(captions, reasons(model, features, captions), strict=True):
         assert parts[:, 0] == pytest.approx(full_run(mute, model.feature_mean, caption), abs=1e-9)

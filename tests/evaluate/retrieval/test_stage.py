@@ -20,6 +20,7 @@ from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.scores import Scores
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage, sample_training_images
 from mrnn.evaluate.stages import Evaluation
+from tests.variants import LATE_FUSION
 
 World = Callable[..., tuple[Path, Path]]
 Evaluate = Callable[..., Evaluation]
@@ -41,8 +42,9 @@ def comparable(found: RetrievalResult | None) -> dict[str, Any]:
     return result
 
 
-def test_pruned_equals_full(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
-    world = make_world(test=40)
+@pytest.mark.parametrize("variant", [{}, *LATE_FUSION.values()], ids=["2014", *LATE_FUSION])
+def test_pruned_equals_full(variant: dict[str, Any], make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    world = make_world(test=40, settings=variant)
     pruned = retrieval_stage(evaluation(world, tmp_path / "pruned"), PRUNED, tiles=SMALL)
     full = retrieval_stage(evaluation(world, tmp_path / "full"), FULL, tiles=SMALL)
     assert pruned is not None
