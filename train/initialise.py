@@ -14,14 +14,16 @@ def initialise_captioner(
 ) -> None:
     """Draw all weights of a captioner on the CPU from one generator; see `draw_weights` and `draw_recurrence`.
 
-    model : the model, whose output layer is called `output`; its weights are multiplied by output_scale.
+    model : the model, whose output layer is called `output`; its own matrix is multiplied by output_scale.
     config : scales and kind of recurrence.
     generator : source of all random numbers.
     embedding, recurrence : names of the embedding and of the recurrent layer in the model.
     """
     draw_weights(model, generator, embedding=embedding, embedding_scale=config.embedding_scale)
     with torch.no_grad():
-        model.get_parameter("output.weight").mul_(config.output_scale)
+        for parameter in model.get_submodule("output").parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(config.output_scale)
     draw_recurrence(model.get_parameter(f"{recurrence}.weight"), config, generator)
 
 
@@ -49,15 +51,16 @@ def draw_weights(model: nn.Module, generator: torch.Generator, *, embedding: str
 
 @torch.no_grad()
 def draw_recurrence(weight: torch.Tensor, config: RecurrentConfig | RegionConfig, generator: torch.Generator) -> None:
-    """Make a matrix, drawn before, a recurrent one.
+    """Make a matrix, drawn before, a recurrent one, or the square matrix of each gate of a gated layer.
 
     It becomes recurrence_scale times the identity (as ReLU networks want it: Le et al. 2015, arXiv 1504.00941), a
     random orthogonal matrix, or what it was.
     """
-    if config.recurrence_init == "identity":
-        nn.init.eye_(weight)
-    elif config.recurrence_init == "orthogonal":
-        nn.init.orthogonal_(weight, generator=generator)
+    for square in weight.split(weight.shape[1]):
+        if config.recurrence_init == "identity":
+            nn.init.eye_(square)
+        elif config.recurrence_init == "orthogonal":
+            nn.init.orthogonal_(square, generator=generator)
     weight.mul_(config.recurrence_scale)
 
 

@@ -30,8 +30,10 @@ from mrnn.train.models.captioner import Captioner
 
 Build = Callable[..., Any]
 SIZE = 12
+MRNN = {"embedding1": 8, "embedding2": 16, "recurrent": 16, "multimodal": 24}
 SMALL: dict[str, dict[str, int]] = {
-    "mrnn": {"embedding1": 8, "embedding2": 16, "recurrent": 16, "multimodal": 24},
+    "mrnn": MRNN,
+    "mrnn-image-recurrent": MRNN,
     "generator": {"embedding": 8, "hidden": 24},
     "transformer": {"layers": 2, "heads": 2, "width": 16, "context": 6, "multimodal": 24},
     "lbl": {"embedding": 24, "context": 3},
@@ -60,7 +62,7 @@ def small_model(
     **settings: Any,
 ) -> Any:
     torch.manual_seed(seed)
-    model = KINDS[kind].build(KINDS[kind].config(vocabulary, features, **SMALL[kind], **settings))
+    model = KINDS[kind].build(KINDS[kind].config(vocabulary, features, **{**SMALL[kind], **settings}))
     model.eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(std=spread)

@@ -13,6 +13,7 @@ from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.train.models import KINDS
 from mrnn.train.settings import TrainSettings
+from tests.variants import VARIANTS
 
 SUBJECTS = ("a dog", "a small dog", "two dogs", "a girl", "the man in a red coat", "an old man")
 VERBS = ("runs", "sits", "jumps", "waits", "plays")
@@ -97,7 +98,7 @@ def tiny() -> TrainSettings:
 
 @pytest.fixture(scope="session")
 def tiny_kinds(tiny: TrainSettings) -> dict[str, TrainSettings]:
-    """The same of every kind of model."""
+    """The same of every kind of model, and of every variant of m-RNN."""
     own = {
         "generator": {"embedding": 6, "hidden": 8},
         "transformer": {"layers": 1, "heads": 2, "width": 8, "context": 6, "multimodal": 12},
@@ -108,4 +109,5 @@ def tiny_kinds(tiny: TrainSettings) -> dict[str, TrainSettings]:
         "defrag": {"embedding": 6, "hidden": 8, "joint": 10},
         "devise": {"embedding": 6, "joint": 10},
     }
-    return {name: replace(tiny, model=name, network=own.get(name, tiny.network)) for name in KINDS}
+    kinds = {name: replace(tiny, model=name, network=own.get(name, tiny.network)) for name in KINDS}
+    return kinds | {name: kinds[name.split(" ")[0]].but(**changes) for name, changes in VARIANTS.items()}

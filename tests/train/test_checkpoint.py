@@ -43,6 +43,24 @@ def test_a_checkpoint_rebuilds_its_model(run: Path, cache: FeatureCache, tiny: T
     assert by_file.progress["epoch"] == tiny.epochs == load_trained(run, which="last").progress["epoch"]
 
 
+def test_a_run_from_before_the_variants_opens_and_is_finished(
+    run: Path, cache: FeatureCache, tiny: TrainSettings, tmp_path: Path
+) -> None:
+    """Its config and settings lack recurrence, word_path and share_words, and the network is that of 2014."""
+    weights = load_trained(run).model.state_dict()
+    for name in (BEST, LAST):
+        old = read_checkpoint(run / name)
+        for part in (old["config"], old["settings"]):
+            assert [part.pop(setting) for setting in ("recurrence", "word_path", "share_words")]
+        write_checkpoint(tmp_path / name, old)
+    opened = load_trained(tmp_path).model.state_dict()
+    assert opened.keys() == weights.keys()
+    assert all(torch.equal(opened[name], weights[name]) for name in weights)
+    lines: list[str] = []
+    train(cache, tmp_path, tiny, options=RunOptions(device="cpu", tensorboard=False), report=lines.append)
+    assert "nothing to do" in lines[-1]
+
+
 @pytest.mark.parametrize("name", [BEST, LAST])
 def test_a_damaged_checkpoint_is_refused_in_a_sentence(run: Path, name: str, tmp_path: Path) -> None:
     whole = (run / name).read_bytes()

@@ -65,6 +65,11 @@ def test_trains_into_the_default_folder_and_finishes_once(
     ("arguments", "says"),
     [
         ("--embedding2 100", "as wide as the recurrent layer"),
+        ("--embedding1 0 --embedding2 100", "as wide as the recurrent layer"),
+        ("--recurrence rnn", "'lstm'"),
+        ("--image-into both", "image_into is not a setting of mrnn"),
+        ("--model mrnn-image-recurrent --image-into both-shared --multimodal 100", "at least as wide as the second"),
+        ("--model generator --share-words", "share_words is not a setting of generator"),
         ("--dropout 1.5", "--dropout"),
         ("--model lstm", "'rnn-base'"),
         ("--optimiser newton", "'rmsprop'"),

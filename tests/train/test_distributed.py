@@ -21,6 +21,7 @@ from mrnn.train.batches import part_of_batch
 from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.run_files import LAST
 from mrnn.train.settings import TrainSettings
+from tests.variants import LATE_FUSION
 
 TOLERANCE = 1e-4  # of losses, gradient norms and weights after 69 steps: float32 sums in another order
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,6 +151,16 @@ def test_a_run_goes_on_with_another_number_of_processes(
     assert "stopped by SIGUSR1" in two[0][0]
     assert run_together(1, uneven, call(tmp_path, plain)) == [["end: finished"]]
     assert_close(tmp_path, single)
+
+
+def test_a_shared_output_layer_and_an_lstm_train_alike(
+    run_together: Together, uneven: FeatureCache, plain: TrainSettings, tmp_path: Path
+) -> None:
+    settings = plain.but(**LATE_FUSION["all"])
+    for count in (1, 2):
+        ends = run_together(count, uneven, call(tmp_path / str(count), settings))
+        assert ends[0] == ["end: finished"]
+    assert_close(tmp_path / "1", tmp_path / "2")
 
 
 def test_a_killed_process_ends_the_others_with_a_message(

@@ -22,6 +22,7 @@ from mrnn.train.run_files import LAST
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits
+from tests.variants import VARIANTS
 
 OPTIONS = RunOptions(device="cpu", tensorboard=False, log_every=4)
 
@@ -69,7 +70,7 @@ def test_a_rectangular_batch_holds_the_same_sentences(training: Training) -> Non
         assert torch.equal(batch.features[batch.image_of_token[column]], own.expand(steps, -1))
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", [*CAPTIONERS, *VARIANTS])
 @pytest.mark.parametrize("chunk", [None, 100])
 def test_a_rectangular_batch_costs_and_teaches_the_same(
     name: str,
@@ -83,7 +84,8 @@ def test_a_rectangular_batch_costs_and_teaches_the_same(
     torch.manual_seed(3)
     data = training.data
     settings = without_dropout(tiny_kinds[name])
-    model = KINDS[name].build(settings.config(vocabulary=len(data.vocabulary), features=data.features.size)).double()
+    kind = KINDS[settings.model]
+    model = kind.build(settings.config(vocabulary=len(data.vocabulary), features=data.features.size)).double()
     packed, rectangular = (
         pack(training.data.train, np.arange(3, 40), training.data.features, rectangular=rectangular)
         for rectangular in (False, True)
@@ -112,7 +114,12 @@ def test_shapes_are_few_and_padding_little() -> None:
     assert len({(len(batch.sizes), len(batch.sentences)) for batch in batches}) < 30
 
 
-def test_recorded_steps_compute_every_batch_afresh(training: Training) -> None:
+@pytest.mark.parametrize("name", ["mrnn", "mrnn gru", "mrnn all"])
+def test_recorded_steps_compute_every_batch_afresh(
+    name: str, cache: FeatureCache, tiny_kinds: dict[str, TrainSettings]
+) -> None:
+    settings = tiny_kinds[name].but(dropout=0.0, image_dropout=0.0)
+    training = prepare(cache, settings, OPTIONS, last=None, report=lambda line: None)
     captures = 0
 
     def counted(work: Work) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
@@ -215,7 +222,7 @@ def on_gpu(cache: FeatureCache, settings: TrainSettings) -> Training:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", [*CAPTIONERS, *VARIANTS])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_graphs_on_a_gpu(cache: FeatureCache, tiny_kinds: dict[str, TrainSettings], name: str, precision: str) -> None:
     settings = without_dropout(tiny_kinds[name]).but(precision=precision)

@@ -142,6 +142,9 @@ def test_stopped_and_resumed_equals_uninterrupted(
     ("name", "measure"),
     [
         *((name, "val_perplexity") for name in CAPTIONERS if name not in ("mrnn", "rnn-base")),
+        ("mrnn gru", "val_perplexity"),
+        ("mrnn all", "val_perplexity"),
+        ("mrnn-image-recurrent both", "val_perplexity"),
         ("alignment", "train_hinge"),
         ("defrag", "train_hinge"),
         ("devise", "train_hinge"),
@@ -166,7 +169,7 @@ def test_every_other_kind_resumes_bit_for_bit_too(
     assert_same(tmp_path / "parts", tmp_path / "whole")
     first, last = (line[measure] for line in outcome(tmp_path / "whole")[1] if line["kind"] == "epoch")
     assert last < first
-    with pytest.raises(TrainingError, match=f"model {name}, now mrnn"):
+    with pytest.raises(TrainingError, match=r"model [\w-]+, now mrnn|recurrence \w+, now plain"):
         run(cache, tmp_path / "parts", tiny_kinds["mrnn"])
 
 

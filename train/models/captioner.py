@@ -12,6 +12,7 @@ from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.kinds import CaptionerConfig
 from mrnn.train.models.layers import ScaledTanh
 from mrnn.train.models.model import Model
+from mrnn.train.models.shared_output import SharedOutput
 
 State = tuple[Tensor, ...]  # the first axis of each tensor is the hypothesis
 
@@ -25,7 +26,7 @@ class Captioner(Model):
     """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector per word read, and an output layer."""
 
     config: CaptionerConfig
-    output: nn.Linear  # (M, V) with bias; the softmax is part of the loss, which never holds all logits
+    output: nn.Linear | SharedOutput  # M to V, with bias; the softmax is in the loss, which never holds all logits
     sees_images = True
 
     @abstractmethod

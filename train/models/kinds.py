@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mrnn.train.models.model import Model
 
 RECURRENCES = ("identity", "orthogonal", "uniform")
+RECURRENT_LAYERS = ("plain", "gru", "lstm")
+IMAGE_INTO = ("recurrent", "both", "both-shared")
 SCORES = ("max", "sum")
 CAPTIONING = "mrnn.train.tasks.captioning:Captioning"
 MATCHING = "mrnn.train.tasks.matching:Matching"
@@ -98,21 +100,53 @@ class RecurrentConfig(CaptionerConfig):
 
 @dataclass(frozen=True)
 class MRNNConfig(RecurrentConfig):
-    """Settings of m-RNN and RNN-Base. embedding2 must equal recurrent, since w(t) is added to U r(t-1)."""
+    """Settings of m-RNN and RNN-Base. The defaults are the network of 2014; later papers have the variants.
 
-    embedding1: int = setting(128, "Width of the first word embedding.", at_least=1)
-    embedding2: int = setting(256, "Width of the second word embedding; must equal --recurrent.", at_least=1)
+    A plain recurrence adds w(t) to U r(t-1), so embedding2 must then equal recurrent.
+    """
+
+    embedding1: int = setting(
+        128, "Width of the first word embedding; 0 leaves it out, so that words are embedded once.", at_least=0
+    )
+    embedding2: int = setting(
+        256, "Width of the second word embedding; must equal --recurrent if the recurrence is plain.", at_least=1
+    )
     recurrent: int = setting(256, "Width of the recurrent layer.", at_least=1)
     multimodal: int = setting(512, "Width of the multimodal layer.", at_least=1)
     dropout: float = _dropout(0.2)
     image_dropout: float = _image_dropout(0.7)
+    recurrence: str = setting("plain", "Recurrent layer; plain is the ReLU layer of 2014.", choices=RECURRENT_LAYERS)
+    word_path: bool = setting(True, "The multimodal layer sees the word directly, beside the recurrent layer.")
+    share_words: bool = setting(
+        False, "The output layer shares the vectors of the first word embedding (transposed weight sharing)."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.embedding2 != self.recurrent:
+        if self.recurrence == "plain" and self.embedding2 != self.recurrent:
             raise SettingError(
                 f"the second embedding ({self.embedding2}) must be as wide as the recurrent layer ({self.recurrent}): "
                 "r(t) = ReLU(U r(t-1) + w(t)) adds the two"
+            )
+
+
+@dataclass(frozen=True)
+class ImageRecurrentConfig(MRNNConfig):
+    """Settings of m-RNN with the image in the recurrent layer."""
+
+    _: KW_ONLY
+    image_into: str = setting(
+        "recurrent",
+        "Layers that see the image: recurrent, or both (recurrent and multimodal), with separate or shared weights.",
+        choices=IMAGE_INTO,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_into == "both-shared" and self.embedding2 > self.multimodal:
+            raise SettingError(
+                f"both-shared needs a multimodal layer ({self.multimodal}) at least as wide as the second embedding "
+                f"({self.embedding2}): the recurrent layer gets the first values of what the multimodal layer gets"
             )
 
 
@@ -272,6 +306,7 @@ MATCHING_DEFAULTS = {"epochs": 12, "lr": 1e-3, "clip": 0.0, "clip_values": 0.05}
 KINDS = {
     "mrnn": Kind(MRNNConfig, "mrnn.train.models.mrnn:MRNN", CAPTIONING),
     "rnn-base": Kind(MRNNConfig, "mrnn.train.models.mrnn:RNNBase", CAPTIONING),
+    "mrnn-image-recurrent": Kind(ImageRecurrentConfig, "mrnn.train.models.image_recurrent:ImageRecurrent", CAPTIONING),
     "generator": Kind(GeneratorConfig, "mrnn.train.models.generator:Generator", CAPTIONING),
     "transformer": Kind(TransformerConfig, "mrnn.train.models.transformer:Transformer", CAPTIONING),
     "lbl": Kind(LBLConfig, "mrnn.train.models.log_bilinear:LBL", CAPTIONING),

@@ -7,6 +7,9 @@
 
 The recurrent layer does not depend on the image: words and image meet only in the sum inside g, which makes this a
 LateFusion model. Retrieval (mrnn.evaluate.retrieval) is built on that split. CONTRIBUTING.md explains the letters.
+
+MRNNConfig has the variants of the papers that followed (ICLR 2015, arXiv 1412.6632; ICCV 2015, arXiv 1504.06692): other
+recurrent layers, an output layer that shares the word vectors, and the network without one of its parts.
 """
 
 from collections.abc import Sequence
@@ -16,65 +19,81 @@ from torch import Tensor, nn
 
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.initialise import initialise_captioner
-from mrnn.train.models.captioner import LateFusion
+from mrnn.train.models.captioner import Captioner, LateFusion
 from mrnn.train.models.kinds import MRNNConfig
-from mrnn.train.models.layers import Dropout, Projection, ScaledTanh, recur_packed
+from mrnn.train.models.layers import Dropout, Projection, ScaledTanh
+from mrnn.train.models.recurrences import LAYERS
+from mrnn.train.models.shared_output import SharedOutput
 
 
-class MRNN(LateFusion):
-    """m-RNN. The image feature is centred (Captioner), which amounts to a bias of the multimodal layer, -V_I mean."""
+class MRNNLayers(Captioner):
+    """The layers of m-RNN and its variants, wherever the image enters."""
 
     config: MRNNConfig
     fusion = ScaledTanh()
 
     def __init__(self, config: MRNNConfig) -> None:
         super().__init__(config)
-        self.memory_size = config.recurrent
-        self.embedding1 = nn.Embedding(config.vocabulary, config.embedding1)
-        self.embedding2 = Projection(config.embedding1, config.embedding2)
-        self.recurrence = Projection(config.recurrent, config.recurrent)
-        self.word_to_multimodal = Projection(config.embedding2, config.multimodal)
+        # Without a first embedding E1 itself is as wide as w(t).
+        self.embedding1 = nn.Embedding(config.vocabulary, config.embedding1 or config.embedding2)
+        self.embedding2 = Projection(config.embedding1, config.embedding2) if config.embedding1 else nn.Identity()
+        self.recurrence = LAYERS[config.recurrence](config.embedding2, config.recurrent)
+        self.memory_size = self.recurrence.memory_size
+        if config.word_path:
+            self.word_to_multimodal = Projection(config.embedding2, config.multimodal)
         self.recurrent_to_multimodal = Projection(config.recurrent, config.multimodal)
         self.image_to_multimodal = Projection(config.features, config.multimodal)
-        self.output = nn.Linear(config.multimodal, config.vocabulary)
+        if config.share_words:
+            self.output = SharedOutput(self.embedding1, config.multimodal)
+        else:
+            self.output = nn.Linear(config.multimodal, config.vocabulary)
         self.dropout = Dropout(config.dropout)
         self.image_dropout = Dropout(config.image_dropout)
 
     def words(self, tokens: Tensor) -> Tensor:
-        """w(t) for word numbers: (...) int64 -> (..., H)."""
+        """w(t) for word numbers: (...) int64 -> (..., W), W the width of the second embedding."""
         return self.dropout(self.embedding2(self.embedding1(tokens)))
 
-    def recur(self, words: Tensor, previous: Tensor) -> Tensor:
-        """One step r(t) = ReLU(U r(t-1) + w(t)): two (B, H) -> (B, H)."""
-        return torch.relu(self.recurrence(previous) + words)
+    def recur(self, words: Tensor, memory: Tensor) -> Tensor:
+        """The memory after a word (mrnn.train.models.recurrences): (B, W), (B, memory_size) -> (B, memory_size)."""
+        return self.recurrence.step(words, memory)
 
     def recur_packed(self, words: Tensor, sizes: Sequence[int]) -> Tensor:
-        """r(t) of packed sentences from r(0) = 0; see mrnn.train.models.layers.recur_packed.
+        """r(t) of packed sentences from r(0) = 0.
 
-        words : (P, H), w(t) step after step, the longest sentence first in each step.
+        words : (P, W), the recurrent layer's input step after step, the longest sentence first in each step.
         sizes : number of rows of each step, never increasing.
 
         Returns (P, H) in the same order.
         """
-        return recur_packed(words, self.recurrence.weight, sizes)
+        return self.recurrence.packed(words, sizes)
 
-    def combine(self, words: Tensor, recurrent: Tensor) -> Tensor:
-        """The language half of the multimodal layer, V_w w + V_r r: two (..., H) -> (..., M)."""
-        return self.word_to_multimodal(words) + self.recurrent_to_multimodal(self.dropout(recurrent))
-
-    def language(self, words: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LateFusion`; the memory is r(t)."""
-        vectors = self.words(words)
-        recurrent = self.recur(vectors, memory)
-        return self.combine(vectors, recurrent), recurrent
-
-    def image(self, features: Tensor) -> Tensor:
-        """V_I I: (..., D) -> (..., M)."""
-        return self.image_to_multimodal(self.image_dropout(self.centred(features)))
+    def combine(self, words: Tensor, memory: Tensor) -> Tensor:
+        """The language half of the multimodal layer, V_w w + V_r r: (..., W), (..., at least H) -> (..., M)."""
+        recurrent = self.recurrent_to_multimodal(self.dropout(memory[..., : self.config.recurrent]))
+        return self.word_to_multimodal(words) + recurrent if self.config.word_path else recurrent
 
     def fuse(self, language: Tensor, image: Tensor) -> Tensor:
         """m(t) = g(language + image): (..., M)."""
         return self.dropout(self.fusion(language + image.to(language.dtype)))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """See `Captioner`."""
+        initialise_captioner(self, self.config, generator, embedding="embedding1", recurrence="recurrence")
+
+
+class MRNN(MRNNLayers, LateFusion):
+    """m-RNN. The image feature is centred (Captioner), which amounts to a bias of the multimodal layer, -V_I mean."""
+
+    def language(self, words: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """See `LateFusion`; the memory is r(t), and with an LSTM its cell too."""
+        vectors = self.words(words)
+        memory = self.recur(vectors, memory)
+        return self.combine(vectors, memory), memory
+
+    def image(self, features: Tensor) -> Tensor:
+        """V_I I: (..., D) -> (..., M)."""
+        return self.image_to_multimodal(self.image_dropout(self.centred(features)))
 
     def forward(self, batch: CaptionBatch) -> Tensor:
         """m(t) of every row of a packed batch: (P, M)."""
@@ -82,10 +101,6 @@ class MRNN(LateFusion):
         language = self.combine(words, self.recur_packed(words, batch.sizes))
         # V_I I is computed once per distinct image and then copied to the rows of its words.
         return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """See `Captioner`."""
-        initialise_captioner(self, self.config, generator, embedding="embedding1", recurrence="recurrence")
 
 
 class RNNBase(MRNN):

@@ -10,9 +10,11 @@ from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.evaluate.generation.decode import Caption, Decoder, DecodingConfig, generate
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.captioner import Captioner
+from tests.variants import VARIANTS
 
 Build = Callable[..., Captioner]
-KINDS = ("mrnn", "generator", "transformer", "mlbl-b", "mlbl-f")
+KINDS = ("mrnn", "generator", "transformer", "mlbl-b", "mlbl-f", "mrnn-image-recurrent")
+EVERY = (*KINDS, *VARIANTS)
 
 
 def next_words(model: Captioner, feature: torch.Tensor, words: list[int]) -> torch.Tensor:
@@ -51,12 +53,12 @@ def features() -> torch.Tensor:
     return torch.randn(4, 12, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("width", [1, 3])
 def test_greedy_and_beam_search_equal_the_search_by_hand(
-    kind: str, width: int, build_model: Build, features: torch.Tensor
+    name: str, width: int, build_model: Build, features: torch.Tensor
 ) -> None:
-    model = build_model(kind=kind, double=True)
+    model = build_model(kind=name.split(" ")[0], double=True, **VARIANTS.get(name, {}))
     model.output.bias[BOUNDARY_ID] = 1.5
     config = DecodingConfig(beam=width, max_steps=6)
     for feature, found in zip(features, generate(model, features, config), strict=True):
@@ -65,9 +67,12 @@ def test_greedy_and_beam_search_equal_the_search_by_hand(
         assert found[0].log_prob == pytest.approx(score, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_samples_depend_on_the_image_and_its_id_alone(kind: str, build_model: Build, features: torch.Tensor) -> None:
-    model, config = build_model(kind=kind), DecodingConfig(beam=1, sample=True, max_steps=8, seed=3)
+@pytest.mark.parametrize("name", EVERY)
+def test_samples_depend_on_the_image_and_its_id_alone(name: str, build_model: Build, features: torch.Tensor) -> None:
+    model, config = (
+        build_model(kind=name.split(" ")[0], **VARIANTS.get(name, {})),
+        DecodingConfig(beam=1, sample=True, max_steps=8, seed=3),
+    )
     decoder, names = Decoder(model), [*"abcd"]
     together = decoder(features.float(), config, ids=names)
     alone = [decoder(features[[n]].float(), config, ids=[names[n]])[0] for n in range(4)]
@@ -75,11 +80,11 @@ def test_samples_depend_on_the_image_and_its_id_alone(kind: str, build_model: Bu
     assert len({found[0].words for found in together}) > 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_log_probabilities_of_a_caption_are_the_models(
-    kind: str, build_model: Build, features: torch.Tensor
+    name: str, build_model: Build, features: torch.Tensor
 ) -> None:
-    model = build_model(kind=kind, double=True)
+    model = build_model(kind=name.split(" ")[0], double=True, **VARIANTS.get(name, {}))
     captions: list[list[Caption]] = generate(model, features, DecodingConfig(beam=2, max_steps=7), prefix=[5, 6])
     for feature, (best, *_) in zip(features, captions, strict=True):
         said = [*best.words, *[BOUNDARY_ID] * best.complete]

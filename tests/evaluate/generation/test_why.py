@@ -13,6 +13,7 @@ from mrnn.evaluate.generation.decode import Caption, DecodingConfig, generate
 from mrnn.evaluate.generation.why import reasons
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.mrnn import MRNN, RNNBase
+from tests.variants import FUSED, FUSED_IDS
 
 Build = Callable[..., MRNN]
 
@@ -36,9 +37,10 @@ def full_run(model: MRNN, feature: Tensor, caption: Caption) -> np.ndarray:
     return model.output(hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0].numpy()
 
 
-@pytest.fixture
+@pytest.fixture(params=FUSED, ids=FUSED_IDS)
 def captioned(build_model: Build, request: pytest.FixtureRequest) -> tuple[MRNN, Tensor, list[Caption]]:
-    model = build_model(kind=getattr(request, "param", "mrnn"), double=True)
+    kind, changes = request.param
+    model = build_model(kind=kind, double=True, **changes)
     model.feature_mean.copy_(torch.randn(12, generator=torch.Generator().manual_seed(1)))
     model.feature_scale.fill_(0.7)
     model.output.bias[BOUNDARY_ID] = 3.5
@@ -48,7 +50,6 @@ def captioned(build_model: Build, request: pytest.FixtureRequest) -> tuple[MRNN,
     return model, features, captions
 
 
-@pytest.mark.parametrize("captioned", ["mrnn", "transformer"], indirect=True)
 def test_the_parts_add_up_to_what_the_search_said(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     for caption, parts in zip(captions, reasons(model, features, captions), strict=True):
@@ -65,7 +66,6 @@ def test_without_the_image_the_rest_remains(captioned: tuple[MRNN, Tensor, list[
     assert abs(np.concatenate([parts[:, 2] for parts in reasons(blind, features, captions)])).max() == 0
 
 
-@pytest.mark.parametrize("captioned", ["mrnn", "transformer"], indirect=True)
 def test_another_image_changes_the_image_part_alone(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     exchanged = features.roll(1, 0)
@@ -80,7 +80,8 @@ def test_another_image_changes_the_image_part_alone(captioned: tuple[MRNN, Tenso
 def test_without_words_and_image_the_bias_remains(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     mute = deepcopy(model)
-    mute.word_to_multimodal.weight.zero_()
+    if model.config.word_path:
+        mute.word_to_multimodal.weight.zero_()
     mute.recurrent_to_multimodal.weight.zero_()
     for caption, parts in zip(captions, reasons(model, features, captions), strict=True):
         assert parts[:, 0] == pytest.approx(full_run(mute, model.feature_mean, caption), abs=1e-9)

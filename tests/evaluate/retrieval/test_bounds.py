@@ -1,6 +1,7 @@
 """No score lies above its bound, whatever the model; and the bounds are close where they can be."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.train.models.mrnn import MRNN
+from tests.variants import FUSED
 
 Build = Callable[..., MRNN]
 SHARED = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -29,19 +31,26 @@ def scores_and_bounds(
 
 @SHARED
 @given(
-    kind=st.sampled_from(["mrnn", "transformer"]),
     seed=st.integers(0, 10**6),
     words=st.integers(1, 50),
     spread=st.sampled_from([0.01, 0.3, 1.0, 4.0]),
     size=st.sampled_from([0.0, 1.0, 30.0]),
     shift=st.sampled_from([0.0, -200.0, 200.0]),
+    variant=st.sampled_from(FUSED),
 )
 def test_no_score_is_above_its_bound(
-    build_model: Build, kind: str, seed: int, words: int, spread: float, size: float, shift: float
+    build_model: Build,
+    seed: int,
+    words: int,
+    spread: float,
+    size: float,
+    shift: float,
+    variant: tuple[str, dict[str, Any]],
 ) -> None:
     """Also with weights so large that sums overflow, and with more target words at a node than words in the bounds."""
     generator = np.random.default_rng(seed)
-    model = build_model(kind=kind, seed=seed, spread=spread)
+    kind, changes = variant
+    model = build_model(kind=kind, seed=seed, spread=spread, **changes)
     model.output.bias.add_(shift)
     sentences = sorted({tuple(generator.integers(1, 40, generator.integers(0, 9)).tolist()) for _ in range(40)})
     features = torch.from_numpy(size * generator.standard_normal((5, 12)).astype(np.float32))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.pair_scorer import in_order, log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.train.models.mrnn import MRNN, RNNBase
+from tests.variants import FUSED, FUSED_IDS
 
 Build = Callable[..., MRNN]
 
@@ -33,7 +35,7 @@ def brute_force(model: MRNN, features: np.ndarray, sentences: list[list[int]]) -
 
 def one_score(model: MRNN, feature: np.ndarray, sentence: list[int]) -> float:
     image = model.image(torch.from_numpy(feature).double()).double()
-    state = torch.zeros(1, model.config.recurrent, dtype=torch.double)
+    state = torch.zeros(1, model.memory_size, dtype=torch.double)
     total = 0.0
     for word, target in zip([0, *sentence], [*sentence, 0], strict=True):
         words = model.words(torch.tensor([word]))
@@ -60,8 +62,11 @@ def test_equals_brute_force(build_model: Build, features: np.ndarray) -> None:
     np.testing.assert_allclose(fast(model, features, sentences), expected, atol=1e-3, rtol=0)
 
 
-def test_equals_brute_force_closely_in_float64(build_model: Build, features: np.ndarray) -> None:
-    model, sentences = build_model(double=True), invented_sentences(30, 40)
+@pytest.mark.parametrize(("kind", "variant"), FUSED, ids=FUSED_IDS)
+def test_equals_brute_force_closely_in_float64(
+    kind: str, variant: dict[str, Any], build_model: Build, features: np.ndarray
+) -> None:
+    model, sentences = build_model(kind=kind, double=True, **variant), invented_sentences(30, 40)
     np.testing.assert_allclose(
         fast(model, features, sentences), brute_force(model, features, sentences), atol=1e-9, rtol=0
     )

@@ -20,6 +20,7 @@ from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.scores import Scores
 from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage, sample_training_images
 from mrnn.evaluate.stages import Evaluation
+from tests.variants import FUSED, FUSED_IDS
 
 World = Callable[..., tuple[Path, Path]]
 Evaluate = Callable[..., Evaluation]
@@ -41,9 +42,11 @@ def comparable(found: RetrievalResult | None) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("kind", ["mrnn", "transformer"])
-def test_pruned_equals_full(make_world: World, evaluation: Evaluate, tmp_path: Path, kind: str) -> None:
-    world = make_world(test=40, kind=kind)
+@pytest.mark.parametrize(("kind", "variant"), FUSED, ids=FUSED_IDS)
+def test_pruned_equals_full(
+    kind: str, variant: dict[str, Any], make_world: World, evaluation: Evaluate, tmp_path: Path
+) -> None:
+    world = make_world(test=40, kind=kind, settings=variant)
     pruned = retrieval_stage(evaluation(world, tmp_path / "pruned"), PRUNED, tiles=SMALL)
     full = retrieval_stage(evaluation(world, tmp_path / "full"), FULL, tiles=SMALL)
     assert pruned is not None

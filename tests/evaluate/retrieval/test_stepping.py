@@ -14,9 +14,11 @@ from mrnn.evaluate.retrieval.stepping import SteppingScorer
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.captioner import Captioner
 from tests.evaluate.retrieval.test_late_fusion import invented_sentences
+from tests.variants import VARIANTS
 
 Build = Callable[..., Captioner]
-KINDS = ("mrnn", "generator", "transformer", "mlbl-b", "mlbl-f")
+KINDS = ("mrnn", "generator", "transformer", "mlbl-b", "mlbl-f", "mrnn-image-recurrent")
+EVERY = (*KINDS, *VARIANTS)
 
 
 def teacher_forced(model: Captioner, feature: torch.Tensor, sentence: list[int]) -> float:
@@ -39,25 +41,30 @@ def features() -> torch.Tensor:
     return torch.randn(3, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("rows", [1, 7, 1024])
 def test_equals_teacher_forcing(
-    kind: str, rows: int, build_model: Build, features: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    name: str, rows: int, build_model: Build, features: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stepping, "ROWS", rows)
-    model, sentences = build_model(kind=kind, double=True), invented_sentences(40, 40)
+    model, sentences = (
+        build_model(kind=name.split(" ")[0], double=True, **VARIANTS.get(name, {})),
+        invented_sentences(40, 40),
+    )
     scorer = SteppingScorer(model, build_prefix_tree(sentences))
     expected = [[teacher_forced(model, feature, sentence) for sentence in sentences] for feature in features]
     found = np.stack([*in_order(scorer.score, features, device=scorer.device, threads=2)])
     np.testing.assert_allclose(found, expected, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_some_sentences_score_as_among_all_and_the_others_are_no_numbers(
-    kind: str, build_model: Build, features: torch.Tensor
+    name: str, build_model: Build, features: torch.Tensor
 ) -> None:
     sentences, chosen = invented_sentences(30, 40), np.array([0, 4, 5, 21])
-    scorer = SteppingScorer(build_model(kind=kind, double=True), build_prefix_tree(sentences))
+    scorer = SteppingScorer(
+        build_model(kind=name.split(" ")[0], double=True, **VARIANTS.get(name, {})), build_prefix_tree(sentences)
+    )
     whole, some = scorer.score(features[0]), scorer.score(features[0], chosen)
     np.testing.assert_allclose(some[chosen], whole[chosen], atol=1e-12, rtol=0)
     assert np.isnan(np.delete(some, [*chosen, 1, 2])).all()  # sentences 1 and 2 are equal, and parts of others' paths

@@ -1,6 +1,7 @@
 """First-order scores are what they say: values and gradients at the anchors, nothing else, laid out right."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mrnn.evaluate.search.shortlist import (
     nearest_anchors,
 )
 from mrnn.train.models.mrnn import MRNN
+from tests.variants import FUSED, FUSED_IDS
 
 Build = Callable[..., MRNN]
 SENTENCES = [[2, 3], [2, 3, 4, 5], [], [7], [2, 9, 9, 9], [2, 3]]
@@ -26,7 +28,7 @@ SENTENCES = [[2, 3], [2, 3, 4, 5], [], [7], [2, 9, 9, 9], [2, 3]]
 
 def score(model: MRNN, sentence: list[int], vector: Tensor) -> Tensor:
     """log P(w | I) as a function of the image's vector, word by word, differentiable."""
-    state, total = vector.new_zeros(1, model.config.recurrent), vector.new_zeros(())
+    state, total = vector.new_zeros(1, model.memory_size), vector.new_zeros(())
     for word, target in zip([0, *sentence], [*sentence, 0], strict=True):
         words = model.words(torch.tensor([word]))
         state = model.recur(words, state)
@@ -40,8 +42,11 @@ def vectors() -> Tensor:
     return torch.randn(40, 24, generator=torch.Generator().manual_seed(0), dtype=torch.double)
 
 
-def test_expansions_are_values_and_gradients(build_model: Build, vectors: Tensor) -> None:
-    model, anchors = build_model(double=True), vectors[:3]
+@pytest.mark.parametrize(("kind", "variant"), FUSED, ids=FUSED_IDS)
+def test_expansions_are_values_and_gradients(
+    kind: str, variant: dict[str, Any], build_model: Build, vectors: Tensor
+) -> None:
+    model, anchors = build_model(kind=kind, double=True, **variant), vectors[:3]
     expansions = expand(model, SENTENCES, anchors)
     for c, anchor in enumerate(anchors):
         for s, sentence in enumerate(SENTENCES):

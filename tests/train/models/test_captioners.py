@@ -1,4 +1,4 @@
-"""What every captioner must be: a property of each kind in CAPTIONERS."""
+"""What every captioner must be: a property of each kind in CAPTIONERS, and of the variants of m-RNN."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +14,19 @@ from mrnn.train.models import CAPTIONERS, KINDS
 from mrnn.train.models.captioner import Captioner, LateFusion, select
 from mrnn.train.sentences import Sentences
 from mrnn.train.tasks.captioning import batch_bits, perplexity
+from tests.variants import VARIANTS
 
 Data = tuple[Sentences, Features, int]
 Small = Callable[..., Captioner]
-LATE_FUSION = [name for name in CAPTIONERS if isinstance(KINDS[name].build(KINDS[name].config(2, 1)), LateFusion)]
+EVERY = (*CAPTIONERS, *VARIANTS)
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+def is_late_fusion(name: str) -> bool:
+    kind = KINDS[name.split(" ")[0]]
+    return isinstance(kind.build(kind.config(2, 1)), LateFusion)
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_steps_equal_the_packed_pass(name: str, small: Small, data: Data) -> None:
     """forward() of a batch and step() word by word give the same hidden vectors."""
     sentences, features, vocabulary = data
@@ -38,7 +44,7 @@ def test_steps_equal_the_packed_pass(name: str, small: Small, data: Data) -> Non
         start += size
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_word_changes_nothing_before_it(name: str, small: Small, data: Data) -> None:
     sentences, features, vocabulary = data
     model = small(name, vocabulary).double().eval()
@@ -52,7 +58,7 @@ def test_a_word_changes_nothing_before_it(name: str, small: Small, data: Data) -
     assert ((now - before)[first:after].abs().amax(1) > 1e-6).all(), "the changed words do change what follows them"
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_another_image_changes_every_sentence_if_images_are_seen(name: str, small: Small, data: Data) -> None:
     sentences, features, vocabulary = data
     model = small(name, vocabulary).eval()
@@ -63,7 +69,7 @@ def test_another_image_changes_every_sentence_if_images_are_seen(name: str, smal
     assert changed.tolist() == [model.sees_images] * first
 
 
-@pytest.mark.parametrize("name", LATE_FUSION)
+@pytest.mark.parametrize("name", [*filter(is_late_fusion, EVERY)])
 def test_late_fusion_is_the_step_in_two_halves(name: str, small: Small, data: Data) -> None:
     _, features, vocabulary = data
     model = small(name, vocabulary).eval()
@@ -75,7 +81,7 @@ def test_late_fusion_is_the_step_in_two_halves(name: str, small: Small, data: Da
     assert torch.equal(model.fusion(language + model.image(stored)), hidden)
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_rows_that_round_a_batch_change_neither_cost_nor_gradients(
     name: str, small: Small, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +102,7 @@ def test_rows_that_round_a_batch_change_neither_cost_nor_gradients(
     torch.testing.assert_close(rounded, plain, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_bfloat16_gives_nearly_the_bits_of_float32(
     name: str, small: Small, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +123,7 @@ def test_bfloat16_gives_nearly_the_bits_of_float32(
         assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_whole_gradient_against_finite_differences(name: str, small: Small, data: Data) -> None:
     sentences, features, vocabulary = data
     model = small(name, vocabulary).double()
@@ -142,14 +148,14 @@ def test_whole_gradient_against_finite_differences(name: str, small: Small, data
                 assert parameter.grad.view(-1)[at].item() == pytest.approx(slope, rel=1e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_untrained_perplexity_is_about_the_vocabulary_size(name: str, small: Small, data: Data) -> None:
     sentences, features, _ = data
     model = small(name, 2000, output_scale=0.1, recurrence_init="identity", embedding_scale=0.05)
     assert perplexity(model, sentences, features).perplexity == pytest.approx(2000, rel=0.05)
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_dropout_acts_in_training_only(name: str, small: Small, data: Data) -> None:
     sentences, features, vocabulary = data
     model = small(name, vocabulary, dropout=0.5, image_dropout=0.5)
