@@ -37,6 +37,9 @@ def full_run(model: MRNN, feature: Tensor, caption: Caption) -> np.ndarray:
     return model.output(hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0].numpy()
 
 
+MRNNS, MRNN_IDS = zip(*(each for each in zip(FUSED, FUSED_IDS, strict=True) if each[0][0] == "mrnn"), strict=True)
+
+
 @pytest.fixture(params=FUSED, ids=FUSED_IDS)
 def captioned(build_model: Build, request: pytest.FixtureRequest) -> tuple[MRNN, Tensor, list[Caption]]:
     kind, changes = request.param
@@ -56,6 +59,7 @@ def test_the_parts_add_up_to_what_the_search_said(captioned: tuple[MRNN, Tensor,
         assert parts.sum(1) == pytest.approx(np.array(caption.log_probs), abs=1e-9)
 
 
+@pytest.mark.parametrize("captioned", MRNNS, ids=MRNN_IDS, indirect=True)
 def test_without_the_image_the_rest_remains(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     blind = RNNBase(model.config).eval().requires_grad_(False).double()
@@ -77,6 +81,7 @@ def test_another_image_changes_the_image_part_alone(captioned: tuple[MRNN, Tenso
         assert abs(expected).max() > 0.01
 
 
+@pytest.mark.parametrize("captioned", MRNNS, ids=MRNN_IDS, indirect=True)
 def test_without_words_and_image_the_bias_remains(captioned: tuple[MRNN, Tensor, list[Caption]]) -> None:
     model, features, captions = captioned
     mute = deepcopy(model)

@@ -12,7 +12,7 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.pair_scorer import in_order, log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.train.models.mrnn import MRNN, RNNBase
-from tests.variants import FUSED, FUSED_IDS
+from tests.variants import LATE_FUSION
 
 Build = Callable[..., MRNN]
 
@@ -62,11 +62,11 @@ def test_equals_brute_force(build_model: Build, features: np.ndarray) -> None:
     np.testing.assert_allclose(fast(model, features, sentences), expected, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("kind", "variant"), FUSED, ids=FUSED_IDS)
+@pytest.mark.parametrize("variant", [{}, *LATE_FUSION.values()], ids=["2014", *LATE_FUSION])
 def test_equals_brute_force_closely_in_float64(
-    kind: str, variant: dict[str, Any], build_model: Build, features: np.ndarray
+    variant: dict[str, Any], build_model: Build, features: np.ndarray
 ) -> None:
-    model, sentences = build_model(kind=kind, double=True, **variant), invented_sentences(30, 40)
+    model, sentences = build_model(double=True, **variant), invented_sentences(30, 40)
     np.testing.assert_allclose(
         fast(model, features, sentences), brute_force(model, features, sentences), atol=1e-9, rtol=0
     )

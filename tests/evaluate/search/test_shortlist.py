@@ -20,7 +20,7 @@ from mrnn.evaluate.search.shortlist import (
     nearest_anchors,
 )
 from mrnn.train.models.mrnn import MRNN
-from tests.variants import FUSED, FUSED_IDS
+from tests.variants import LATE_FUSION
 
 Build = Callable[..., MRNN]
 SENTENCES = [[2, 3], [2, 3, 4, 5], [], [7], [2, 9, 9, 9], [2, 3]]
@@ -42,11 +42,9 @@ def vectors() -> Tensor:
     return torch.randn(40, 24, generator=torch.Generator().manual_seed(0), dtype=torch.double)
 
 
-@pytest.mark.parametrize(("kind", "variant"), FUSED, ids=FUSED_IDS)
-def test_expansions_are_values_and_gradients(
-    kind: str, variant: dict[str, Any], build_model: Build, vectors: Tensor
-) -> None:
-    model, anchors = build_model(kind=kind, double=True, **variant), vectors[:3]
+@pytest.mark.parametrize("variant", [{}, *LATE_FUSION.values()], ids=["2014", *LATE_FUSION])
+def test_expansions_are_values_and_gradients(variant: dict[str, Any], build_model: Build, vectors: Tensor) -> None:
+    model, anchors = build_model(double=True, **variant), vectors[:3]
     expansions = expand(model, SENTENCES, anchors)
     for c, anchor in enumerate(anchors):
         for s, sentence in enumerate(SENTENCES):
