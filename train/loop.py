@@ -110,8 +110,8 @@ def train_step(training: Training, batch: Batch) -> dict[str, Any]:
 
     model.train()
     training.optimiser.zero_grad(set_to_none=True)
-    # Without autocast's cache of cast weights, which CUDA graphs do not allow. No weight is used twice in a step, so
-    # the cache would save nothing.
+    # Without autocast's cache of cast weights, which CUDA graphs do not allow. Hardly any weight is used twice in a
+    # step, so the cache would save nothing.
     bf16 = settings.precision == "bf16"
     with torch.autocast(training.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         cost = ranks.cost(training.graphs or task.cost, model, batch, seed=[settings.seed, progress.step])

@@ -13,9 +13,9 @@ Language Models, ICML 2014. A word is predicted from the `context` words before 
             r = sum_i C_i R[w_i] + C_m x
             P(w | w_1..w_n, I) = softmax_w(W_v[w] . f + b_w),     f = (W_k r) * (W_d x)     the image as a gate
 
-The equations are from memory of the paper; its authors' published code agrees with them, the image layer and the C_m of
-MLBL-F included. Sources are silent on what stands before the start of a sentence here: START, as often as needed, as
-n-gram models have it. Chosen here, too: the initial weights, dropout, and the centred feature as I (Model).
+The equations are from memory of the paper; a public implementation in numpy (classes MLBL and MLBLF) agrees with them,
+the image layer and the C_m of MLBL-F included. Chosen here: before the start of a sentence stands START, as often as
+needed, as in n-gram models; the initial weights; dropout; the centred feature as I (Model).
 
 Nothing in r or f is squashed, so there is no sum inside a `fusion` and none of these is a LateFusion model: retrieval
 scores every pair by a pass of its own. CONTRIBUTING.md explains the letters.
@@ -46,13 +46,9 @@ class LBL(Captioner):
 
     def __init__(self, config: LBLConfig) -> None:
         super().__init__(config)
-        self.output = nn.Linear(self.outputs(config), config.vocabulary)
+        self.output = nn.Linear(config.embedding, config.vocabulary)
         self.contexts = Projection(config.context * config.embedding, config.embedding)  # C_1..C_n side by side
         self.dropout = Dropout(config.dropout)
-
-    def outputs(self, config: LBLConfig) -> int:
-        """Length of the hidden vector that the output layer reads."""
-        return config.embedding
 
     def vectors(self, words: Tensor) -> Tensor:
         """R[w]: (...) int64 -> (..., K)."""
@@ -127,13 +123,9 @@ class MLBLF(MLBLB):
 
     def __init__(self, config: MLBLFConfig) -> None:
         super().__init__(config)
+        self.output = nn.Linear(config.factors, config.vocabulary)
         self.word_to_factors = Projection(config.embedding, config.factors)  # W_k
         self.image_to_factors = Projection(config.hidden, config.factors)  # W_d
-
-    def outputs(self, config: LBLConfig) -> int:
-        """The number of factors."""
-        assert isinstance(config, MLBLFConfig)
-        return config.factors
 
     def vectors(self, words: Tensor) -> Tensor:
         """W_k^T W_v[w]: (...) int64 -> (..., K)."""

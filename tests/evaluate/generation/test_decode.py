@@ -197,10 +197,11 @@ def test_refusals(model: MRNN, features: Tensor) -> None:
     assert generate(model, features[:0], DecodingConfig()) == []
 
 
+@pytest.mark.parametrize("kind", ["mrnn", "transformer"])
 @pytest.mark.parametrize("beam", [1, 5])
 @pytest.mark.parametrize("twins", [False, True])
-def test_decoder_gives_the_captions_of_float64(build_model: Build, beam: int, twins: bool) -> None:
-    model = build_model(spread=0.3)
+def test_decoder_gives_the_captions_of_float64(build_model: Build, kind: str, beam: int, twins: bool) -> None:
+    model = build_model(kind=kind, spread=0.3)
     model.output.bias[0] = 3.0
     if twins:  # pairs of words as near to equal as float32 can hold, or nearer
         model.output.weight[3::2] = model.output.weight[2::2][: len(model.output.weight[3::2])]

@@ -19,20 +19,19 @@ from mrnn.evaluate.search.shortlist import (
     first_order_of_sentences,
     nearest_anchors,
 )
-from mrnn.train.models.mrnn import MRNN
-from tests.variants import LATE_FUSION
+from mrnn.train.models.captioner import LateFusion
+from tests.variants import FUSED, FUSED_IDS
 
-Build = Callable[..., MRNN]
+Build = Callable[..., LateFusion]
 SENTENCES = [[2, 3], [2, 3, 4, 5], [], [7], [2, 9, 9, 9], [2, 3]]
 
 
-def score(model: MRNN, sentence: list[int], vector: Tensor) -> Tensor:
+def score(model: LateFusion, sentence: list[int], vector: Tensor) -> Tensor:
     """log P(w | I) as a function of the image's vector, word by word, differentiable."""
-    state, total = vector.new_zeros(1, model.memory_size), vector.new_zeros(())
+    memory, total = vector.new_zeros(1, model.memory_size), vector.new_zeros(())
     for word, target in zip([0, *sentence], [*sentence, 0], strict=True):
-        words = model.words(torch.tensor([word]))
-        state = model.recur(words, state)
-        logits = model.output(model.fuse(model.combine(words, state), vector))
+        language, memory = model.language(torch.tensor([word]), memory)
+        logits = model.output(model.fuse(language, vector))
         total = total + logits.log_softmax(-1)[0, target]
     return total
 
@@ -42,9 +41,11 @@ def vectors() -> Tensor:
     return torch.randn(40, 24, generator=torch.Generator().manual_seed(0), dtype=torch.double)
 
 
-@pytest.mark.parametrize("variant", [{}, *LATE_FUSION.values()], ids=["2014", *LATE_FUSION])
-def test_expansions_are_values_and_gradients(variant: dict[str, Any], build_model: Build, vectors: Tensor) -> None:
-    model, anchors = build_model(double=True, **variant), vectors[:3]
+@pytest.mark.parametrize(("kind", "variant"), FUSED, ids=FUSED_IDS)
+def test_expansions_are_values_and_gradients(
+    kind: str, variant: dict[str, Any], build_model: Build, vectors: Tensor
+) -> None:
+    model, anchors = build_model(kind=kind, double=True, **variant), vectors[:3]
     expansions = expand(model, SENTENCES, anchors)
     for c, anchor in enumerate(anchors):
         for s, sentence in enumerate(SENTENCES):
@@ -103,8 +104,9 @@ def test_more_anchors_are_closer_to_the_exact_scores(build_model: Build, vectors
     assert errors[2] < 1e-4, "every image is its own anchor"
 
 
-def test_one_sentence_under_many_images_equals_many_under_one(build_model: Build) -> None:
-    model = build_model()
+@pytest.mark.parametrize("kind", ["mrnn", "transformer"])
+def test_one_sentence_under_many_images_equals_many_under_one(kind: str, build_model: Build) -> None:
+    model = build_model(kind=kind)
     features = torch.randn(70, 12, generator=torch.Generator().manual_seed(2))
     scorer = LateFusionScorer(model, build_prefix_tree(SENTENCES))
     expected = np.stack([scorer.score(feature) for feature in features])
