@@ -40,10 +40,11 @@ from mrnn.evaluate.results import Results, best_list, build_metrics, caption_lis
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.retrieval.combination import combined_stage
 from mrnn.evaluate.retrieval.stage import retrieval_stage
-from mrnn.evaluate.settings import STAGES, DecodingConfig, RetrievalConfig
+from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_consensus
 from mrnn.evaluate.stages import (
     Evaluation,
     Report,
+    consensus_stage,
     decoding_settings,
     generation_stage,
     greedy_config,
@@ -67,6 +68,7 @@ def evaluate(
     decoding: DecodingConfig | None = None,
     prefix: str = "",
     n_best: int | None = None,
+    consensus: ConsensusConfig | None = None,
     retrieval: RetrievalConfig | None = None,
     combine: Sequence[tuple[str | Path, str | Path]] = (),
     figures: bool = False,
@@ -90,6 +92,7 @@ def evaluate(
     decoding, retrieval : settings, None for the defaults; the bootstrap's seed is that of decoding
     prefix : words that every caption begins with
     n_best : number of captions per image to write to nbest.json, at most the beam width; None for no such file
+    consensus : how captions are ranked again by those of similar training images; None to leave them as the search did
     combine : further models, each with a cache of the same pictures, that retrieve together with this one
         (mrnn.evaluate.retrieval.combination); no other stage is run then
     figures : whether to draw figures for papers, which takes matplotlib
@@ -106,6 +109,8 @@ def evaluate(
     decoding, retrieval = decoding or DecodingConfig(), retrieval or RetrievalConfig()
     if n_best and n_best > decoding.beam:
         raise SettingError(f"--n-best {n_best} needs a beam at least as wide, not --beam {decoding.beam}")
+    if consensus:
+        check_consensus(decoding)
     if combine and (retrieval.per_word or "retrieval" not in stages):
         raise SettingError(
             "--combine measures retrieval, by one sum of scores: leave out --per-word, and --only without it"
@@ -140,6 +145,10 @@ def evaluate(
         results.beams = greedy = generation_stage(evaluation, decoding, prefix=words, run=run)
         if plain != decoding:
             greedy = generation_stage(evaluation, plain, prefix=words, name="greedy", run=run)
+        if consensus:
+            results.beams = consensus_stage(
+                evaluation, results.beams, consensus, decoding=decoding, prefix=words, run=run
+            )
         results.captions, results.greedy = best_of(results.beams), best_of(greedy)
         for warning in caption_warnings(evaluation, results.captions):
             report(warning)
@@ -152,7 +161,7 @@ def evaluate(
             results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
         results.grounding = grounding_stage(evaluation, run="grounding" in stages)
         described = {
-            "decoding": decoding_settings(decoding, words),
+            "decoding": decoding_settings(decoding, words, consensus),
             "seed": decoding.seed,
             "checkpoint": describe(trained, sha256=evaluation.parts.settings["checkpoint_sha256"]),
         }

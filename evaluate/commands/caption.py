@@ -9,8 +9,15 @@ import click
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, command, setting_options
 from mrnn.data.options import checkpoint_option, device_option, path_type
-from mrnn.evaluate.commands.options import config_from, html_option, prefix_option, weights_option
-from mrnn.evaluate.settings import DecodingConfig
+from mrnn.evaluate.commands.options import (
+    config_from,
+    consensus_options,
+    html_option,
+    is_default,
+    prefix_option,
+    weights_option,
+)
+from mrnn.evaluate.settings import CONSENSUS_BEAM, ConsensusConfig, DecodingConfig
 
 EPILOG = """\b
 Example:
@@ -31,6 +38,10 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 @weights_option
 @setting_options(DecodingConfig, only=("beam", "max_steps", "length_norm"))
 @prefix_option
+@consensus_options
+@click.option(
+    "--features", type=path_type, metavar="FILE", help="Feature cache with the training images for --consensus."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the log-probability of every word.")
 @html_option("Also write a web page with the images and their captions to this file.")
 @device_option
@@ -46,6 +57,8 @@ def main(
     checkpoint: Path,
     weights: str | None,
     prefix: str,
+    consensus: bool,
+    features: Path | None,
     as_json: bool,
     html: Path | None,
     device: str,
@@ -56,17 +69,25 @@ def main(
 
     IMAGE is an image file, a folder of images, or a pattern such as 'holiday/*.jpg'.
     """
-    decoding = config_from(DecodingConfig, settings)
+    if consensus != (features is not None):
+        raise click.UsageError("--consensus needs --features FILE, the cache of the training images; give both or none")
+    if consensus and is_default("beam"):
+        settings["beam"] = CONSENSUS_BEAM
+    decoding, agreed = config_from(DecodingConfig, settings), config_from(ConsensusConfig, settings)
 
     from mrnn.data.pictures import picture_files
 
     files = picture_files(images)
     from mrnn.evaluate.api import caption_files
+    from mrnn.evaluate.generation.consensus import Consensus
     from mrnn.train.checkpoint import load_trained
     from mrnn.train.device import pick_device
 
     trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
-    found = caption_files(trained, files, decoding=decoding, prefix=prefix, weights=weights, workers=workers)
+    ranker = Consensus.open(trained, features, agreed) if features else None
+    found = caption_files(
+        trained, files, decoding=decoding, prefix=prefix, consensus=ranker, weights=weights, workers=workers
+    )
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.captioned import captioned_page
