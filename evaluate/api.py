@@ -113,7 +113,7 @@ def caption_files(
     ]
     settings = {
         "checkpoint": str(trained.file),
-        "decoding": decoding_settings(decoding, words, consensus and consensus.config),
+        "decoding": decoding_settings(decoding, words, consensus.config if consensus else None),
     }
     return CaptionedFiles(captions, features, beams, rows.unreadable, settings)
 
@@ -216,7 +216,7 @@ def rows_of_images(
         rows=rows,
         pictures=len(paths),
         feature_size=config.features,
-        device=trained.model.feature_mean.device,
+        device=next(trained.model.parameters()).device,
         where=str(trained.file),
         weights=weights,
         region_weights=region_weights,

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from mrnn.data.captions import Image
+from mrnn.evaluate.ensemble import DEFINITION as ENSEMBLE_DEFINITION
+from mrnn.evaluate.ensemble import TrainedEnsemble
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.grounding.stage import DEFINITION as GROUNDING_DEFINITION
 from mrnn.evaluate.metrics import names
@@ -18,6 +20,7 @@ from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
+from mrnn.evaluate.retrieval.combination import AVERAGED_DEFINITIONS
 from mrnn.evaluate.retrieval.combination import DEFINITIONS as COMBINED_DEFINITIONS
 from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.two_towers import ranking_definitions
@@ -121,9 +124,10 @@ def build_metrics(
         "definitions": {
             **caption_definitions(),
             **names.definitions(),
-            **(COMBINED_DEFINITIONS if results.combined else ranking_definitions(trained.model)),
+            **_ranking_definitions(evaluation, results),
             **OTHER_DEFINITIONS,
             **DIVERSITY_DEFINITIONS,
+            **({"ensemble": ENSEMBLE_DEFINITION} if isinstance(trained, TrainedEnsemble) else {}),
             "grounding": GROUNDING_DEFINITION,
         },
         "features": cache.provenance,
@@ -165,6 +169,13 @@ def best_list(evaluation: Evaluation, beams: Sequence[Sequence[Caption]], count:
         }
         for image_id, beam in zip(_ids(evaluation), beams, strict=True)
     ]
+
+
+def _ranking_definitions(evaluation: Evaluation, results: Results) -> dict[str, str]:
+    if results.combined:
+        return COMBINED_DEFINITIONS
+    trained = evaluation.trained
+    return AVERAGED_DEFINITIONS if isinstance(trained, TrainedEnsemble) else ranking_definitions(trained.model)
 
 
 def _images(evaluation: Evaluation) -> list[Image]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, command, setting_options
-from mrnn.data.options import checkpoint_option, device_option, path_type
+from mrnn.data.options import device_option, ensemble_option, path_type
 from mrnn.evaluate.commands.options import (
     config_from,
     consensus_options,
@@ -34,7 +34,7 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 
 @command("caption-images", epilog=EPILOG)
 @click.argument("images", nargs=-1, required=True, type=path_type, metavar="IMAGE...")
-@checkpoint_option
+@ensemble_option
 @weights_option
 @setting_options(DecodingConfig, only=("beam", "max_steps", "length_norm"))
 @prefix_option
@@ -54,7 +54,7 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 )
 def main(
     images: tuple[Path, ...],
-    checkpoint: Path,
+    checkpoints: tuple[Path, ...],
     weights: str | None,
     prefix: str,
     consensus: bool,
@@ -79,11 +79,11 @@ def main(
 
     files = picture_files(images)
     from mrnn.evaluate.api import caption_files
+    from mrnn.evaluate.ensemble import load_together
     from mrnn.evaluate.generation.consensus import Consensus
-    from mrnn.train.checkpoint import load_trained
     from mrnn.train.device import pick_device
 
-    trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
+    trained = load_together(checkpoints, device=pick_device(device, "fp32"))
     ranker = Consensus.open(trained, features, agreed) if features else None
     found = caption_files(
         trained, files, decoding=decoding, prefix=prefix, consensus=ranker, weights=weights, workers=workers

@@ -9,8 +9,8 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.command import command, setting_options
 from mrnn.data.options import (
     allow_partial_option,
-    checkpoint_option,
     device_option,
+    ensemble_option,
     features_option,
     images_option,
     output_option,
@@ -43,9 +43,9 @@ stopped on request."""
 
 
 @command("evaluate-mrnn", epilog=EPILOG)
-@checkpoint_option
+@ensemble_option
 @features_option
-@output_option("Folder for the results.  [default: evaluation-SPLIT in the run folder]")
+@output_option("Folder for the results.  [default: evaluation-SPLIT in the run folder; an ensemble needs this option]")
 @split_option("Images to measure on.")
 @click.option(
     "--only",
@@ -89,7 +89,7 @@ stopped on request."""
 @allow_partial_option
 @overwrite_option
 def main(
-    checkpoint: Path,
+    checkpoints: tuple[Path, ...],
     features: Path,
     output: Path | None,
     split: str,
@@ -123,7 +123,7 @@ def main(
     use_threads(threads)
     with stop_on_signals() as stop:
         metrics = evaluate(
-            checkpoint,
+            checkpoints,
             features,
             output=output,
             split=split,
