@@ -20,7 +20,7 @@ from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.grounding.alignments import Aligned, align_sentences, alignment_model
 from mrnn.evaluate.report.cards import END
-from mrnn.evaluate.settings import DecodingConfig, check_consensus
+from mrnn.evaluate.settings import DecodingConfig, check_beam
 from mrnn.evaluate.stages import decoding_settings
 from mrnn.extract.recorded import as_recorded, rebuild_plan, recorded_rows
 from mrnn.extract.runner import rows_of_files
@@ -98,7 +98,7 @@ def caption_files(
     decoding = decoding or DecodingConfig()
     check_captioner(trained)
     if consensus:
-        check_consensus(decoding)
+        check_beam(decoding)
     words = known_prefix(trained, prefix)
     rows = rows_of_images(trained, files, weights=weights, workers=workers)
     features = rows.features[:, 0]

@@ -27,6 +27,7 @@ from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.ensemble import TrainedEnsemble, checkpoint_digest, describe, load_together
 from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages
+from mrnn.evaluate.generation.consensus import check_consensus
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.grounding.stage import grounding_stage
 from mrnn.evaluate.metrics.captions import ONE_IMAGE
@@ -42,7 +43,7 @@ from mrnn.evaluate.results import Results, best_list, build_metrics, caption_lis
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage
 from mrnn.evaluate.retrieval.stage import retrieval_stage
-from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_consensus
+from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_beam
 from mrnn.evaluate.stages import (
     Evaluation,
     Report,
@@ -113,7 +114,7 @@ def evaluate(
     if n_best and n_best > decoding.beam:
         raise SettingError(f"--n-best {n_best} needs a beam at least as wide, not --beam {decoding.beam}")
     if consensus:
-        check_consensus(decoding)
+        check_beam(decoding)
     if combine and (retrieval.per_word or "retrieval" not in stages):
         raise SettingError(
             "--combine measures retrieval, by one sum of scores: leave out --per-word, and --only without it"
@@ -127,6 +128,8 @@ def evaluate(
     cache = open_cache(Path(features), allow_partial=allow_partial)
     chosen = check_fit(trained, cache, split)
     stages = possible_stages(trained, cache, split, ["retrieval"] if combine else stages, report=report)
+    if consensus and "generation" in stages:
+        check_consensus(trained, cache)
     words = known_prefix(trained, prefix)
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]

@@ -44,13 +44,15 @@ class ConsensusConfig:
     """
 
     consensus_images: int = setting(
-        20, "Number of nearest training images whose captions --consensus compares with.", at_least=1
+        15, "Number of nearest training images whose captions --consensus compares with.", at_least=1
     )
     consensus_captions: int = setting(
-        50, "Number of those captions, the most similar ones, over which --consensus averages.", at_least=1
+        75, "Number of those captions, the most similar ones, over which --consensus averages.", at_least=1
     )
     consensus_log_prob: float = setting(
-        0.05, "Weight of the log-probability per word, which --consensus adds to the mean similarity.", at_least=0
+        0.0,
+        "Weight of the log-probability per word, which --consensus adds to the mean similarity; 0 leaves it out.",
+        at_least=0,
     )
     consensus_distance: str = setting(
         "cosine", "Distance by which --consensus finds the nearest training images.", choices=("cosine", "euclidean")
@@ -60,8 +62,8 @@ class ConsensusConfig:
         check_settings(self)
 
 
-def check_consensus(decoding: DecodingConfig) -> None:
-    """Raise SettingError if the search leaves a consensus nothing to choose from."""
+def check_beam(decoding: DecodingConfig) -> None:
+    """Raise SettingError if a search leaves --consensus nothing to choose from."""
     if decoding.beam < 2:
         remedy = "leave out --sample" if decoding.sample else f"use --beam {CONSENSUS_BEAM}, not 1"
         raise SettingError(f"--consensus chooses among the captions of a beam: {remedy}")

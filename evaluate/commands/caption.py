@@ -23,7 +23,8 @@ EPILOG = """\b
 Example:
   caption-images --checkpoint runs/feats-mrnn --html captions.html holiday/*.jpg
 
-The page of --html shows every image with its caption, the other captions of the search, and why each word was chosen.
+The page of --html shows every image with its caption, the other captions of the search, and for a single m-RNN why each
+word was chosen.
 
 --json prints a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob"}]}. log_prob is the natural
 logarithm of P(caption | image): the sum over all words and the end of the caption, which is listed as the last word,

@@ -34,8 +34,8 @@ def consensus_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--consensus",
         is_flag=True,
-        help="Of the captions of the beam, choose the one most similar to the captions of similar training images. "
-        f"Unless --beam is given, the beam is then {CONSENSUS_BEAM} wide.",
+        help="Choose the caption of the beam that is most similar to the captions of similar training images. Unless "
+        f"--beam is given, the beam is then {CONSENSUS_BEAM} wide.",
     )(setting_options(ConsensusConfig)(command))
 
 

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from mrnn.data.cache import FeatureCache, open_cache
 from mrnn.data.errors import EvaluationError
+from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features, features_for
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.metrics.pair_cider import SentenceVectors
@@ -48,21 +49,12 @@ class Consensus:
         cache, features : of the training images, extracted as for the model.
         config : how the captions are scored.
 
-        Raises EvaluationError for a model that does not see images, or a cache without training captions.
+        Raises EvaluationError as `check_consensus` does.
         """
-        if not trained.model.sees_images:
-            raise EvaluationError(
-                f"{trained.file} is an {trained.name}, which does not look at images, so no training image is near; "
-                "leave out --consensus"
-            )
+        check_consensus(trained, cache)
         words, owners = tokenized_sentences(cache, cache.done("train"))
-        said = [bool(each) for each in words]
-        words, owners = [each for each in words if each], owners[said]
-        if not words:
-            raise EvaluationError(
-                f"{cache.path} has no captions of training images to compare with; give the cache of the training "
-                "set, or leave out --consensus"
-            )
+        owners = owners[[bool(each) for each in words]]
+        words = [each for each in words if each]
         self.config, self._decode = config, trained.vocabulary.decode
         # In float64, so that distances, and with them the neighbours, do not depend on what is computed together.
         self._model = deepcopy(trained.model).double()
@@ -123,6 +115,20 @@ class Consensus:
         if self.config.consensus_distance == "cosine":  # of unit vectors, both distances have the same order
             vectors = torch.nn.functional.normalize(vectors, dim=1)
         return vectors.float().cpu()
+
+
+def check_consensus(trained: TrainedModel, cache: FeatureCache) -> None:
+    """Raise EvaluationError for a captioner that does not see images, or a cache without training captions."""
+    if not trained.model.sees_images:
+        raise EvaluationError(
+            f"{trained.file} is an {trained.name}, which does not look at images, so no training image is near; "
+            "leave out --consensus"
+        )
+    if not any(any(map(tokenize, cache.images[i].sentences)) for i in cache.done("train")):
+        raise EvaluationError(
+            f"{cache.path} has no captions of training images to compare with; give the cache of the training "
+            "set, or leave out --consensus"
+        )
 
 
 def nearest(distances: np.ndarray, count: int) -> np.ndarray:

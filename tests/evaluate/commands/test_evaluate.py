@@ -217,7 +217,7 @@ def test_consensus_chooses_among_the_captions_of_the_beam(make_world: World) -> 
     assert done.exit_code == 0, done.output
     assert "beam 10, consensus" in done.output
     metrics, ranked = results(world), results(world, "nbest.json")
-    assert metrics["decoding"] | {"beam": 10, "consensus_images": 3, "consensus_captions": 50} == metrics["decoding"]
+    assert metrics["decoding"] | {"beam": 10, "consensus_images": 3, "consensus_captions": 75} == metrics["decoding"]
     trained, cache = load_trained(world[0]), open_cache(world[1])
     consensus = Consensus.open(trained, world[1], ConsensusConfig(consensus_images=3, consensus_log_prob=0.0))
     for row, number in enumerate(cache.done("test")):
@@ -234,6 +234,14 @@ def test_consensus_chooses_among_the_captions_of_the_beam(make_world: World) -> 
         (each["captions"][0]["caption"], each["captions"][0]["consensus"]) for each in ranked
     ]
     assert [each["caption"] for each in chosen] != [each["caption"] for each in first]
+
+
+def test_a_cache_without_training_captions_is_refused_before_captions_are_generated(make_world: World) -> None:
+    other = make_world(train=0, name="other.h5")[1]
+    done = run((make_world()[0], other), "--only", "generation", "--consensus")
+    assert done.exit_code == 1
+    assert "other.h5 has no captions of training images to compare with" in done.output
+    assert not (make_world(name="again.h5")[0] / "evaluation-test").exists()
 
 
 def test_captions_that_do_not_end_are_flagged_counted_and_said(make_world: World) -> None:

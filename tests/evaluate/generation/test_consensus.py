@@ -17,7 +17,7 @@ from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.evaluate.fit import features_for
 from mrnn.evaluate.generation.consensus import Consensus, by_consensus, nearest
 from mrnn.evaluate.generation.decode import Caption
-from mrnn.evaluate.settings import ConsensusConfig, DecodingConfig, check_consensus
+from mrnn.evaluate.settings import ConsensusConfig, DecodingConfig, check_beam
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.models import MRNNConfig
 from mrnn.train.models.mrnn import RNNBase
@@ -120,9 +120,9 @@ def test_equal_distances_and_equal_scores_keep_their_order() -> None:
 
 def test_refusals(trained: TrainedModel, cache: FeatureCache, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="use --beam 10, not 1"):
-        check_consensus(DecodingConfig(beam=1))
+        check_beam(DecodingConfig(beam=1))
     with pytest.raises(SettingError, match="leave out --sample"):
-        check_consensus(DecodingConfig(beam=1, sample=True))
+        check_beam(DecodingConfig(beam=1, sample=True))
     corpus = Corpus("tiny", tmp_path, (Image("a", "a.png", "train", ("!",)), Image("b", "b.png", "test", ("cat",))))
     create_cache(tmp_path / "wordless.h5", corpus, {}, feature_size=2)
     with CacheWriter(tmp_path / "wordless.h5") as writer:
