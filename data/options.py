@@ -12,12 +12,31 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 path_type = click.Path(path_type=Path)
 
+
+def _one_checkpoint(context: click.Context, parameter: click.Parameter, given: tuple[Path, ...]) -> Path:
+    if len(given) > 1:
+        raise click.BadParameter("this command uses one model; evaluate-mrnn and caption-images take an ensemble")
+    return given[0]
+
+
 checkpoint_option = click.option(
     "--checkpoint",
     required=True,
+    multiple=True,  # to refuse a second one
+    callback=_one_checkpoint,
     type=path_type,
     metavar="RUN",
     help="Run folder written by train-mrnn; its best checkpoint is used.",
+)
+ensemble_option = click.option(
+    "--checkpoint",
+    "checkpoints",
+    required=True,
+    multiple=True,
+    type=path_type,
+    metavar="RUN",
+    help="Run folder written by train-mrnn; its best checkpoint is used. Repeat it for an ensemble: models with the "
+    "same vocabulary predict each word by the mean of their probabilities.",
 )
 features_option = click.option(
     "--features", required=True, type=path_type, metavar="FILE", help="Feature cache written by extract-features."

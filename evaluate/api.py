@@ -16,12 +16,13 @@ from mrnn.data.errors import ImageError
 from mrnn.data.pictures import refuse_address
 from mrnn.data.regions import Regions
 from mrnn.evaluate.fit import check_captioner, known_prefix, searchable_words
+from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.grounding.alignments import Aligned, align_sentences, alignment_model
 from mrnn.evaluate.grounding.corrector import Corrector
 from mrnn.evaluate.grounding.phrases import candidates_of
 from mrnn.evaluate.report.cards import END
-from mrnn.evaluate.settings import DecodingConfig
+from mrnn.evaluate.settings import DecodingConfig, check_beam
 from mrnn.evaluate.stages import decoding_settings
 from mrnn.extract.recorded import as_recorded, rebuild_plan, recorded_rows
 from mrnn.extract.runner import rows_of_files
@@ -81,6 +82,7 @@ def caption_files(
     *,
     decoding: DecodingConfig | None = None,
     prefix: str = "",
+    consensus: Consensus | None = None,
     weights: str | None = None,
     workers: int = 2,
 ) -> CaptionedFiles:
@@ -90,23 +92,31 @@ def caption_files(
     files : JPEG, PNG, WebP and other files that Pillow reads
     decoding : settings, None for the defaults
     prefix : words that every caption begins with
+    consensus : ranks the captions of each search again; None to leave them as the search did
     weights, workers : see `rows_of_images`
 
     Raises EvaluationError for a prefix with an unknown word, or for features of unknown origin.
     """
     decoding = decoding or DecodingConfig()
     check_captioner(trained)
+    if consensus:
+        check_beam(decoding)
     words = known_prefix(trained, prefix)
     rows = rows_of_images(trained, files, weights=weights, workers=workers)
     features = rows.features[:, 0]
     beams = Decoder(trained.model)(
         features, decoding, ids=[str(path) for path in rows.files], prefix=trained.vocabulary.encode(words)
     )
+    if consensus:
+        beams = consensus.rank(features, beams)
     captions = [
         FileCaption(path, tuple(trained.vocabulary.decode(best.words)), best.log_probs, best.complete)
         for path, (best, *_) in zip(rows.files, beams, strict=True)
     ]
-    settings = {"checkpoint": str(trained.file), "decoding": decoding_settings(decoding, words)}
+    settings = {
+        "checkpoint": str(trained.file),
+        "decoding": decoding_settings(decoding, words, consensus.config if consensus else None),
+    }
     return CaptionedFiles(captions, features, beams, rows.unreadable, settings)
 
 
@@ -216,7 +226,7 @@ def rows_of_images(
         rows=rows,
         pictures=len(paths),
         feature_size=config.features,
-        device=trained.model.feature_mean.device,
+        device=next(trained.model.parameters()).device,
         where=str(trained.file),
         weights=weights,
         region_weights=region_weights,

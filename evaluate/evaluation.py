@@ -11,6 +11,7 @@ they have finished; from that the files of the folder are written, every time wh
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from mrnn.data.files import write_json, write_whole
 from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
-from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages, sha256_of
+from mrnn.evaluate.ensemble import TrainedEnsemble, checkpoint_digest, describe, load_together
+from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages
+from mrnn.evaluate.generation.consensus import check_consensus
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.grounding.corrector import FILE as CORRECTION
 from mrnn.evaluate.grounding.stage import corrector_of, grounding_stage
@@ -40,12 +43,13 @@ from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
 from mrnn.evaluate.retrieval.answers import write_answers
-from mrnn.evaluate.retrieval.combination import combined_stage
+from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage
 from mrnn.evaluate.retrieval.stage import retrieval_stage
-from mrnn.evaluate.settings import STAGES, DecodingConfig, RetrievalConfig
+from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_beam
 from mrnn.evaluate.stages import (
     Evaluation,
     Report,
+    consensus_stage,
     decoding_settings,
     generation_stage,
     greedy_config,
@@ -68,7 +72,7 @@ OUTPUTS = (
 
 
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Sequence[str | Path],
     features: str | Path,
     *,
     output: str | Path | None = None,
@@ -78,6 +82,7 @@ def evaluate(
     decoding: DecodingConfig | None = None,
     prefix: str = "",
     n_best: int | None = None,
+    consensus: ConsensusConfig | None = None,
     retrieval: RetrievalConfig | None = None,
     combine: Sequence[tuple[str | Path, str | Path]] = (),
     figures: bool = False,
@@ -92,7 +97,8 @@ def evaluate(
 
     Finished measurements are kept in the output folder and used again, so an interrupted evaluation resumes.
 
-    checkpoint : run folder, whose best checkpoint is used, or a checkpoint file
+    checkpoint : run folder, whose best checkpoint is used, or a checkpoint file; several of them for an ensemble
+        (mrnn.evaluate.ensemble), which needs `output`
     features : feature cache
     output : folder to write to; None for evaluation-<split> in the run folder, evaluation-<split>-combined with combine
     split : images to measure on: 'train', 'val' or 'test'
@@ -101,6 +107,7 @@ def evaluate(
     decoding, retrieval : settings, None for the defaults; the bootstrap's seed is that of decoding
     prefix : words that every caption begins with
     n_best : number of captions per image to write to nbest.json, at most the beam width; None for no such file
+    consensus : how captions are ranked again by those of similar training images; None to leave them as the search did
     combine : further models, each with a cache of the same pictures, that retrieve together with this one
         (mrnn.evaluate.retrieval.combination); no other stage is run then
     figures : whether to draw figures for papers, which takes matplotlib
@@ -117,16 +124,23 @@ def evaluate(
     decoding, retrieval = decoding or DecodingConfig(), retrieval or RetrievalConfig()
     if n_best and n_best > decoding.beam:
         raise SettingError(f"--n-best {n_best} needs a beam at least as wide, not --beam {decoding.beam}")
+    if consensus:
+        check_beam(decoding)
     if combine and (retrieval.per_word or "retrieval" not in stages):
         raise SettingError(
             "--combine measures retrieval, by one sum of scores: leave out --per-word, and --only without it"
         )
     if figures:
         check_matplotlib()
-    trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))
+    checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
+    if len(checkpoints) > 1:
+        _check_ensemble_request(output, retrieval, combine)
+    trained = load_together(checkpoints, device=pick_device(device, "fp32"))
     cache = open_cache(Path(features), allow_partial=allow_partial)
     chosen = check_fit(trained, cache, split)
     stages = possible_stages(trained, cache, split, ["retrieval"] if combine else stages, report=report)
+    if consensus and "generation" in stages:
+        check_consensus(trained, cache)
     words = known_prefix(trained, prefix)
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
@@ -151,6 +165,10 @@ def evaluate(
         results.beams = greedy = generation_stage(evaluation, decoding, prefix=words, run=run)
         if plain != decoding:
             greedy = generation_stage(evaluation, plain, prefix=words, name="greedy", run=run)
+        if consensus:
+            results.beams = consensus_stage(
+                evaluation, results.beams, consensus, decoding=decoding, prefix=words, run=run
+            )
         results.captions, results.greedy = best_of(results.beams), best_of(greedy)
         for warning in caption_warnings(evaluation, results.captions):
             report(warning)
@@ -159,19 +177,35 @@ def evaluate(
             dev = [open_part(*member, "val", check_fit(*member, "val")[: retrieval.dev_images]) for member in members]
             together = combined_stage(measured, dev, retrieval)
             results.retrieval, results.combined = together.result, together.summary
+        elif isinstance(trained, TrainedEnsemble):
+            results.retrieval = averaged_stage(
+                [_of_member(evaluation, member) for member in trained.members], retrieval, run="retrieval" in stages
+            )
         else:
             results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
         results.grounding = grounding_stage(evaluation, run="grounding" in stages)
         described = {
-            "decoding": decoding_settings(decoding, words),
+            "decoding": decoding_settings(decoding, words, consensus),
             "seed": decoding.seed,
-            "checkpoint": describe(trained, sha256=evaluation.parts.settings["checkpoint_sha256"]),
+            "checkpoint": describe(trained),
         }
         pictures = Pictures(Path(images or cache.root), named=images is not None)
         if warning := pictures.warning([cache.images[i].path for i in chosen]):
             report(warning)
         return write_results(
             evaluation, results, output, settings=described, n_best=n_best, pictures=pictures, figures=figures
+        )
+
+
+def _check_ensemble_request(
+    output: str | Path | None, retrieval: RetrievalConfig, combine: Sequence[tuple[str | Path, str | Path]]
+) -> None:
+    """Raise SettingError for what an ensemble cannot do, or for a folder that is not named."""
+    if output is None:
+        raise SettingError("an ensemble has no run folder of its own: name a folder for its results with --output")
+    if retrieval.per_word or combine:
+        raise SettingError(
+            "an ensemble retrieves by the mean of its members' scores: leave out --per-word and --combine"
         )
 
 
@@ -191,7 +225,7 @@ def _open(
     report: Report,
 ) -> Evaluation:
     """An evaluation of a model on images of a split, whose finished work is kept in the output folder."""
-    settings = {"checkpoint_sha256": sha256_of(trained.file), "cache_sha256": cache_digest(cache), "split": split}
+    settings = {"checkpoint_sha256": checkpoint_digest(trained), "cache_sha256": cache_digest(cache), "split": split}
     return Evaluation(
         trained,
         cache,
@@ -203,6 +237,12 @@ def _open(
         threads=torch.get_num_threads(),
         report=report,
     )
+
+
+def _of_member(evaluation: Evaluation, member: TrainedModel) -> Evaluation:
+    """The same evaluation of one member of its ensemble."""
+    settings = {**evaluation.parts.settings, "checkpoint_sha256": checkpoint_digest(member)}
+    return replace(evaluation, trained=member, parts=Parts(evaluation.parts.folder.parent, settings))
 
 
 def write_results(
@@ -263,15 +303,3 @@ def caption_warnings(evaluation: Evaluation, captions: Sequence[Caption] | None)
 def best_of(beams: list[list[Caption]] | None) -> list[Caption] | None:
     """The best caption of each image."""
     return None if beams is None else [best for best, *_ in beams]
-
-
-def describe(trained: TrainedModel, *, sha256: str) -> dict[str, Any]:
-    """Which checkpoint was evaluated, for metrics.json."""
-    return {
-        "run": str(trained.run),
-        "file": trained.file.name,
-        "sha256": sha256,
-        "model": trained.name,
-        "epoch": trained.progress.get("epoch"),
-        "step": trained.progress.get("step"),
-    }

@@ -14,7 +14,7 @@ from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models import CAPTIONERS
 from mrnn.train.models.alignment import Alignment
-from mrnn.train.models.captioner import Captioner, LateFusion
+from mrnn.train.models.captioner import LateFusion, Predictor
 
 
 def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
@@ -47,7 +47,7 @@ def features_for(trained: TrainedModel, cache: FeatureCache) -> Features:
 
 def check_captioner(trained: TrainedModel) -> None:
     """Raise EvaluationError if the model cannot predict words."""
-    if not isinstance(trained.model, Captioner):
+    if not isinstance(trained.model, Predictor):
         raise EvaluationError(
             f"{trained.file} is of the kind {trained.name}, which matches pictures and sentences and predicts no "
             f"words; give a run of the kind {', '.join(CAPTIONERS)}"
@@ -66,7 +66,7 @@ def possible_stages(
 
     Raises EvaluationError if none is left.
     """
-    captions, grounding = isinstance(trained.model, Captioner), why_no_grounding(trained, cache, split)
+    captions, grounding = isinstance(trained.model, Predictor), why_no_grounding(trained, cache, split)
     possible = [
         stage for stage in stages if stage == "retrieval" or (captions if stage != "grounding" else not grounding)
     ]

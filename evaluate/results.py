@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from mrnn.data.captions import Image
+from mrnn.evaluate.ensemble import DEFINITION as ENSEMBLE_DEFINITION
+from mrnn.evaluate.ensemble import TrainedEnsemble
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.grounding.stage import DEFINITION as GROUNDING_DEFINITION
 from mrnn.evaluate.metrics import names
@@ -18,6 +20,7 @@ from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals
+from mrnn.evaluate.retrieval.combination import AVERAGED_DEFINITIONS
 from mrnn.evaluate.retrieval.combination import DEFINITIONS as COMBINED_DEFINITIONS
 from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.two_towers import ranking_definitions
@@ -26,6 +29,9 @@ from mrnn.train.sentences import tokenized_sentences
 
 OTHER_DEFINITIONS = {
     "ptb": f"the same scores, tokens {TOKEN_DEFINITIONS['ptb']}",
+    "consensus": "mean similarity, CIDEr-D from 0 to 10 with document frequencies of the training captions, with the "
+    "consensus_captions most similar captions of the consensus_images nearest training images, plus consensus_log_prob "
+    "times the natural log-probability per word; it chose among the captions of the beam",
     "by_length": "of the sentences with so many words, END not counted",
     "intervals": f"{LEVEL:.0%} of {RESAMPLES:,} bootstrap resamples of the images (percentiles); an image is "
     "drawn with all its sentences, captions and queries; held fixed: document frequencies, P(w), the pool",
@@ -118,9 +124,10 @@ def build_metrics(
         "definitions": {
             **caption_definitions(),
             **names.definitions(),
-            **(COMBINED_DEFINITIONS if results.combined else ranking_definitions(trained.model)),
+            **_ranking_definitions(evaluation, results),
             **OTHER_DEFINITIONS,
             **DIVERSITY_DEFINITIONS,
+            **({"ensemble": ENSEMBLE_DEFINITION} if isinstance(trained, TrainedEnsemble) else {}),
             "grounding": GROUNDING_DEFINITION,
         },
         "features": cache.provenance,
@@ -132,25 +139,43 @@ def build_metrics(
 
 
 def caption_list(evaluation: Evaluation, captions: Sequence[Caption]) -> list[dict[str, Any]]:
-    """The content of captions.json: [{"image_id", "caption"}], the data set's own ids, integers for COCO."""
+    """The content of captions.json: [{"image_id", "caption"}], the data set's own ids, integers for COCO.
+
+    Captions that were ranked by consensus also have "consensus", their score.
+    """
     return [
-        {"image_id": image_id, "caption": " ".join(words)}
-        for image_id, words in zip(_ids(evaluation), _words(evaluation, captions), strict=True)
+        {"image_id": image_id, "caption": " ".join(words), **_consensus(caption)}
+        for image_id, words, caption in zip(_ids(evaluation), _words(evaluation, captions), captions, strict=True)
     ]
 
 
 def best_list(evaluation: Evaluation, beams: Sequence[Sequence[Caption]], count: int) -> list[dict[str, Any]]:
-    """The content of nbest.json: the best `count` captions of each image with log P(words, END), best first."""
+    """The content of nbest.json: the best `count` captions of each image with log P(words, END), best first.
+
+    Those that were ranked by consensus also have "consensus", their score.
+    """
     return [
         {
             "image_id": image_id,
             "captions": [
-                {"caption": " ".join(words), "log_prob": caption.log_prob, "complete": caption.complete}
+                {
+                    "caption": " ".join(words),
+                    "log_prob": caption.log_prob,
+                    "complete": caption.complete,
+                    **_consensus(caption),
+                }
                 for words, caption in zip(_words(evaluation, beam[:count]), beam, strict=False)
             ],
         }
         for image_id, beam in zip(_ids(evaluation), beams, strict=True)
     ]
+
+
+def _ranking_definitions(evaluation: Evaluation, results: Results) -> dict[str, str]:
+    if results.combined:
+        return COMBINED_DEFINITIONS
+    trained = evaluation.trained
+    return AVERAGED_DEFINITIONS if isinstance(trained, TrainedEnsemble) else ranking_definitions(trained.model)
 
 
 def _images(evaluation: Evaluation) -> list[Image]:
@@ -160,6 +185,10 @@ def _images(evaluation: Evaluation) -> list[Image]:
 def _ids(evaluation: Evaluation) -> list[int | str]:
     """The data set's own ids, integers for COCO."""
     return [int(image.id) if evaluation.cache.integer_ids else image.id for image in _images(evaluation)]
+
+
+def _consensus(caption: Caption) -> dict[str, float]:
+    return {} if caption.consensus is None else {"consensus": caption.consensus}
 
 
 def _without(found: dict[str, Any], *names: str) -> dict[str, Any]:

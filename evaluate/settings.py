@@ -6,6 +6,7 @@ from typing import Any
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
+CONSENSUS_BEAM = 10  # beam width with --consensus where none is given, the paper's
 STAGES = ("perplexity", "generation", "retrieval", "grounding")  # the measurements of evaluate-mrnn, in their order
 ALL = "all"  # instead of a split: every image
 
@@ -33,6 +34,39 @@ class DecodingConfig:
         check_settings(self)
         if self.sample and self.beam != 1:
             raise SettingError("sampling keeps one hypothesis: use a beam of 1")
+
+
+@dataclass(frozen=True)
+class ConsensusConfig:
+    """How a beam is ranked again by consensus. Raises SettingError for values that are out of bounds.
+
+    The defaults were chosen on the dev split (docs/experiments.md).
+    """
+
+    consensus_images: int = setting(
+        15, "Number of nearest training images whose captions --consensus compares with.", at_least=1
+    )
+    consensus_captions: int = setting(
+        75, "Number of those captions, the most similar ones, over which --consensus averages.", at_least=1
+    )
+    consensus_log_prob: float = setting(
+        0.0,
+        "Weight of the log-probability per word, which --consensus adds to the mean similarity; 0 leaves it out.",
+        at_least=0,
+    )
+    consensus_distance: str = setting(
+        "cosine", "Distance by which --consensus finds the nearest training images.", choices=("cosine", "euclidean")
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def check_beam(decoding: DecodingConfig) -> None:
+    """Raise SettingError if a search leaves --consensus nothing to choose from."""
+    if decoding.beam < 2:
+        remedy = "leave out --sample" if decoding.sample else f"use --beam {CONSENSUS_BEAM}, not 1"
+        raise SettingError(f"--consensus chooses among the captions of a beam: {remedy}")
 
 
 @dataclass(frozen=True)

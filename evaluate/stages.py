@@ -1,4 +1,4 @@
-"""Two stages of an evaluation, perplexity and generation; for the others see `stage` of retrieval and of grounding.
+"""Perplexity and generation, two stages of an evaluation; for the others see `stage` of retrieval and of grounding.
 
 A stage keeps its finished work in `Parts`, so that an interrupted evaluation resumes.
 """
@@ -14,16 +14,19 @@ import numpy as np
 from mrnn.data.cache import FeatureCache
 from mrnn.data.progress import Progress, silent
 from mrnn.data.stopping import StopRequest
-from mrnn.evaluate.generation.decode import Caption, Decoder, DecodingConfig
+from mrnn.evaluate.generation.consensus import Consensus, by_consensus
+from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.metrics.perplexity import perplexity_per_image, perplexity_summary
 from mrnn.evaluate.parts import MARK_SECONDS, Parts
 from mrnn.evaluate.pool import Pool, build_pool
+from mrnn.evaluate.settings import ConsensusConfig, DecodingConfig
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.sentences import sentences_of
 from mrnn.train.tasks.captioning import sentence_bits
 
 Report = Callable[[str], None]
+Work = Callable[[slice], list[Any]]  # rows of the images -> a result for each
 
 DECODE_IMAGES = 128  # images decoded at a time: enough for the matrix products to dominate the running time
 
@@ -95,9 +98,12 @@ def perplexity_stage(evaluation: Evaluation, split: str | None = None, *, run: b
     return stored
 
 
-def decoding_settings(config: DecodingConfig, prefix: Sequence[str]) -> dict[str, Any]:
+def decoding_settings(
+    config: DecodingConfig, prefix: Sequence[str], consensus: ConsensusConfig | None = None
+) -> dict[str, Any]:
     """The settings that captions depend on, for metrics.json and to recognise finished captions."""
-    return {**asdict(config), "prefix": list(prefix)}
+    settings = {**asdict(config), "prefix": list(prefix)}
+    return settings | asdict(consensus) if consensus else settings
 
 
 def generation_stage(
@@ -118,31 +124,91 @@ def generation_stage(
 
     Finished captions are stored every MARK_SECONDS. Returns None where run is False and an earlier call did not finish.
     """
-    vocabulary, images = evaluation.trained.vocabulary, evaluation.images
+
+    def begin() -> Work:
+        decoder, numbers = Decoder(evaluation.trained.model), evaluation.trained.vocabulary.encode(list(prefix))
+
+        def decode(rows: slice) -> list[Any]:
+            images = evaluation.images[rows]
+            ids = [evaluation.cache.images[i].id for i in images]
+            found = decoder(evaluation.features[images], config, ids=ids, prefix=numbers)
+            return [[(c.words, c.log_probs, c.complete) for c in each] for each in found]
+
+        return decode
+
     settings = {**decoding_settings(config, prefix), "kept": config.beam}
-    stored = evaluation.parts.load(name, settings) or []
-    captions = [[Caption(tuple(words), tuple(logs), complete) for words, logs, complete in each] for each in stored]
-    if len(captions) == len(images) or not run:
-        return captions if len(captions) == len(images) else None
-    decoder = Decoder(evaluation.trained.model)
+    label = "greedy captions" if name == "greedy" else "captions"
+    stored = _each_image(evaluation, name, settings, begin, label=label, run=run)
+    if stored is None:
+        return None
+    return [[Caption(tuple(words), tuple(logs), complete) for words, logs, complete in each] for each in stored]
 
-    def save() -> None:
-        evaluation.parts.save(name, settings, [[(c.words, c.log_probs, c.complete) for c in each] for each in captions])
 
-    label, saved = "greedy captions" if name == "greedy" else "captions", monotonic()
-    with Progress(label, len(images), unit="images", done=len(captions)) as progress:
-        for start in range(len(captions), len(images), DECODE_IMAGES):
-            batch = images[start : start + DECODE_IMAGES]
-            ids = [evaluation.cache.images[i].id for i in batch]
-            found = decoder(evaluation.features[batch], config, ids=ids, prefix=vocabulary.encode(list(prefix)))
-            captions += found
-            progress.add(len(batch))
+def consensus_stage(
+    evaluation: Evaluation,
+    beams: list[list[Caption]] | None,
+    config: ConsensusConfig,
+    *,
+    decoding: DecodingConfig,
+    prefix: Sequence[str] = (),
+    run: bool = True,
+) -> list[list[Caption]] | None:
+    """The captions of each beam ranked again by consensus (mrnn.evaluate.generation.consensus).
+
+    evaluation : whose cache has the training images
+    beams : what `generation_stage` returned
+    config : how they are ranked
+    decoding, prefix : what the beams depend on
+    run : as for `perplexity_stage`
+
+    Returns None without beams, or where run is False and an earlier call did not finish.
+    """
+    if beams is None:
+        return None
+
+    def begin() -> Work:
+        consensus = Consensus(evaluation.trained, evaluation.cache, evaluation.features, config)
+
+        def score(rows: slice) -> list[list[float]]:
+            images = evaluation.images[rows]
+            return consensus.scores(evaluation.features[images], beams[rows], images=images)
+
+        return score
+
+    settings = decoding_settings(decoding, prefix, config)
+    scores = _each_image(evaluation, "consensus", settings, begin, label="consensus", run=run)
+    return None if scores is None else [by_consensus(*each) for each in zip(beams, scores, strict=True)]
+
+
+def _each_image(
+    evaluation: Evaluation, name: str, settings: dict[str, Any], begin: Callable[[], Work], *, label: str, run: bool
+) -> list[Any] | None:
+    """A result for each image, stored every MARK_SECONDS.
+
+    name, settings : as for `Parts`
+    begin : called if there is something left to do; returns the function that finds the results of some rows of the
+        images, of plain types
+    label : of the progress
+    run : as for `perplexity_stage`
+
+    Returns None where run is False and an earlier call did not finish.
+    """
+    images = evaluation.images
+    done: list[Any] = evaluation.parts.load(name, settings) or []
+    if len(done) == len(images) or not run:
+        return done if len(done) == len(images) else None
+    work, saved = begin(), monotonic()
+    with Progress(label, len(images), unit="images", done=len(done)) as progress:
+        for start in range(len(done), len(images), DECODE_IMAGES):
+            found = work(slice(start, start + DECODE_IMAGES))
+            done += found
+            progress.add(len(found))
             if evaluation.stop.reason or monotonic() - saved > MARK_SECONDS:
-                save()
+                evaluation.parts.save(name, settings, done)
                 saved = monotonic()
             evaluation.check_stop()
-    save()
-    return captions
+    evaluation.parts.save(name, settings, done)
+    return done
 
 
 def greedy_config(config: DecodingConfig) -> DecodingConfig:

@@ -8,15 +8,23 @@ from typing import Any
 import click
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, command, setting_options
-from mrnn.data.options import checkpoint_option, device_option, path_type
-from mrnn.evaluate.commands.options import config_from, html_option, prefix_option, weights_option
-from mrnn.evaluate.settings import DecodingConfig
+from mrnn.data.options import device_option, ensemble_option, path_type
+from mrnn.evaluate.commands.options import (
+    config_from,
+    consensus_options,
+    html_option,
+    is_default,
+    prefix_option,
+    weights_option,
+)
+from mrnn.evaluate.settings import CONSENSUS_BEAM, ConsensusConfig, DecodingConfig
 
 EPILOG = """\b
 Example:
   caption-images --checkpoint runs/feats-mrnn --html captions.html holiday/*.jpg
 
-The page of --html shows every image with its caption, the other captions of the search, and why each word was chosen.
+The page of --html shows every image with its caption, the other captions of the search, and for a single m-RNN why each
+word was chosen.
 
 --json prints a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob"}]}. log_prob is the natural
 logarithm of P(caption | image): the sum over all words and the end of the caption, which is listed as the last word,
@@ -27,10 +35,14 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 
 @command("caption-images", epilog=EPILOG)
 @click.argument("images", nargs=-1, required=True, type=path_type, metavar="IMAGE...")
-@checkpoint_option
+@ensemble_option
 @weights_option
 @setting_options(DecodingConfig, only=("beam", "max_steps", "length_norm"))
 @prefix_option
+@consensus_options
+@click.option(
+    "--features", type=path_type, metavar="FILE", help="Feature cache with the training images for --consensus."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the log-probability of every word.")
 @html_option("Also write a web page with the images and their captions to this file.")
 @device_option
@@ -43,9 +55,11 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 )
 def main(
     images: tuple[Path, ...],
-    checkpoint: Path,
+    checkpoints: tuple[Path, ...],
     weights: str | None,
     prefix: str,
+    consensus: bool,
+    features: Path | None,
     as_json: bool,
     html: Path | None,
     device: str,
@@ -56,17 +70,25 @@ def main(
 
     IMAGE is an image file, a folder of images, or a pattern such as 'holiday/*.jpg'.
     """
-    decoding = config_from(DecodingConfig, settings)
+    if consensus != (features is not None):
+        raise click.UsageError("--consensus needs --features FILE, the cache of the training images; give both or none")
+    if consensus and is_default("beam"):
+        settings["beam"] = CONSENSUS_BEAM
+    decoding, agreed = config_from(DecodingConfig, settings), config_from(ConsensusConfig, settings)
 
     from mrnn.data.pictures import picture_files
 
     files = picture_files(images)
     from mrnn.evaluate.api import caption_files
-    from mrnn.train.checkpoint import load_trained
+    from mrnn.evaluate.ensemble import load_together
+    from mrnn.evaluate.generation.consensus import Consensus
     from mrnn.train.device import pick_device
 
-    trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
-    found = caption_files(trained, files, decoding=decoding, prefix=prefix, weights=weights, workers=workers)
+    trained = load_together(checkpoints, device=pick_device(device, "fp32"))
+    ranker = Consensus.open(trained, features, agreed) if features else None
+    found = caption_files(
+        trained, files, decoding=decoding, prefix=prefix, consensus=ranker, weights=weights, workers=workers
+    )
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.captioned import captioned_page

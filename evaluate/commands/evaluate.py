@@ -9,8 +9,8 @@ from mrnn.data.captions import SPLITS
 from mrnn.data.command import command, setting_options
 from mrnn.data.options import (
     allow_partial_option,
-    checkpoint_option,
     device_option,
+    ensemble_option,
     features_option,
     images_option,
     output_option,
@@ -20,8 +20,15 @@ from mrnn.data.options import (
     split_option,
     threads_option,
 )
-from mrnn.evaluate.commands.options import config_from, is_default, prefix_option, some_of, use_threads
-from mrnn.evaluate.settings import STAGES, DecodingConfig, RetrievalConfig
+from mrnn.evaluate.commands.options import (
+    config_from,
+    consensus_options,
+    is_default,
+    prefix_option,
+    some_of,
+    use_threads,
+)
+from mrnn.evaluate.settings import CONSENSUS_BEAM, STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig
 
 EPILOG = """\b
 Example:
@@ -36,9 +43,9 @@ stopped on request."""
 
 
 @command("evaluate-mrnn", epilog=EPILOG)
-@checkpoint_option
+@ensemble_option
 @features_option
-@output_option("Folder for the results.  [default: evaluation-SPLIT in the run folder]")
+@output_option("Folder for the results.  [default: evaluation-SPLIT in the run folder; an ensemble needs this option]")
 @split_option("Images to measure on.")
 @click.option(
     "--only",
@@ -64,6 +71,7 @@ stopped on request."""
     type=click.IntRange(min=1),
     help="Number of captions per image to write to nbest.json, at most the beam width.  [default: no such file]",
 )
+@consensus_options
 @setting_options(RetrievalConfig, leave_out=("seed",))
 @seed_option("Random seed of --sample, of the training images for P(w) and of the bootstrap intervals.")
 @click.option(
@@ -81,7 +89,7 @@ stopped on request."""
 @allow_partial_option
 @overwrite_option
 def main(
-    checkpoint: Path,
+    checkpoints: tuple[Path, ...],
     features: Path,
     output: Path | None,
     split: str,
@@ -91,6 +99,7 @@ def main(
     allow_unknown: bool,
     prefix: str,
     n_best: int | None,
+    consensus: bool,
     combine: tuple[tuple[Path, Path], ...],
     figures: bool,
     images: Path | None,
@@ -101,8 +110,8 @@ def main(
     **settings: Any,
 ) -> None:
     """Measure the perplexity, captions, retrieval and grounding of a trained model on a split."""
-    if settings["sample"] and is_default("beam"):
-        beam = 1
+    if is_default("beam"):
+        beam = 1 if settings["sample"] else CONSENSUS_BEAM if consensus else beam
     decoding = config_from(DecodingConfig, settings, beam=beam, suppress_unknown=not allow_unknown)
     retrieval = config_from(RetrievalConfig, settings)
 
@@ -114,7 +123,7 @@ def main(
     use_threads(threads)
     with stop_on_signals() as stop:
         metrics = evaluate(
-            checkpoint,
+            checkpoints,
             features,
             output=output,
             split=split,
@@ -123,6 +132,7 @@ def main(
             decoding=decoding,
             prefix=prefix,
             n_best=n_best,
+            consensus=config_from(ConsensusConfig, settings) if consensus else None,
             retrieval=retrieval,
             combine=combine,
             figures=figures,

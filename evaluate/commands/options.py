@@ -9,7 +9,7 @@ import click
 from mrnn.data.command import setting_options
 from mrnn.data.options import Decorator
 from mrnn.data.outputs import OutputFile, is_page
-from mrnn.evaluate.settings import RetrievalConfig
+from mrnn.evaluate.settings import CONSENSUS_BEAM, ConsensusConfig, RetrievalConfig
 
 Config = TypeVar("Config")
 
@@ -27,6 +27,16 @@ region_weights_option = click.option(
     help="Weights of the detector that finds the regions of image files.  [default: from where the weights for the "
     "training features came]",
 )
+
+
+def consensus_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--consensus` and its settings."""
+    return click.option(
+        "--consensus",
+        is_flag=True,
+        help="Choose the caption of the beam that is most similar to the captions of similar training images. Unless "
+        f"--beam is given, the beam is then {CONSENSUS_BEAM} wide.",
+    )(setting_options(ConsensusConfig)(command))
 
 
 def html_option(help: str) -> Decorator:

@@ -26,8 +26,7 @@ from torch import Tensor
 
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.evaluate.settings import DecodingConfig
-from mrnn.train.models.captioner import Captioner, State, select
-from mrnn.train.products import product
+from mrnn.train.models.captioner import Predictor, State, select
 
 # A choice with a smaller lead, in nats, is decided in float64. The error of a float32 score, a sum of up to about 30
 # log-probabilities, stays below a tenth of this (tests/evaluate/generation/test_decode.py).
@@ -41,11 +40,13 @@ class Caption:
     words : word numbers without END.
     log_probs : natural log P of each word and, if complete, of the END that follows.
     complete : whether the model ended it with END.
+    consensus : what it was ranked by if that was done by consensus (mrnn.evaluate.generation.consensus).
     """
 
     words: tuple[int, ...]
     log_probs: tuple[float, ...]
     complete: bool
+    consensus: float | None = None
 
     @property
     def log_prob(self) -> float:
@@ -64,7 +65,7 @@ class Decoder:
     others.
     """
 
-    def __init__(self, model: Captioner) -> None:
+    def __init__(self, model: Predictor) -> None:
         self._fast, self._sure = model.float(), deepcopy(model).double()
 
     def __call__(
@@ -83,7 +84,7 @@ class Decoder:
 
 
 def generate(
-    model: Captioner,
+    model: Predictor,
     features: Tensor,
     config: DecodingConfig,
     *,
@@ -106,7 +107,7 @@ def generate(
 
 @torch.inference_mode()
 def _search(
-    model: Captioner, features: Tensor, config: DecodingConfig, *, ids: Sequence[str], prefix: Sequence[int]
+    model: Predictor, features: Tensor, config: DecodingConfig, *, ids: Sequence[str], prefix: Sequence[int]
 ) -> tuple[list[list[Caption]], list[float]]:
     """The captions of `generate`, and for each image the smallest lead by which a choice in its search was decided."""
     if model.training:
@@ -120,7 +121,7 @@ def _search(
         raise ValueError(f"sampling needs the id of each of the {len(features)} images, not {len(ids)}")
     if not len(features):
         return [], []
-    weight = model.output.weight
+    weight = next(model.parameters())  # of the precision and on the device of the search
     draws = _draws(ids, config).to(weight.device) if config.sample else None
     waiting = torch.arange(len(features), device=weight.device)  # numbers of the unfinished images
     search = _Hypotheses.start(model.start(features.to(weight)), width, weight)
@@ -129,10 +130,9 @@ def _search(
     for step in range(config.max_steps):
         active = search.active  # A of the B x K hypotheses
         last = search.tokens[..., -1][active] if step else active.new_full((len(waiting),), BOUNDARY_ID).long()
-        hidden, state = model.step(last, select(search.state, active))
+        logits, state = model.next_words(last, select(search.state, active))  # (A, V)
         for part, new in zip(search.state, state, strict=True):
             part[active] = new
-        logits = product(hidden, weight, model.output.bias)  # (A, V)
         normaliser = logits.logsumexp(-1)  # before `<unk>` is suppressed, so that probabilities stay the model's own
         if step < len(prefix):
             search.force(prefix[step], logits[:, prefix[step]] - normaliser)

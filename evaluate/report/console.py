@@ -35,7 +35,7 @@ def _caption_scores(metrics: Mapping[str, Any]) -> list[str]:
         return []
     decoding, greedy = metrics["decoding"], metrics["greedy"]
     label = "sampled" if decoding["sample"] else f"beam {decoding['beam']}"
-    label += ", by length" if decoding["length_norm"] else ""
+    label += ", consensus" if "consensus_images" in decoding else ", by length" if decoding["length_norm"] else ""
     rows = {
         "on PTB tokens, as coco-caption computes them (to cite)": {
             label: metrics["generation"].get("ptb"),

@@ -1,5 +1,8 @@
 """Retrieval by several models together: a weighted sum of what each of them ranks by.
 
+An ensemble of captioners (mrnn.evaluate.ensemble) ranks by the plain mean of log P(w | I) - log P(w). Models of any
+kind are combined by
+
     V(I, w) = sum over models m of  weight_m / scale_m * V_m(I, w)
 
 V_m is the value by which images rank sentences for that model: log P(w | I) - log P(w) of a captioner, the standardised
@@ -26,6 +29,10 @@ from mrnn.evaluate.retrieval.stage import pool_result, pool_scores, pools_of, sa
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 
+AVERAGED_DEFINITIONS = {
+    "image_to_sentence": "ranked by the mean of log P(w|I) - log P(w) over the members of the ensemble",
+    "sentence_to_image": "ranked by the same mean",
+}
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
 SWEEPS = 2
 DEFINITIONS = {
@@ -80,13 +87,7 @@ def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], con
     values = [member_values(each, config, dev_pool, dev[0], training, name=f"{n}-dev") for n, each in enumerate(dev)]
     scales = np.array([max(float(value.std(dtype=np.float64)), 1e-12) for value in values])
     weights = choose_weights(values, scales, dev_pool)
-    results = []
-    for fold, pool in enumerate(pools_of(first, config)):
-        found = [
-            member_values(each, config, pool, first, training, name=f"{n}-{fold}") for n, each in enumerate(members)
-        ]
-        scores = pool_of_values(weighted_sum(found, weights, scales), pool, top=config.top)
-        results.append(pool_result(scores, pool, config, prefix_states=0))
+    result = _ranked(members, config, training, weights=weights, scales=scales)
     summary = {
         "members": [
             {
@@ -104,9 +105,53 @@ def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], con
         "dev_images": len(dev_pool.images),
         "normaliser_images": len(training),
     }
-    combined = Combined(replace(join(results), normaliser_images=len(training)), summary)
+    combined = Combined(result, summary)
     first.parts.save("combined", settings, {"result": combined.result.to_json(), "summary": summary})
     return combined
+
+
+def averaged_stage(
+    members: Sequence[Evaluation], config: RetrievalConfig, *, run: bool = True
+) -> RetrievalResult | None:
+    """Ranks by the mean of what captioners rank by.
+
+    members : on the same split of the same cache; each with `parts` of its own settings in one folder
+    run : False to return what an earlier run finished, or None
+    """
+    first = members[0]
+    settings = {
+        **config.changing_results(),
+        "definitions": AVERAGED_DEFINITIONS,
+        "members": [each.parts.settings for each in members],
+    }
+    stored = stored_result(first.parts.load("averaged", settings))
+    if stored is not None or not run:
+        return stored
+    training = sample_training_images(first.cache, config.normaliser_images, seed=config.seed)
+    every = np.ones(len(members))
+    result = _ranked(members, config, training, weights=every / len(members), scales=every)
+    first.parts.save("averaged", settings, result.to_json())
+    return result
+
+
+def _ranked(
+    members: Sequence[Evaluation],
+    config: RetrievalConfig,
+    training: np.ndarray,
+    *,
+    weights: np.ndarray,
+    scales: np.ndarray,
+) -> RetrievalResult:
+    """Ranks by the weighted sum, joined over the pools of the first member; training as for `member_values`."""
+    results = []
+    for fold, pool in enumerate(pools_of(members[0], config)):
+        found = [
+            member_values(each, config, pool, members[0], training, name=f"{n}-{fold}")
+            for n, each in enumerate(members)
+        ]
+        scores = pool_of_values(weighted_sum(found, weights, scales), pool, top=config.top)
+        results.append(pool_result(scores, pool, config, prefix_states=0))
+    return replace(join(results), normaliser_images=len(training))
 
 
 def member_values(

@@ -1,7 +1,9 @@
 """Stages keep what they have finished, and stopped ones end with the same results as undisturbed ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from mrnn.data.errors import EvaluationError, Stopped
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate import stages
 from mrnn.evaluate.parts import Parts, ScoreFile, only_one
-from mrnn.evaluate.settings import DecodingConfig
-from mrnn.evaluate.stages import Evaluation, generation_stage
+from mrnn.evaluate.settings import ConsensusConfig, DecodingConfig
+from mrnn.evaluate.stages import Evaluation, consensus_stage, generation_stage
 
 World = Callable[..., tuple[Path, Path]]
 Evaluate = Callable[..., Evaluation]
@@ -39,6 +41,34 @@ def test_stopped_captions_go_on_where_they_were(
     ]
     assert {len(beam) for beam in resumed} == {2}
     assert resumed[0] == whole[0]
+
+
+def test_a_stopped_consensus_goes_on_where_it_was(
+    make_world: World, evaluation: Evaluate, stop_after: StopAfter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, config, beam = make_world(), ConsensusConfig(consensus_images=3), DecodingConfig(beam=4)
+
+    def rank(folder: str, *, config: ConsensusConfig = config, looks: int = 99, run: bool = True) -> Any:
+        here = evaluation(world, tmp_path / folder, stop=stop_after(looks))
+        return consensus_stage(here, generation_stage(here, beam), config, decoding=beam, run=run)
+
+    whole = rank("whole")
+    keys = [[(caption.complete, caption.consensus) for caption in each] for each in whole]
+    assert keys == [sorted(each, reverse=True) for each in keys]
+    monkeypatch.setattr(stages, "DECODE_IMAGES", 3)
+    with pytest.raises(Stopped):
+        rank("parts", looks=4 * 2)  # two looks at each of the four batches of the beam
+    settings = stages.decoding_settings(beam, (), config)
+    assert len(evaluation(world, tmp_path / "parts").parts.load("consensus", settings)) == 3
+    assert rank("parts", run=False) is None
+    assert [[caption.words for caption in each] for each in rank("parts")] == [
+        [caption.words for caption in each] for each in whole
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "Consensus", None)
+        assert rank("parts", run=False) == rank("parts"), "what is finished is used again"
+    assert rank("parts", config=replace(config, consensus_images=4), run=False) is None
+    assert consensus_stage(evaluation(world, tmp_path / "x"), None, config, decoding=beam) is None
 
 
 def test_damaged_parts_are_done_again(tmp_path: Path) -> None:

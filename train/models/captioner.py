@@ -1,18 +1,21 @@
 """The interface of a model that is trained on captions, generates them, and ranks them.
 
-`Captioner` is sufficient for perplexity, decoding, and the slow exact score of a pair. `LateFusion` adds the split on
-which fast retrieval, bounds, shortlists and explanations are built: words and image meet in a single sum.
+`Predictor` is what perplexity and decoding use. `Captioner` is such a model with one output layer, which is sufficient
+for training and the slow exact score of a pair. `LateFusion` adds the split on which fast retrieval, bounds, shortlists
+and explanations are built: words and image meet in a single sum.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 from mrnn.train.batches import CaptionBatch
+from mrnn.train.losses import token_bits
 from mrnn.train.models.kinds import CaptionerConfig
 from mrnn.train.models.layers import ScaledTanh
 from mrnn.train.models.model import Model
 from mrnn.train.models.shared_output import SharedOutput
+from mrnn.train.products import product
 
 State = tuple[Tensor, ...]  # the first axis of each tensor is the hypothesis
 
@@ -22,24 +25,61 @@ def select(state: State, rows: Tensor) -> State:
     return tuple(part[rows] for part in state)
 
 
-class Captioner(Model):
-    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector per word read, and an output layer."""
+class Predictor(nn.Module, ABC):
+    """P(w_{t+1} | w_1..w_t, I), by whatever is inside. All its parameters have one device and one precision."""
 
     config: CaptionerConfig
-    output: nn.Linear | SharedOutput  # M to V, with bias; the softmax is in the loss, which never holds all logits
     sees_images = True
-
-    @abstractmethod
-    def forward(self, batch: CaptionBatch) -> Tensor:
-        """The hidden vector of every row of a packed batch: (P, M)."""
 
     @abstractmethod
     def start(self, features: Tensor) -> State:
         """The state before the first word: (n, D) stored features of the image of each of n hypotheses."""
 
     @abstractmethod
+    def next_words(self, words: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read the next word of each hypothesis, START first, and predict the one after it.
+
+        words : (n,) int64.
+        state : as returned for the word before.
+
+        Returns logits, (n, V), whose softmax is P, and the new state.
+        """
+
+    @abstractmethod
+    def target_bits(self, batch: CaptionBatch) -> Tensor:
+        """-log2 P of the target of every row of a packed batch, without gradients: (P,)."""
+
+    @abstractmethod
+    def image_vector(self, features: Tensor) -> Tensor:
+        """A vector of each image by which images are compared, from stored features: (n, D) -> (n, any)."""
+
+
+class Captioner(Model, Predictor):
+    """P(w_{t+1} | w_1..w_t, I) = softmax(output(hidden_t)): a hidden vector per word read, and an output layer."""
+
+    config: CaptionerConfig
+    output: nn.Linear | SharedOutput  # M to V, with bias; the softmax is in the loss, which never holds all logits
+
+    @abstractmethod
+    def forward(self, batch: CaptionBatch) -> Tensor:
+        """The hidden vector of every row of a packed batch: (P, M)."""
+
+    @abstractmethod
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """Read the next word of each hypothesis, START first: (n,) int64 and state -> (n, M) hidden and new state."""
+
+    def next_words(self, words: Tensor, state: State) -> tuple[Tensor, State]:
+        """See `Predictor`."""
+        hidden, state = self.step(words, state)
+        return product(hidden, self.output.weight, self.output.bias), state
+
+    def target_bits(self, batch: CaptionBatch) -> Tensor:
+        """See `Predictor`."""
+        return token_bits(self(batch), self.output.weight, self.output.bias, batch.targets)
+
+    def image_vector(self, features: Tensor) -> Tensor:
+        """See `Predictor`: the centred feature."""
+        return self.centred(features)
 
 
 class LateFusion(Captioner):
@@ -72,8 +112,12 @@ class LateFusion(Captioner):
     def fuse(self, language: Tensor, image: Tensor) -> Tensor:
         """The hidden vector, fusion(language + image), with dropout in training: two (..., M) -> (..., M)."""
 
+    def image_vector(self, features: Tensor) -> Tensor:
+        """See `Predictor`: the image half."""
+        return self.image(features)
+
     def start(self, features: Tensor) -> State:
-        """See `Captioner`: the image half and an empty memory."""
+        """See `Predictor`: the image half and an empty memory."""
         image = self.image(features)
         return image, image.new_zeros(len(image), self.memory_size)
 

@@ -19,9 +19,9 @@ from mrnn.data.vocabulary import UNKNOWN_ID
 from mrnn.train.batches import CaptionBatch, batch_bounds, epoch_batches, pack
 from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
-from mrnn.train.losses import linear_cross_entropy, token_bits
+from mrnn.train.losses import linear_cross_entropy
 from mrnn.train.measures import BITS, PERPLEXITY
-from mrnn.train.models.captioner import Captioner
+from mrnn.train.models.captioner import Captioner, Predictor
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
 from mrnn.train.tasks.task import TrainingData
@@ -136,14 +136,14 @@ class SentenceBits:
         return Perplexity(bits, perplexity=2**bits, perplexity_known=2**known, tokens=tokens, unknown=unknown)
 
 
-def perplexity(model: Captioner, sentences: Sentences, features: Features, *, batch_size: int = 256) -> Perplexity:
+def perplexity(model: Predictor, sentences: Sentences, features: Features, *, batch_size: int = 256) -> Perplexity:
     """Perplexity of all sentences, with the arguments of `sentence_bits`. Raises ValueError if there are none."""
     return sentence_bits(model, sentences, features, batch_size=batch_size).perplexity()
 
 
 @torch.no_grad()
 def sentence_bits(
-    model: Captioner,
+    model: Predictor,
     sentences: Sentences,
     features: Features,
     *,
@@ -158,7 +158,7 @@ def sentence_bits(
     batch_size : sentences per batch; the result depends on it by float32 rounding only.
     after_batch : called with the number of sentences of each finished batch.
     """
-    device = model.output.weight.device
+    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     found = SentenceBits(
@@ -167,8 +167,7 @@ def sentence_bits(
     by_length = np.argsort(sentences.lengths, kind="stable")
     for start in range(0, len(by_length), batch_size):
         batch = pack(sentences, by_length[start : start + batch_size], features, device=device)
-        hidden = model(batch)
-        bits = token_bits(hidden, model.output.weight, model.output.bias, batch.targets)
+        bits = model.target_bits(batch)
         each = bits[: batch.count].double().cpu().numpy()
         known = (batch.targets[: batch.count] != UNKNOWN_ID).cpu().numpy()
         # Each step lists the sentences that are long enough in the same order, so rows of step t are 0 .. sizes[t] - 1.

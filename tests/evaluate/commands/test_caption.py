@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from PIL import Image as Picture
 
 from mrnn.evaluate.commands.caption import main
-from mrnn.evaluate.generation.decode import generate
+from mrnn.evaluate.generation.consensus import Consensus
+from mrnn.evaluate.generation.decode import Caption, generate
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import Backbone, build_backbone
 from mrnn.extract.runner import rows_of_files
@@ -94,6 +95,49 @@ def test_a_page_with_the_same_captions(run: Path, pictures: list[Path], tmp_path
         expected = [word["log_prob"] for word in entry["words"]]
         assert [sum(parts) for _, *parts in words] == pytest.approx(expected, abs=5e-3)
         assert len(card["said"][0]["others"]) == 2
+
+
+def test_consensus_with_the_captions_of_a_cache(
+    run: Path, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--consensus", "--features", tmp_path / "feats.h5")
+    html = tmp_path / "agreed.html"
+    done = caption(run, "--json", *options, "--html", html, *pictures)
+    assert done.exit_code == 0, done.output
+    assert "consensus_images" in html.read_text()
+    said = [entry["caption"] for entry in json.loads(done.stdout)]
+    alone = json.loads(caption(run, "--json", *options, pictures[1]).stdout)
+    assert [entry["caption"] for entry in alone] == said[1:2], "it does not depend on the pictures beside it"
+    widths = []
+
+    def turned(self: Consensus, features: torch.Tensor, beams: list[list[Caption]]) -> list[list[Caption]]:
+        widths.extend(map(len, beams))
+        return [beam[::-1] for beam in beams]
+
+    monkeypatch.setattr(Consensus, "rank", turned)
+    last = [entry["caption"] for entry in json.loads(caption(run, "--json", *options, *pictures).stdout)]
+    assert widths == [10] * 4
+    assert all(one != other for one, other in zip(last, said, strict=True))
+
+
+def test_consensus_names_what_it_lacks(
+    make_world: Callable[..., tuple[Path, Path]], run: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    for given in (["--consensus"], ["--features", str(tmp_path / "feats.h5")]):
+        done = caption(run, *given, pictures[0])
+        assert done.exit_code == 2
+        assert "--consensus needs --features FILE" in " ".join(done.output.split())
+    done = caption(run, "--consensus", "--features", tmp_path / "nowhere.h5", pictures[0])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "nowhere.h5" in done.stderr
+    done = caption(run, "--consensus", "--beam", "1", "--features", tmp_path / "feats.h5", pictures[0])
+    assert done.exit_code == 2
+    content = run.joinpath("checkpoint_best.pt").read_bytes()
+    other = make_world(name="other.h5", provenance={"backbone": "noise", "layer": "fc6"})[1]
+    run.joinpath("checkpoint_best.pt").write_bytes(content)
+    done = caption(run, "--consensus", "--features", other, pictures[0])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "other.h5 holds other features" in done.stderr
 
 
 def test_bad_files_are_listed_and_the_others_captioned(run: Path, pictures: list[Path], tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from PIL import Image as Picture
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.commands.evaluate import main
-from mrnn.evaluate.generation.decode import generate
+from mrnn.evaluate.generation.consensus import Consensus
+from mrnn.evaluate.generation.decode import Caption, generate
 from mrnn.evaluate.metrics.captions import score_captions
 from mrnn.evaluate.metrics.tokenizers import tokenize_all
-from mrnn.evaluate.settings import DecodingConfig
+from mrnn.evaluate.settings import ConsensusConfig, DecodingConfig
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.sentences import sentences_of
@@ -160,6 +161,8 @@ def test_a_cache_of_other_features_is_refused_by_name(make_world: World) -> None
         (["--prefix", "a zebra"], "does not know the word 'zebra'", 1),
         (["--only", "bleu"], "perplexity, generation, retrieval", 2),
         (["--sample", "--beam", "3"], "beam of 1", 2),
+        (["--consensus", "--beam", "1"], "use --beam 10, not 1", 2),
+        (["--consensus", "--sample"], "leave out --sample", 2),
         (["--folds", "5"], "--pool 1000 --folds 5", 2),
         (["--only", "retrieval", "--folds", "5", "--pool", "9", "--split", "test"], "too few for 5 folds of 9", 1),
         (["--device", "abacus"], "abacus", 1),
@@ -202,6 +205,43 @@ def test_n_best_of_the_beam(make_world: World) -> None:
     refused = run(world, "--n-best", "3", "--beam", "2")
     assert refused.exit_code == 2
     assert "--n-best 3 needs a beam at least as wide" in refused.output
+
+
+def test_consensus_chooses_among_the_captions_of_the_beam(make_world: World) -> None:
+    world = make_world()
+    assert run(world, "--only", "generation", "--beam", "10", "--n-best", "10").exit_code == 0
+    plain, first = results(world, "nbest.json"), results(world, "captions.json")
+    assert "consensus_images" not in results(world)["decoding"]
+    options = ("--consensus", "--consensus-images", "3", "--consensus-log-prob", "0", "--n-best", "10")
+    done = run(world, "--only", "generation", *options)
+    assert done.exit_code == 0, done.output
+    assert "beam 10, consensus" in done.output
+    metrics, ranked = results(world), results(world, "nbest.json")
+    assert metrics["decoding"] | {"beam": 10, "consensus_images": 3, "consensus_captions": 75} == metrics["decoding"]
+    trained, cache = load_trained(world[0]), open_cache(world[1])
+    consensus = Consensus.open(trained, world[1], ConsensusConfig(consensus_images=3, consensus_log_prob=0.0))
+    for row, number in enumerate(cache.done("test")):
+        found = ranked[row]["captions"]
+        assert sorted(each["caption"] for each in found) == sorted(each["caption"] for each in plain[row]["captions"])
+        keys = [(each["complete"], each["consensus"]) for each in found]
+        assert keys == sorted(keys, reverse=True)
+        words = trained.vocabulary.encode(found[0]["caption"].split())
+        best = Caption(tuple(words), (0.0,), complete=True)
+        ((score,),) = consensus.scores(Features(cache)[np.array([number])], [[best]])
+        assert found[0]["consensus"] == pytest.approx(score)
+    chosen = results(world, "captions.json")
+    assert [(each["caption"], each["consensus"]) for each in chosen] == [
+        (each["captions"][0]["caption"], each["captions"][0]["consensus"]) for each in ranked
+    ]
+    assert [each["caption"] for each in chosen] != [each["caption"] for each in first]
+
+
+def test_a_cache_without_training_captions_is_refused_before_captions_are_generated(make_world: World) -> None:
+    other = make_world(train=0, name="other.h5")[1]
+    done = run((make_world()[0], other), "--only", "generation", "--consensus")
+    assert done.exit_code == 1
+    assert "other.h5 has no captions of training images to compare with" in done.output
+    assert not (make_world(name="again.h5")[0] / "evaluation-test").exists()
 
 
 def test_captions_that_do_not_end_are_flagged_counted_and_said(make_world: World) -> None:
