@@ -3,7 +3,7 @@
 The stages (mrnn.evaluate.stages, mrnn.evaluate.retrieval.stage, mrnn.evaluate.grounding.stage) measure and keep what
 they have finished; from that the files of the folder are written, every time whole:
 
-    metrics.json, captions.json, nbest.json   mrnn.evaluate.results
+    metrics.json, captions.json, nbest.json, region_*.json   mrnn.evaluate.results
     per_image.jsonl                           mrnn.evaluate.per_image
     retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
     report.html, figures/                     mrnn.evaluate.report
@@ -26,6 +26,7 @@ from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages, sha256_of
 from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.generation.region_captions import regions_stage
 from mrnn.evaluate.grounding.stage import grounding_stage
 from mrnn.evaluate.metrics.captions import ONE_IMAGE
 from mrnn.evaluate.metrics.tokenizers import script_warnings
@@ -36,7 +37,7 @@ from mrnn.evaluate.report.evaluation import evaluation_page
 from mrnn.evaluate.report.figures import check_matplotlib, save_figures
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
-from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
+from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list, region_lists
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.retrieval.combination import combined_stage
 from mrnn.evaluate.retrieval.stage import retrieval_stage
@@ -52,8 +53,18 @@ from mrnn.evaluate.stages import (
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
 from mrnn.train.run_files import read_log
+from mrnn.train.segment_files import read_segments
 
-OUTPUTS = ("metrics.json", "captions.json", "nbest.json", RECORDS, "retrieved_*.jsonl", "report.html", "figures/*")
+OUTPUTS = (
+    "metrics.json",
+    "captions.json",
+    "nbest.json",
+    RECORDS,
+    "retrieved_*.jsonl",
+    "region_*.json",
+    "report.html",
+    "figures/*",
+)
 
 
 def evaluate(
@@ -69,6 +80,7 @@ def evaluate(
     n_best: int | None = None,
     retrieval: RetrievalConfig | None = None,
     combine: Sequence[tuple[str | Path, str | Path]] = (),
+    segments: str | Path | None = None,
     figures: bool = False,
     images: str | Path | None = None,
     device: str = "auto",
@@ -92,6 +104,8 @@ def evaluate(
     n_best : number of captions per image to write to nbest.json, at most the beam width; None for no such file
     combine : further models, each with a cache of the same pictures, that retrieve together with this one
         (mrnn.evaluate.retrieval.combination); no other stage is run then
+    segments : file that align-sentences wrote for the training split, from which an alignment model takes the captions
+        of regions (mrnn.evaluate.generation.region_captions)
     figures : whether to draw figures for papers, which takes matplotlib
     images : folder of the pictures for the report; None for the folder recorded in the cache
     device : 'auto', 'cpu', 'cuda', 'cuda:1', ...
@@ -114,8 +128,11 @@ def evaluate(
         check_matplotlib()
     trained = load_trained(Path(checkpoint), device=pick_device(device, "fp32"))
     cache = open_cache(Path(features), allow_partial=allow_partial)
-    chosen = check_fit(trained, cache, split)
-    stages = possible_stages(trained, cache, split, ["retrieval"] if combine else stages, report=report)
+    chosen = check_fit(trained, cache, split, other_regions=set(stages) == {"regions"})
+    stages = possible_stages(
+        trained, cache, split, ["retrieval"] if combine else stages, segments=segments is not None, report=report
+    )
+    pairs = read_segments(segments, cache, any_regions=True) if segments else None
     words = known_prefix(trained, prefix)
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
@@ -151,6 +168,7 @@ def evaluate(
         else:
             results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
         results.grounding = grounding_stage(evaluation, run="grounding" in stages)
+        results.regions = regions_stage(evaluation, decoding, prefix=words, segments=pairs, run="regions" in stages)
         described = {
             "decoding": decoding_settings(decoding, words),
             "seed": decoding.seed,
@@ -217,6 +235,10 @@ def write_results(
         write_json(output / "captions.json", caption_list(evaluation, results.captions))
     if results.beams is not None and n_best:
         write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
+    if results.regions is not None:
+        captions, references = region_lists(results.regions)
+        write_json(output / "region_captions.json", captions)
+        write_json(output / "region_references.json", references)
     if results.retrieval is not None:
         write_answers(output, results.retrieval)
     page = evaluation_page(evaluation, results, metrics, records, pictures=pictures)

@@ -6,7 +6,13 @@ from typing import Any
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
-STAGES = ("perplexity", "generation", "retrieval", "grounding")  # the measurements of evaluate-mrnn, in their order
+STAGES = (
+    "perplexity",
+    "generation",
+    "retrieval",
+    "grounding",
+    "regions",
+)  # the measurements of evaluate-mrnn, in their order
 ALL = "all"  # instead of a split: every image
 
 

@@ -1,4 +1,6 @@
-"""Two stages of an evaluation, perplexity and generation; for the others see `stage` of retrieval and of grounding.
+"""Two stages of an evaluation, perplexity and generation.
+
+For the others see `stage` of retrieval and of grounding, and generation.region_captions.
 
 A stage keeps its finished work in `Parts`, so that an interrupted evaluation resumes.
 """
@@ -118,25 +120,59 @@ def generation_stage(
 
     Finished captions are stored every MARK_SECONDS. Returns None where run is False and an earlier call did not finish.
     """
-    vocabulary, images = evaluation.trained.vocabulary, evaluation.images
+    label = "greedy captions" if name == "greedy" else "captions"
+    ids = [evaluation.cache.images[i].id for i in evaluation.images]
+    return decode_all(
+        evaluation,
+        config,
+        evaluation.features,
+        evaluation.images,
+        ids=ids,
+        prefix=prefix,
+        name=name,
+        label=label,
+        run=run,
+    )
+
+
+def decode_all(
+    evaluation: Evaluation,
+    config: DecodingConfig,
+    features: Features,
+    numbers: np.ndarray,
+    *,
+    ids: Sequence[str],
+    prefix: Sequence[str],
+    name: str,
+    label: str,
+    run: bool,
+) -> list[list[Caption]] | None:
+    """All captions that the search for each image, or for whatever else has features, ended with.
+
+    features : by number
+    numbers : (n,) of those to caption. ids : of each
+    label : of the progress
+
+    The other arguments, and None, are as for `generation_stage`.
+    """
+    vocabulary = evaluation.trained.vocabulary
     settings = {**decoding_settings(config, prefix), "kept": config.beam}
     stored = evaluation.parts.load(name, settings) or []
     captions = [[Caption(tuple(words), tuple(logs), complete) for words, logs, complete in each] for each in stored]
-    if len(captions) == len(images) or not run:
-        return captions if len(captions) == len(images) else None
+    if len(captions) == len(numbers) or not run:
+        return captions if len(captions) == len(numbers) else None
     decoder = Decoder(evaluation.trained.model)
 
     def save() -> None:
         evaluation.parts.save(name, settings, [[(c.words, c.log_probs, c.complete) for c in each] for each in captions])
 
-    label, saved = "greedy captions" if name == "greedy" else "captions", monotonic()
-    with Progress(label, len(images), unit="images", done=len(captions)) as progress:
-        for start in range(len(captions), len(images), DECODE_IMAGES):
-            batch = images[start : start + DECODE_IMAGES]
-            ids = [evaluation.cache.images[i].id for i in batch]
-            found = decoder(evaluation.features[batch], config, ids=ids, prefix=vocabulary.encode(list(prefix)))
+    saved = monotonic()
+    with Progress(label, len(numbers), unit="images", done=len(captions)) as progress:
+        for start in range(len(captions), len(numbers), DECODE_IMAGES):
+            part = slice(start, start + DECODE_IMAGES)
+            found = decoder(features[numbers[part]], config, ids=ids[part], prefix=vocabulary.encode(list(prefix)))
             captions += found
-            progress.add(len(batch))
+            progress.add(len(found))
             if evaluation.stop.reason or monotonic() - saved > MARK_SECONDS:
                 save()
                 saved = monotonic()

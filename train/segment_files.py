@@ -40,6 +40,11 @@ class Segments:
     def __len__(self) -> int:
         return len(self.row)
 
+    def __getitem__(self, chosen: slice | np.ndarray) -> "Segments":
+        """Some of the pairs."""
+        columns = (self.image, self.number, self.first, self.end, self.row)
+        return Segments(*(column[chosen] for column in columns))
+
     def sentences(self, cache: FeatureCache, vocabulary: Vocabulary) -> Sentences:
         """The words as sentences whose `image` is the row of the region."""
         return encode_sentences(self.words(cache), self.row, vocabulary)
@@ -75,16 +80,20 @@ class SegmentFile:
         return self.by_split[split]
 
 
-def read_segments(path: str | Path, cache: FeatureCache) -> SegmentFile:
+def read_segments(path: str | Path, cache: FeatureCache, *, any_regions: bool = False) -> SegmentFile:
     """The pairs of a file of JSON lines that `align-sentences` wrote, with the rows of a cache that they belong to.
 
     The cache may hold other features than the one that was aligned, but must have the same sentences and, in the same
     rows, the same regions.
 
+    path : the file.
+    cache : the opened feature cache.
+    any_regions : accept regions that the cache does not have, for those who need the words alone; `row` means nothing.
+
     Raises CorpusError for a file of another form or of another cache; the message names the line.
     """
     path = Path(path)
-    rows = Rows(cache)
+    rows = Rows(cache, any_regions=any_regions)
     found: dict[str, list[Pair]] = {}
     digest = hashlib.sha256()
     try:
@@ -104,8 +113,8 @@ def read_segments(path: str | Path, cache: FeatureCache) -> SegmentFile:
 class Rows:
     """The rows of a cache by image id and number of the region."""
 
-    def __init__(self, cache: FeatureCache) -> None:
-        self._cache = cache
+    def __init__(self, cache: FeatureCache, *, any_regions: bool) -> None:
+        self._cache, self._any = cache, any_regions
         self._numbers = {image.id: number for number, image in enumerate(cache.images)}
         self._valid = valid_rows(cache)
         self._rectangles = cache.regions.rectangles.reshape(*self._valid.shape, 4)
@@ -128,7 +137,7 @@ class Rows:
             if not 0 <= first < end <= words:
                 raise CorpusError(f"{where}: words {first} to {end} are no part of a sentence of {words} words")
             there = 0 <= region < len(rectangles) and self._valid[image, region]
-            if not there or not is_rectangle(each.get("rectangle"), rectangles[region]):
+            if not self._any and not (there and is_rectangle(each.get("rectangle"), rectangles[region])):
                 raise self._foreign(where, f"region {region} of the image {image_id!r} with this rectangle")
             pairs.append((image, number, first, end, image * len(rectangles) + region))
         return image, pairs
