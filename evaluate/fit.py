@@ -9,6 +9,7 @@ import numpy as np
 from mrnn.data.cache import FeatureCache, matching_settings, read_checksums
 from mrnn.data.captions import NO_WORDS, SPLITS
 from mrnn.data.errors import EvaluationError
+from mrnn.data.settings import SAMPLING_SETTINGS
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.generation.region_phrases import named_regions
 from mrnn.train.checkpoint import TrainedModel
@@ -16,8 +17,6 @@ from mrnn.train.features import Features
 from mrnn.train.models import CAPTIONERS
 from mrnn.train.models.alignment import Alignment
 from mrnn.train.models.captioner import Captioner, LateFusion
-
-SAMPLING = ("region_features", "region_sampling")  # how the features of a region are computed
 
 
 def check_features(trained: TrainedModel, cache: FeatureCache, *, other_regions: bool = False) -> None:
@@ -27,12 +26,8 @@ def check_features(trained: TrainedModel, cache: FeatureCache, *, other_regions:
     """
     regions = not other_regions and trained.model.config.rows(cache.rows_per_image) > 1
     different = matching_settings(trained.features, cache.provenance, regions=regions)
-    if other_regions:  # a model of whole pictures has no way of its own
-        different += [
-            name
-            for name in SAMPLING
-            if trained.features.get(name, cache.provenance.get(name)) != cache.provenance.get(name)
-        ]
+    if other_regions and "region_features" in trained.features:
+        different += [name for name in SAMPLING_SETTINGS if trained.features.get(name) != cache.provenance.get(name)]
     if different:
         pairs = "; ".join(
             f"{name}: trained on {trained.features.get(name)}, the cache has {cache.provenance.get(name)}"

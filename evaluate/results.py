@@ -169,7 +169,7 @@ def region_lists(regions: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict
     annotations: list[dict[str, Any]] = []
     for found in regions["captions"]:
         name = f"{found['image_id']}#{found['region']}"
-        captions.append({"image_id": name, "caption": found["caption"], "rectangle": found["rectangle"]})
+        captions.append({"image_id": name, **{key: found[key] for key in ("caption", "rectangle", "score")}})
         annotations += ({"image_id": name, "caption": phrase} for phrase in found["references"])
     return captions, {"annotations": annotations}
 

@@ -67,8 +67,8 @@ def regions_stage(
 
 def generated(
     evaluation: Evaluation, regions: Sequence[NamedRegion], config: DecodingConfig, *, prefix: Sequence[str]
-) -> list[Words]:
-    """The model's caption of each region."""
+) -> list[tuple[Words, float]]:
+    """The model's caption of each region, and its natural log P."""
     beams = decode_all(
         evaluation,
         config,
@@ -81,11 +81,13 @@ def generated(
         run=True,
     )
     assert beams is not None
-    return [evaluation.trained.vocabulary.decode(best.words) for best, *_ in beams]
+    return [(evaluation.trained.vocabulary.decode(best.words), best.log_prob) for best, *_ in beams]
 
 
-def chosen_segments(evaluation: Evaluation, regions: Sequence[NamedRegion], segments: SegmentFile) -> list[Words]:
-    """The words of the training segment that an alignment model finds best for each region."""
+def chosen_segments(
+    evaluation: Evaluation, regions: Sequence[NamedRegion], segments: SegmentFile
+) -> list[tuple[Words, float]]:
+    """The words of the training segment that an alignment model finds best for each region, and their score."""
     training, cache = segments.of("train"), evaluation.cache
     with Progress("training segments", len(training), unit="segments") as progress:
 
@@ -94,15 +96,15 @@ def chosen_segments(evaluation: Evaluation, regions: Sequence[NamedRegion], segm
             evaluation.check_stop()
 
         rows = [region.row for region in regions]
-        chosen, _ = best_segments(evaluation.trained, cache, rows, training, after_part=after_part)
-    return training[chosen].words(cache)
+        chosen, scores = best_segments(evaluation.trained, cache, rows, training, after_part=after_part)
+    return [*zip(training[chosen].words(cache), scores.tolist(), strict=True)]
 
 
 def summarise(
-    evaluation: Evaluation, regions: Sequence[NamedRegion], said: Sequence[Words], *, seed: int
+    evaluation: Evaluation, regions: Sequence[NamedRegion], said: Sequence[tuple[Words, float]], *, seed: int
 ) -> dict[str, Any]:
-    """What `regions_stage` returns. said : the caption of each region."""
-    captions = {region.name: words for region, words in zip(regions, said, strict=True)}
+    """What `regions_stage` returns. said : the caption of each region, and its score."""
+    captions = {region.name: words for region, (words, _) in zip(regions, said, strict=True)}
     scores = score_captions(captions, {region.name: region.references() for region in regions})
     by_people, others = people(regions, np.random.default_rng(seed))
     return {
@@ -111,8 +113,8 @@ def summarise(
         "phrases": sum(len(region.phrases) for region in regions),
         "model": {
             **scores.corpus,
-            "different": len({tuple(words) for words in said}),
-            "mean_words": float(np.mean([len(words) for words in said])),
+            "different": len({*map(tuple, captions.values())}),
+            "mean_words": float(np.mean([*map(len, captions.values())])),
         },
         **(
             {
@@ -127,10 +129,11 @@ def summarise(
                 "image_id": evaluation.cache.images[region.image].id,
                 "region": region.row % evaluation.cache.rows_per_image,
                 "rectangle": [round(float(x), 2) for x in evaluation.cache.regions.rectangles[region.row]],
-                "caption": " ".join(captions[region.name]),
+                "caption": " ".join(words),
+                "score": score,
                 "references": list(region.phrases),
             }
-            for region in regions
+            for region, (words, score) in zip(regions, said, strict=True)
         ],
         "per_image": by_image(evaluation, regions, scores),
     }
