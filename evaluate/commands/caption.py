@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mrnn.evaluate.api import DescribedFiles
 
 EPILOG = """\b
-Examples:
+Example:
   caption-images --checkpoint runs/feats-mrnn --html captions.html holiday/*.jpg
   caption-images --checkpoint runs/regions-generator --regions grid --html regions.html holiday/*.jpg
 

@@ -133,7 +133,7 @@ def test_prefix_and_usage(run: Path, pictures: list[Path]) -> None:
     assert caption(run, "--prefix", "A dog", pictures[0]).stdout.split(": ")[1].startswith("a dog")
     assert caption(run).exit_code == 2
     assert caption(run, "--beam", "0", pictures[0]).exit_code == 2
-    assert "Examples:" in CliRunner().invoke(main, ["--help"]).output
+    assert "Example:" in CliRunner().invoke(main, ["--help"]).output
 
 
 def test_folders_and_patterns_are_taken_and_listed_in_order(run: Path, pictures: list[Path]) -> None:
