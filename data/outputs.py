@@ -16,6 +16,7 @@ import click
 from mrnn.data.errors import SettingError
 
 BEGINNING = 4096  # bytes of a file that are looked at
+LONGEST_LINE = 2**20  # characters
 
 
 def is_page(path: Path) -> bool:
@@ -46,6 +47,20 @@ def is_json_with(*keys: str) -> Callable[[Path], bool]:
     def recognise(path: Path) -> bool:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(content, dict) and content.keys() >= set(keys)
+
+    return recognise
+
+
+def is_json_line_with(*keys: str) -> Callable[[Path], bool]:
+    """A recogniser of JSON lines, of which the first is an object that has all the keys."""
+
+    def recognise(path: Path) -> bool:
+        try:
+            with path.open(encoding="utf-8") as stream:
+                content = json.loads(stream.readline(LONGEST_LINE))
         except (OSError, ValueError, RecursionError):
             return False
         return isinstance(content, dict) and content.keys() >= set(keys)

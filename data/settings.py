@@ -22,6 +22,8 @@ REGION_SETTINGS = (
     "region_settings",
     "region_weights_sha256",
 )
+# Those of them that decide how the features of a region are computed, wherever it is.
+SAMPLING_SETTINGS = ("region_features", "region_sampling")
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ from mrnn.evaluate.grounding.corrector import Corrector
 from mrnn.evaluate.grounding.phrases import candidates_of
 from mrnn.evaluate.report.cards import END
 from mrnn.evaluate.settings import DecodingConfig, check_beam
-from mrnn.evaluate.stages import decoding_settings
-from mrnn.extract.recorded import as_recorded, rebuild_plan, recorded_rows
+from mrnn.evaluate.stages import DECODE_IMAGES, decoding_settings
+from mrnn.extract.recorded import as_recorded, plan_for_regions, rebuild_plan, recorded_rows
 from mrnn.extract.runner import rows_of_files
 from mrnn.train.checkpoint import TrainedModel
+
+REGIONS_PER_IMAGE = 19  # as extract-features has it
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,115 @@ def caption_files(
     )
     if consensus:
         beams = consensus.rank(features, beams)
-    captions = [
-        FileCaption(path, tuple(trained.vocabulary.decode(best.words)), best.log_probs, best.complete)
-        for path, (best, *_) in zip(rows.files, beams, strict=True)
-    ]
+    captions = [file_caption(trained, path, best) for path, (best, *_) in zip(rows.files, beams, strict=True)]
     settings = {
         "checkpoint": str(trained.file),
         "decoding": decoding_settings(decoding, words, consensus.config if consensus else None),
     }
     return CaptionedFiles(captions, features, beams, rows.unreadable, settings)
+
+
+def file_caption(trained: TrainedModel, file: Path, caption: Caption) -> FileCaption:
+    """A caption of a file, or of one of its regions, with words in place of their numbers."""
+    return FileCaption(file, tuple(trained.vocabulary.decode(caption.words)), caption.log_probs, caption.complete)
+
+
+@dataclass(frozen=True)
+class DescribedFile:
+    """The captions of the regions of an image file.
+
+    rectangles : (R, 4) float32, left, top, width, height in pixels of the upright picture; row 0 is the whole picture.
+    captions : of the regions that there are, by row, best region first.
+    """
+
+    file: Path
+    rectangles: np.ndarray
+    captions: dict[int, FileCaption]
+
+    def to_json(self) -> dict[str, Any]:
+        """What caption-images --regions prints with --json."""
+        described = []
+        for region, caption in self.captions.items():
+            said = {name: value for name, value in caption.to_json().items() if name != "file"}
+            described.append({"rectangle": [round(float(x), 2) for x in self.rectangles[region]], **said})
+        return {"file": str(self.file), "regions": described}
+
+
+@dataclass(frozen=True)
+class DescribedFiles:
+    """What `caption_regions` returns: the files that could be read, the others with the reason, and the settings."""
+
+    described: list[DescribedFile]
+    unreadable: list[tuple[Path, str]]
+    settings: dict[str, Any]
+
+
+def caption_regions(
+    trained: TrainedModel,
+    files: Sequence[str | Path],
+    regions: str,
+    *,
+    regions_per_image: int = REGIONS_PER_IMAGE,
+    decoding: DecodingConfig | None = None,
+    prefix: str = "",
+    weights: str | None = None,
+    workers: int = 2,
+) -> DescribedFiles:
+    """Generate a caption for regions of every image file.
+
+    trained : a model that writes captions, trained on a cache with regions
+    files : as for `caption_files`
+    regions : where the regions are, as for extract-features: 'grid', 'detector:NAME[:WEIGHTS]' or 'boxes:FILE'; a file
+        of boxes knows an image by the name of its file
+    regions_per_image : largest number of regions of an image, from each source
+    decoding, prefix, weights, workers : as for `caption_files`
+
+    Raises as `caption_files` does, and mrnn.extract.recorded.plan_for_regions.
+    """
+    decoding = decoding or DecodingConfig()
+    check_captioner(trained)
+    words = known_prefix(trained, prefix)
+    paths = [Path(file) for file in files]
+    ids = [path.name for path in paths] if "boxes:" in regions else [str(path) for path in paths]
+    plan = plan_for_regions(
+        trained.features,
+        regions,
+        ids,
+        count=regions_per_image,
+        feature_size=trained.model.config.features,
+        device=trained.model.feature_mean.device,
+        where=str(trained.file),
+        weights=weights,
+    )
+    found = rows_of_files(plan.sampler, paths, ids=ids, source=plan.source, workers=workers)
+    rows = plan.sampler.rows
+    valid = found.regions.valid.reshape(len(paths), rows) > 0
+    valid[:, 0] = False  # the whole picture is no region
+    chosen = np.argwhere(valid)  # (n, 2): file, region
+    features = torch.from_numpy(as_recorded(trained.features, found.features[chosen[:, 0], chosen[:, 1]]))
+    decoder, start = Decoder(trained.model), trained.vocabulary.encode(words)
+    captions: list[dict[int, FileCaption]] = [{} for _ in paths]
+    for begin in range(0, len(chosen), DECODE_IMAGES):
+        part = chosen[begin : begin + DECODE_IMAGES].tolist()
+        names = [f"{ids[number]}#{region}" for number, region in part]
+        beams = decoder(features[begin : begin + len(part)], decoding, ids=names, prefix=start)
+        for (number, region), (best, *_) in zip(part, beams, strict=True):
+            captions[number][region] = file_caption(trained, paths[number], best)
+    rectangles = found.regions.rectangles.reshape(len(paths), rows, 4)
+    settings = {
+        "checkpoint": str(trained.file),
+        "decoding": decoding_settings(decoding, words),
+        "regions": dict(plan.provenance),
+    }
+    return DescribedFiles(
+        [
+            DescribedFile(path, rectangles[number], captions[number])
+            for number, path in enumerate(paths)
+            if number not in found.reasons
+        ],
+        [(paths[number], reason) for number, reason in sorted(found.reasons.items())],
+        settings,
+    )
 
 
 @dataclass(frozen=True)

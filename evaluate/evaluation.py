@@ -3,7 +3,7 @@
 The stages (mrnn.evaluate.stages, mrnn.evaluate.retrieval.stage, mrnn.evaluate.grounding.stage) measure and keep what
 they have finished; from that the files of the folder are written, every time whole:
 
-    metrics.json, captions.json, nbest.json   mrnn.evaluate.results
+    metrics.json, captions.json, nbest.json, region_*.json   mrnn.evaluate.results
     per_image.jsonl                           mrnn.evaluate.per_image
     retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
     correction.json                           mrnn.evaluate.grounding.corrector
@@ -30,6 +30,7 @@ from mrnn.evaluate.ensemble import TrainedEnsemble, checkpoint_digest, describe,
 from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages
 from mrnn.evaluate.generation.consensus import check_consensus
 from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.generation.region_captions import regions_stage
 from mrnn.evaluate.grounding.corrector import FILE as CORRECTION
 from mrnn.evaluate.grounding.stage import corrector_of, grounding_stage
 from mrnn.evaluate.metrics.captions import ONE_IMAGE
@@ -41,7 +42,7 @@ from mrnn.evaluate.report.evaluation import evaluation_page
 from mrnn.evaluate.report.figures import check_matplotlib, save_figures
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
-from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list
+from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list, region_lists
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage
 from mrnn.evaluate.retrieval.stage import retrieval_stage
@@ -58,6 +59,7 @@ from mrnn.evaluate.stages import (
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
 from mrnn.train.run_files import read_log
+from mrnn.train.segment_files import read_segments
 
 OUTPUTS = (
     "metrics.json",
@@ -66,6 +68,7 @@ OUTPUTS = (
     RECORDS,
     "retrieved_*.jsonl",
     CORRECTION,
+    "region_*.json",
     "report.html",
     "figures/*",
 )
@@ -85,6 +88,7 @@ def evaluate(
     consensus: ConsensusConfig | None = None,
     retrieval: RetrievalConfig | None = None,
     combine: Sequence[tuple[str | Path, str | Path]] = (),
+    segments: str | Path | None = None,
     figures: bool = False,
     images: str | Path | None = None,
     device: str = "auto",
@@ -110,6 +114,8 @@ def evaluate(
     consensus : how captions are ranked again by those of similar training images; None to leave them as the search did
     combine : further models, each with a cache of the same pictures, that retrieve together with this one
         (mrnn.evaluate.retrieval.combination); no other stage is run then
+    segments : file that align-sentences wrote for the training split, from which an alignment model takes the captions
+        of regions (mrnn.evaluate.generation.region_captions)
     figures : whether to draw figures for papers, which takes matplotlib
     images : folder of the pictures for the report; None for the folder recorded in the cache
     device : 'auto', 'cpu', 'cuda', 'cuda:1', ...
@@ -137,10 +143,13 @@ def evaluate(
         _check_ensemble_request(output, retrieval, combine)
     trained = load_together(checkpoints, device=pick_device(device, "fp32"))
     cache = open_cache(Path(features), allow_partial=allow_partial)
-    chosen = check_fit(trained, cache, split)
-    stages = possible_stages(trained, cache, split, ["retrieval"] if combine else stages, report=report)
+    chosen = check_fit(trained, cache, split, other_regions=set(stages) == {"regions"})
+    stages = possible_stages(
+        trained, cache, split, ["retrieval"] if combine else stages, segments=segments is not None, report=report
+    )
     if consensus and "generation" in stages:
         check_consensus(trained, cache)
+    pairs = read_segments(segments, cache, any_regions=True) if segments else None
     words = known_prefix(trained, prefix)
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
@@ -184,6 +193,7 @@ def evaluate(
         else:
             results.retrieval = retrieval_stage(evaluation, retrieval, run="retrieval" in stages)
         results.grounding = grounding_stage(evaluation, run="grounding" in stages)
+        results.regions = regions_stage(evaluation, decoding, prefix=words, segments=pairs, run="regions" in stages)
         described = {
             "decoding": decoding_settings(decoding, words, consensus),
             "seed": decoding.seed,
@@ -268,6 +278,10 @@ def write_results(
         write_json(output / "captions.json", caption_list(evaluation, results.captions))
     if results.beams is not None and n_best:
         write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
+    if results.regions is not None:
+        captions, references = region_lists(results.regions)
+        write_json(output / "region_captions.json", captions)
+        write_json(output / "region_references.json", references)
     if results.retrieval is not None:
         write_answers(output, results.retrieval)
     corrector = None

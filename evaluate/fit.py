@@ -9,7 +9,9 @@ import numpy as np
 from mrnn.data.cache import FeatureCache, matching_settings, read_checksums
 from mrnn.data.captions import NO_WORDS, SPLITS
 from mrnn.data.errors import EvaluationError
+from mrnn.data.settings import SAMPLING_SETTINGS
 from mrnn.data.tokenize import tokenize
+from mrnn.evaluate.generation.region_phrases import named_regions
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models import CAPTIONERS
@@ -17,10 +19,15 @@ from mrnn.train.models.alignment import Alignment
 from mrnn.train.models.captioner import LateFusion, Predictor
 
 
-def check_features(trained: TrainedModel, cache: FeatureCache) -> None:
-    """Raise EvaluationError unless the cache has the kind of features that the model was trained on."""
-    regions = trained.model.config.rows(cache.rows_per_image) > 1
+def check_features(trained: TrainedModel, cache: FeatureCache, *, other_regions: bool = False) -> None:
+    """Raise EvaluationError unless the cache has the kind of features that the model was trained on.
+
+    other_regions : accept features of other regions, if those were computed in the same way.
+    """
+    regions = not other_regions and trained.model.config.rows(cache.rows_per_image) > 1
     different = matching_settings(trained.features, cache.provenance, regions=regions)
+    if other_regions and "region_features" in trained.features:
+        different += [name for name in SAMPLING_SETTINGS if trained.features.get(name) != cache.provenance.get(name)]
     if different:
         pairs = "; ".join(
             f"{name}: trained on {trained.features.get(name)}, the cache has {cache.provenance.get(name)}"
@@ -55,30 +62,57 @@ def check_captioner(trained: TrainedModel) -> None:
 
 
 def possible_stages(
-    trained: TrainedModel, cache: FeatureCache, split: str, stages: Collection[str], *, report: Callable[[str], None]
+    trained: TrainedModel,
+    cache: FeatureCache,
+    split: str,
+    stages: Collection[str],
+    *,
+    segments: bool = False,
+    report: Callable[[str], None],
 ) -> list[str]:
     """Those of some stages of an evaluation that a model and a cache can do.
 
     trained : the model
     cache, split : what it is measured on
     stages : names of stages
+    segments : whether there are training segments to choose from
     report : called with a line for each reason to leave some out
 
     Raises EvaluationError if none is left.
     """
-    captions, grounding = isinstance(trained.model, Predictor), why_no_grounding(trained, cache, split)
-    possible = [
-        stage for stage in stages if stage == "retrieval" or (captions if stage != "grounding" else not grounding)
-    ]
+    reasons = {
+        "grounding": why_no_grounding(trained, cache, split),
+        "regions": why_no_regions(trained, cache, split, segments=segments),
+    }
+    captions = isinstance(trained.model, Predictor)
+    possible = [stage for stage in stages if stage == "retrieval" or not reasons.get(stage, not captions)]
     if stages and not possible:
-        if any(stage != "grounding" for stage in stages):
+        if any(stage not in reasons for stage in stages):
             check_captioner(trained)
-        raise EvaluationError(f"grounding cannot be measured: {grounding}")
-    if left_out := [stage for stage in stages if stage not in (*possible, "grounding")]:
+        first = next(iter(stages))
+        raise EvaluationError(f"{first} cannot be measured: {reasons[first]}")
+    if left_out := [stage for stage in stages if stage not in (*possible, *reasons)]:
         report(f"{trained.name} predicts no words; left out: {', '.join(left_out)}")
-    if "grounding" in stages and grounding:
-        report(f"{grounding}; left out: grounding")
+    for stage, reason in reasons.items():
+        if stage in stages and reason:
+            report(f"{reason}; left out: {stage}")
     return possible
+
+
+def why_no_regions(trained: TrainedModel, cache: FeatureCache, split: str, *, segments: bool) -> str:
+    """Why captions of regions cannot be measured, '' where they can. segments : see `possible_stages`."""
+    if not isinstance(trained.model, Predictor | Alignment):
+        return f"{trained.name} describes no regions"
+    if not isinstance(trained.model, Predictor) and not segments:
+        return f"{trained.name} writes no captions, and there are no --segments to choose from"
+    if cache.rows_per_image == 1:
+        return f"{cache.path} has whole pictures alone"
+    if not named_regions(cache, cache.done(split)):
+        return (
+            f"no region of the split {split!r} in {cache.path} is a box that a phrase names (extract-features "
+            "--regions boxes:annotated)"
+        )
+    return ""
 
 
 def why_no_grounding(trained: TrainedModel, cache: FeatureCache, split: str) -> str:
@@ -99,16 +133,17 @@ def why_no_grounding(trained: TrainedModel, cache: FeatureCache, split: str) -> 
     return ""
 
 
-def check_fit(trained: TrainedModel, cache: FeatureCache, split: str) -> np.ndarray:
+def check_fit(trained: TrainedModel, cache: FeatureCache, split: str, *, other_regions: bool = False) -> np.ndarray:
     """Numbers of the images of a split that have features: (N,) int64.
 
     trained : the model
     cache : must have the kind of features that the model was trained on
     split : must have an image with features and a caption
+    other_regions : see `check_features`
 
     Raises EvaluationError otherwise.
     """
-    check_features(trained, cache)
+    check_features(trained, cache, other_regions=other_regions)
     chosen = cache.done(split)
     if not len(chosen):
         there = ", ".join(f"{name}: {len(cache.done(name))}" for name in SPLITS)

@@ -11,6 +11,7 @@ Each line is the JSON object of one image, in the order of the split:
     bleu         {hits: [4], ngrams: [4], words, reference_words}, from which BLEU of any set of images is computed
     ranks        {image_to_sentence, image_to_sentence_raw: int, sentence_to_image: [int, ...]}, ties against us
     grounding    {phrases, and how many of them each choice of a region got right: plain: {iou, pointing}, ...}
+    regions      {regions, and sums over their captions: scores as above, bleu as above}
 
 What was not measured is not there.
 """
@@ -44,11 +45,12 @@ def build_records(
     scores: CaptionScores | None = None,
     retrieval: RetrievalResult | None = None,
     grounding: Mapping[str, Any] | None = None,
+    regions: Mapping[str, Any] | None = None,
     integer_ids: bool = False,
 ) -> list[Record]:
     """A record for every image.
 
-    perplexity, retrieval, grounding : what their stages return
+    perplexity, retrieval, grounding, regions : what their stages return
     captions : the text and the caption of each image
     scores : of the captions of those images that have references
     integer_ids : whether ids are written as integers, as COCO's are
@@ -74,6 +76,8 @@ def build_records(
             record["ranks"] = ranks[image.id]
         if grounding is not None and image.id in grounding["per_image"]:
             record["grounding"] = grounding["per_image"][image.id]
+        if regions is not None and image.id in regions["per_image"]:
+            record["regions"] = regions["per_image"][image.id]
         records.append(record)
     return records
 

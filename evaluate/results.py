@@ -1,6 +1,6 @@
 """From what the stages measured to the files that programs read: metrics.json and captions.json."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +11,7 @@ from mrnn.data.captions import Image
 from mrnn.evaluate.ensemble import DEFINITION as ENSEMBLE_DEFINITION
 from mrnn.evaluate.ensemble import TrainedEnsemble
 from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.generation.region_captions import DEFINITION as REGIONS_DEFINITION
 from mrnn.evaluate.grounding.stage import DEFINITION as GROUNDING_DEFINITION
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
@@ -48,7 +49,7 @@ class Results:
     perplexity_splits : the same for further splits
     beams : for each image all captions that its search ended with, best first
     captions, greedy : the best caption and the greedy one of each image
-    retrieval, grounding : what their stages returned
+    retrieval, grounding, regions : what their stages returned
     combined : which models retrieved together, and how they were weighted
     """
 
@@ -60,6 +61,7 @@ class Results:
     retrieval: RetrievalResult | None = None
     combined: dict[str, Any] | None = None
     grounding: dict[str, Any] | None = None
+    regions: dict[str, Any] | None = None
 
 
 def build_metrics(
@@ -96,6 +98,9 @@ def build_metrics(
         for key, (choice, measure, _) in names.GROUNDED.items():
             metrics[key] = results.grounding["choices"][choice][measure]["all"]
         metrics["grounding"] = _without(results.grounding, "per_image", "mean_word")
+    if results.regions:
+        metrics |= {f"region_{row.key}": results.regions["model"][row.key] for row in names.CAPTION_SCORES}
+        metrics["regions"] = _without(results.regions, "per_image", "captions")
     chosen = _images(evaluation)
     said = None if results.captions is None else [" ".join(words) for words in _words(evaluation, results.captions)]
     records = build_records(
@@ -105,6 +110,7 @@ def build_metrics(
         scores=scores,
         retrieval=results.retrieval,
         grounding=results.grounding,
+        regions=results.regions,
         integer_ids=cache.integer_ids,
     )
     seed = settings["seed"]
@@ -129,6 +135,7 @@ def build_metrics(
             **DIVERSITY_DEFINITIONS,
             **({"ensemble": ENSEMBLE_DEFINITION} if isinstance(trained, TrainedEnsemble) else {}),
             "grounding": GROUNDING_DEFINITION,
+            "regions": REGIONS_DEFINITION,
         },
         "features": cache.provenance,
         "dataset": cache.dataset,
@@ -176,6 +183,20 @@ def _ranking_definitions(evaluation: Evaluation, results: Results) -> dict[str, 
         return COMBINED_DEFINITIONS
     trained = evaluation.trained
     return AVERAGED_DEFINITIONS if isinstance(trained, TrainedEnsemble) else ranking_definitions(trained.model)
+
+
+def region_lists(regions: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The content of region_captions.json and of region_references.json, which evaluate-captions reads.
+
+    regions : what the stage returned
+    """
+    captions: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for found in regions["captions"]:
+        name = f"{found['image_id']}#{found['region']}"
+        captions.append({"image_id": name, **{key: found[key] for key in ("caption", "rectangle", "score")}})
+        annotations += ({"image_id": name, "caption": phrase} for phrase in found["references"])
+    return captions, {"annotations": annotations}
 
 
 def _images(evaluation: Evaluation) -> list[Image]:

@@ -7,7 +7,8 @@ from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 
 CONSENSUS_BEAM = 10  # beam width with --consensus where none is given, the paper's
-STAGES = ("perplexity", "generation", "retrieval", "grounding")  # the measurements of evaluate-mrnn, in their order
+# The measurements of evaluate-mrnn, in their order.
+STAGES = ("perplexity", "generation", "retrieval", "grounding", "regions")
 ALL = "all"  # instead of a split: every image
 
 

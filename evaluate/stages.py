@@ -1,4 +1,6 @@
-"""Perplexity and generation, two stages of an evaluation; for the others see `stage` of retrieval and of grounding.
+"""Perplexity and generation, two stages of an evaluation.
+
+For the others see `stage` of retrieval and of grounding, and generation.region_captions.
 
 A stage keeps its finished work in `Parts`, so that an interrupted evaluation resumes.
 """
@@ -124,21 +126,53 @@ def generation_stage(
 
     Finished captions are stored every MARK_SECONDS. Returns None where run is False and an earlier call did not finish.
     """
+    label = "greedy captions" if name == "greedy" else "captions"
+    ids = [evaluation.cache.images[i].id for i in evaluation.images]
+    return decode_all(
+        evaluation,
+        config,
+        evaluation.features,
+        evaluation.images,
+        ids=ids,
+        prefix=prefix,
+        name=name,
+        label=label,
+        run=run,
+    )
+
+
+def decode_all(
+    evaluation: Evaluation,
+    config: DecodingConfig,
+    features: Features,
+    numbers: np.ndarray,
+    *,
+    ids: Sequence[str],
+    prefix: Sequence[str],
+    name: str,
+    label: str,
+    run: bool,
+) -> list[list[Caption]] | None:
+    """All captions that the search for each image, or for whatever else has features, ended with.
+
+    features : by number
+    numbers : (n,) of those to caption. ids : of each
+    label : of the progress
+
+    The other arguments, and None, are as for `generation_stage`.
+    """
 
     def begin() -> Work:
-        decoder, numbers = Decoder(evaluation.trained.model), evaluation.trained.vocabulary.encode(list(prefix))
+        decoder, words = Decoder(evaluation.trained.model), evaluation.trained.vocabulary.encode(list(prefix))
 
         def decode(rows: slice) -> list[Any]:
-            images = evaluation.images[rows]
-            ids = [evaluation.cache.images[i].id for i in images]
-            found = decoder(evaluation.features[images], config, ids=ids, prefix=numbers)
+            found = decoder(features[numbers[rows]], config, ids=ids[rows], prefix=words)
             return [[(c.words, c.log_probs, c.complete) for c in each] for each in found]
 
         return decode
 
     settings = {**decoding_settings(config, prefix), "kept": config.beam}
-    label = "greedy captions" if name == "greedy" else "captions"
-    stored = _each_image(evaluation, name, settings, begin, label=label, run=run)
+    stored = _each_image(evaluation, name, settings, begin, count=len(numbers), label=label, run=run)
     if stored is None:
         return None
     return [[Caption(tuple(words), tuple(logs), complete) for words, logs, complete in each] for each in stored]
@@ -176,14 +210,21 @@ def consensus_stage(
         return score
 
     settings = decoding_settings(decoding, prefix, config)
-    scores = _each_image(evaluation, "consensus", settings, begin, label="consensus", run=run)
+    scores = _each_image(evaluation, "consensus", settings, begin, count=len(beams), label="consensus", run=run)
     return None if scores is None else [by_consensus(*each) for each in zip(beams, scores, strict=True)]
 
 
 def _each_image(
-    evaluation: Evaluation, name: str, settings: dict[str, Any], begin: Callable[[], Work], *, label: str, run: bool
+    evaluation: Evaluation,
+    name: str,
+    settings: dict[str, Any],
+    begin: Callable[[], Work],
+    *,
+    count: int,
+    label: str,
+    run: bool,
 ) -> list[Any] | None:
-    """A result for each image, stored every MARK_SECONDS.
+    """A result for each of `count` images, stored every MARK_SECONDS.
 
     name, settings : as for `Parts`
     begin : called if there is something left to do; returns the function that finds the results of some rows of the
@@ -193,13 +234,12 @@ def _each_image(
 
     Returns None where run is False and an earlier call did not finish.
     """
-    images = evaluation.images
     done: list[Any] = evaluation.parts.load(name, settings) or []
-    if len(done) == len(images) or not run:
-        return done if len(done) == len(images) else None
+    if len(done) == count or not run:
+        return done if len(done) == count else None
     work, saved = begin(), monotonic()
-    with Progress(label, len(images), unit="images", done=len(done)) as progress:
-        for start in range(len(done), len(images), DECODE_IMAGES):
+    with Progress(label, count, unit="images", done=len(done)) as progress:
+        for start in range(len(done), count, DECODE_IMAGES):
             found = work(slice(start, start + DECODE_IMAGES))
             done += found
             progress.add(len(found))

@@ -1,20 +1,22 @@
 """Rebuilds what computed the features of a model's training, from the provenance that the checkpoint recorded."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mrnn.data.cache import matching_settings
-from mrnn.data.errors import EvaluationError, WeightsError
+from mrnn.data.captions import Corpus, Image
+from mrnn.data.errors import EvaluationError, SettingError, WeightsError
+from mrnn.data.settings import FEATURE_SETTINGS, REGION_SETTINGS, SAMPLING_SETTINGS
 from mrnn.extract.backbones import Backbone, build_backbone
 from mrnn.extract.config import ENLARGED, source_names
 from mrnn.extract.detectors import build_detector
 from mrnn.extract.images import Preprocessing
 from mrnn.extract.plan import Plan, plan_regions
-from mrnn.extract.regions import Detected, Grid, Joined, RegionSource
+from mrnn.extract.regions import Detected, Grid, Joined, RegionSource, open_source
 from mrnn.extract.roi import PooledRegions
 from mrnn.extract.sampling import CroppedRegions, Sampler, WholePictures
 
@@ -58,15 +60,60 @@ def rebuild_plan(
         return Plan(WholePictures(network, batch_size=size, device=device, precision="float32"), None, {})
     source = _rebuild_source(recorded, region_weights, device=device, where=where)
     features = str(recorded["region_features"])
-    sampler = _rebuild_sampler(recorded, network, features, pictures=pictures, device=device)
+    every = recorded_rows(recorded)
+    sampler = _rebuild_sampler(recorded, network, features, rows=every, pictures=pictures, device=device)
     plan = plan_regions(network, sampler, source, features=features, count=int(recorded["regions_per_image"]))
-    if different := matching_settings(recorded, plan.provenance, regions=True):
+    _refuse_other_features(recorded, plan, (*FEATURE_SETTINGS, *REGION_SETTINGS), where=where)
+    return plan
+
+
+def plan_for_regions(
+    recorded: Mapping[str, Any],
+    regions: str,
+    names: Sequence[str],
+    *,
+    count: int,
+    feature_size: int,
+    device: torch.device,
+    where: str,
+    weights: str | None = None,
+) -> Plan:
+    """What computes the features of other regions of pictures as those of the training were computed.
+
+    regions : 'grid', 'detector:NAME[:WEIGHTS]' or 'boxes:FILE', or several of them joined by '+'.
+    names : of the pictures, by which a file of boxes knows them.
+    count : regions of a picture at most, from each source.
+
+    The other arguments are as for `rebuild_plan`. Raises EvaluationError where the training had no regions or the
+    features are of unknown origin, WeightsError as `rebuild_plan` does, and as `open_source` does.
+    """
+    if "boxes:annotated" in source_names(regions):
+        raise SettingError(
+            "boxes:annotated are those of a data set; for image files give grid, a detector or boxes:FILE"
+        )
+    if "region_features" not in recorded:
+        raise EvaluationError(
+            f"{where} was trained on whole pictures, and nothing says how to compute the features of a region; give a "
+            "model that was trained on a cache with regions (extract-features --regions)"
+        )
+    network = rebuild_backbone(recorded, weights, feature_size=feature_size, where=where)
+    corpus = Corpus("these files", Path(), tuple(Image(name, name, "", ()) for name in names))
+    source = open_source(regions, corpus, count=count, device=device)
+    features, rows = str(recorded["region_features"]), 1 + count * len(source_names(regions))
+    sampler = _rebuild_sampler(recorded, network, features, rows=rows, pictures=len(names), device=device)
+    plan = plan_regions(network, sampler, source, features=features, count=count)
+    _refuse_other_features(recorded, plan, (*FEATURE_SETTINGS, *SAMPLING_SETTINGS), where=where)
+    return plan
+
+
+def _refuse_other_features(recorded: Mapping[str, Any], plan: Plan, names: Sequence[str], *, where: str) -> None:
+    """Raise EvaluationError if what a plan computes differs in some of the settings from what was recorded."""
+    if different := [name for name in names if recorded.get(name) != plan.provenance.get(name)]:
         pairs = "; ".join(f"{name}: {recorded.get(name)}, now {plan.provenance.get(name)}" for name in different)
         raise EvaluationError(
             f"this version of mrnn computes other regions than {where} was trained on ({pairs}); train it again on a "
             "cache of this version"
         )
-    return plan
 
 
 def _rebuild_source(
@@ -97,9 +144,8 @@ def _rebuild_source(
 
 
 def _rebuild_sampler(
-    recorded: Mapping[str, Any], network: Backbone, features: str, *, pictures: int, device: torch.device
+    recorded: Mapping[str, Any], network: Backbone, features: str, *, rows: int, pictures: int, device: torch.device
 ) -> Sampler:
-    rows = recorded_rows(recorded)
     if features == "crop":
         size = min(pictures * rows, LARGEST_BATCH)
         return CroppedRegions(network, rows=rows, batch_size=size, device=device, precision="float32")

@@ -115,11 +115,14 @@ def rows_of_files(
     sampler: Sampler,
     paths: Sequence[str | Path],
     *,
+    ids: Sequence[str] | None = None,
     source: RegionSource | None = None,
     workers: int = 1,
     threads: int | None = None,
 ) -> FileRows:
     """Rows of image files, computed as `extract` computes them; the arguments are its own.
+
+    ids : by which the source knows the files; None for their paths.
 
     With the pass, threads and device of an extraction the bits are equal up to the place of an image in its pass.
     """
@@ -128,7 +131,7 @@ def rows_of_files(
     regions = Regions.empty(len(features))
     reasons: dict[int, str] = {}
     parts = _cut(np.arange(len(paths)), batch_size=sampler.images)
-    wanted = Wanted(tuple(map(str, paths)), tuple(Path(path) for path in paths))
+    wanted = Wanted(tuple(ids or map(str, paths)), tuple(Path(path) for path in paths))
     with (
         repeatable(threads=threads),
         closing(prepared_batches(parts, wanted, sampler, source=source, workers=workers)) as batches,

@@ -25,20 +25,27 @@ class Features:
     """
 
     def __init__(
-        self, cache: FeatureCache, *, budget: float = 4.0, device: torch.device | str = "cpu", rows: int = 1
+        self,
+        cache: FeatureCache,
+        *,
+        budget: float = 4.0,
+        device: torch.device | str = "cpu",
+        rows: int = 1,
+        by_row: bool = False,
     ) -> None:
         """
         cache : the opened feature cache.
         budget : largest size in GB (1e9 bytes) that the features may take in memory.
         device : device that holds them if they fit.
         rows : how many rows of each image are needed, the first ones; at most the cache's rows_per_image.
+        by_row : whether every row of the cache counts as an image of one row, so that numbers are those of rows.
         """
-        per_image = cache.features.reshape(len(cache.images), cache.rows_per_image, -1)
-        self._mapped = per_image[:, :rows]
+        shape = (len(cache.features), 1) if by_row else (len(cache.images), cache.rows_per_image)
+        self._mapped = cache.features.reshape(*shape, -1)[:, :rows]
         self.size, self.rows = cache.feature_size, rows
         self.in_memory = self._mapped.nbytes <= budget * 1e9
         self._held = torch.from_numpy(np.array(self._mapped)).to(device) if self.in_memory else None
-        self._valid = valid_rows(cache)[:, :rows]
+        self._valid = valid_rows(cache).reshape(shape)[:, :rows]
 
     def __getitem__(self, images: np.ndarray) -> Tensor:
         """(n, D) float32 of the whole images of n image numbers, on the device if the features are held there."""

@@ -54,7 +54,8 @@ def train(
         last = run.read_last()
         training = prepare(cache, settings, options, last=last, report=report, ranks=ranks)
         progress = training.progress
-        ranks.check_same({"step": progress.step, "cache": training.fingerprint, **settings.flat()})
+        data = {"cache": training.fingerprint, "segments_sha256": training.segments_sha256}
+        ranks.check_same({"step": progress.step, **data, **settings.flat()})
         if training.finished:
             report(f"{folder}: nothing to do, training is finished ({training.finished})")
             return

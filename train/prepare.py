@@ -22,6 +22,7 @@ from mrnn.train.models import kind_of
 from mrnn.train.models.model import Model
 from mrnn.train.optim import WeightAverage, build_optimiser
 from mrnn.train.run_folder import Progress
+from mrnn.train.segment_files import read_segments
 from mrnn.train.sentences import Sentences, encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.task import Task, TrainingData
@@ -49,13 +50,14 @@ class Training:
     settings : everything that the result depends on.
     task : objective, batches and validation.
     data : the training and dev split.
-    image_ids : ids of the images by number.
+    image_ids : ids of the images by number, or of each row's image.
     model : the model in training.
     optimiser : its optimiser.
     average : moving average of the weights, if requested.
     progress : how far the run has come.
     provenance : how the features of the cache were made.
     fingerprint : digest of the cache's images, sentences and features.
+    segments_sha256 : of the file of segments, in hex; '' without one.
     graphs : computes the cost on a single GPU, if CUDA graphs are used.
     ranks : the processes of the run.
     clock : measures the steps.
@@ -71,6 +73,7 @@ class Training:
     progress: Progress
     provenance: dict[str, Any]
     fingerprint: str
+    segments_sha256: str = ""
     graphs: Graphs | None = None
     ranks: Ranks = field(default_factory=Ranks)
     clock: Clock = field(default_factory=Clock)
@@ -109,6 +112,7 @@ class Training:
                 "cost": asdict(self.task.measure),
             },
             "features": self.provenance,
+            "segments_sha256": self.segments_sha256,
             "vocabulary_size": len(self.data.vocabulary),
             "train_sentences": len(self.data.train),
             "val_sentences": len(self.data.val),
@@ -126,6 +130,7 @@ class Training:
             "generator": torch.get_rng_state(),
             "generator_cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
             "fingerprint": self.fingerprint,
+            "segments_sha256": self.segments_sha256,
         }
 
 
@@ -159,8 +164,10 @@ def prepare(
             "without torchrun, and without srun's several tasks"
         )
     fingerprint = cache_fingerprint(cache)
+    segments = read_segments(settings.segments, cache) if settings.segments else None
+    segments_sha256 = segments.sha256 if segments else ""
     if last is not None:
-        refuse_changes(last, cache, settings, fingerprint)
+        refuse_changes(last, cache, settings, fingerprint, segments_sha256=segments_sha256)
     device = pick_device(options.device, settings.precision, local=ranks.local)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -177,11 +184,14 @@ def prepare(
         vocabulary = start_from.vocabulary
     else:
         vocabulary = build_vocabulary(words, cutoff=settings.cutoff)
-    train, val = encode_sentences(words, image, vocabulary), sentences_of(cache, "val", vocabulary)
+    if segments:
+        train, val = (segments.of(split).sentences(cache, vocabulary) for split in ("train", "val"))
+    else:
+        train, val = encode_sentences(words, image, vocabulary), sentences_of(cache, "val", vocabulary)
     for split, sentences in (("train", train), ("val", val)):
         if not len(sentences):
             raise TrainingError(f"{cache.path}: the images of the split {split!r} have no sentences to learn from")
-    report_data(cache, vocabulary, train, val, report)
+    report_data(cache, vocabulary, train, val, report, called="segments" if segments else "sentences")
     for warning in data_warnings(words, vocabulary, cutoff=settings.cutoff):
         report(warning)
     if warning := segmentation_warning(text for i in cache.done("train") for text in cache.images[i].sentences):
@@ -192,7 +202,7 @@ def prepare(
         rows = config.rows(cache.rows_per_image)
     except ValueError as error:
         raise TrainingError(f"{cache.path}: {error}") from error
-    features = Features(cache, budget=options.memory_budget, device=device, rows=rows)
+    features = Features(cache, budget=options.memory_budget, device=device, rows=rows, by_row=segments is not None)
     data = TrainingData(train, val, features, vocabulary, device)
     model = kind.build(config)
     if last is not None:
@@ -217,13 +227,14 @@ def prepare(
         settings=settings,
         task=task,
         data=data,
-        image_ids=[image.id for image in cache.images],
+        image_ids=[image.id for image in cache.images for _ in range(cache.rows_per_image if segments else 1)],
         model=model,
         optimiser=optimiser,
         average=WeightAverage(model, settings.ema) if settings.ema else None,
         progress=Progress(),
         provenance=dict(cache.provenance),
         fingerprint=fingerprint,
+        segments_sha256=segments_sha256,
         graphs=Graphs(task.cost, cuda_capture(device), report=report) if options.graphs and on_one_gpu else None,
         ranks=ranks,
     )
@@ -249,13 +260,16 @@ def take_up(training: Training, last: dict[str, Any]) -> None:
         ) from error
 
 
-def refuse_changes(last: dict[str, Any], cache: FeatureCache, settings: TrainSettings, fingerprint: str) -> None:
-    """Raise TrainingError unless a run can resume with these settings and this cache.
+def refuse_changes(
+    last: dict[str, Any], cache: FeatureCache, settings: TrainSettings, fingerprint: str, *, segments_sha256: str
+) -> None:
+    """Raise TrainingError unless a run can resume with these settings, this cache and this file of segments.
 
     last : content of the run's last checkpoint.
     cache : the opened feature cache.
     settings : the settings of this call.
     fingerprint : `cache_fingerprint` of the cache.
+    segments_sha256 : as in `Training`.
     """
     changed = settings.changed_from(last["settings"])
     before, now = last["features"], cache.provenance
@@ -264,6 +278,9 @@ def refuse_changes(last: dict[str, Any], cache: FeatureCache, settings: TrainSet
     ]
     if "training" not in last:
         raise CheckpointError("the last checkpoint holds no training state; start again with --overwrite")
+    before_sha256 = str(last["training"].get("segments_sha256", ""))
+    if not changed and before_sha256 != segments_sha256:
+        changed.append(f"content of {settings.segments} (SHA-256) {before_sha256[:12]}, now {segments_sha256[:12]}")
     # The digest of the data tells only that something changed, so it is reported only if nothing more telling is known.
     if not changed and last["training"].get("fingerprint") != fingerprint:
         was, new = str(last["training"].get("fingerprint"))[:12], fingerprint[:12]
@@ -330,16 +347,19 @@ def data_warnings(words: Sequence[Sequence[str]], vocabulary: Vocabulary, *, cut
     ]
 
 
-def report_data(cache: FeatureCache, vocabulary: Vocabulary, train: Sentences, val: Sentences, report: Report) -> None:
+def report_data(
+    cache: FeatureCache, vocabulary: Vocabulary, train: Sentences, val: Sentences, report: Report, *, called: str
+) -> None:
     """Report what is trained on and what is left out.
 
     cache : the opened feature cache.
     vocabulary : words by number.
     train, val : sentences of the two splits.
     report : called with each line.
+    called : what those sentences are, in the plural.
     """
     report(
-        f"{cache.path}: {len(cache.done('train'))} training images with {len(train)} sentences, "
+        f"{cache.path}: {len(cache.done('train'))} training images with {len(train)} {called}, "
         f"{len(cache.done('val'))} dev images with {len(val)}; {len(vocabulary)} words"
     )
     failed = int((cache.states == STATE_FAILED).sum())

@@ -10,7 +10,7 @@ from typing import Any
 
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
-from mrnn.train.models.kinds import KINDS, ModelConfig, kind_of
+from mrnn.train.models.kinds import CAPTIONERS, KINDS, ModelConfig, kind_of
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMISERS = ("adam", "sgd", "rmsprop")
@@ -54,11 +54,18 @@ class TrainSettings:
     )
     precision: str = setting("fp32", "Arithmetic; bf16 is for GPUs.", choices=PRECISIONS)
     init_from: str = setting("", "Run folder whose best weights and vocabulary a new run starts from.")
+    segments: str = setting(
+        "",
+        "File that align-sentences wrote for the splits train and val: captioners learn from its regions and their "
+        "words in place of images and sentences.",
+    )
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_settings(self)
         self.config(vocabulary=2, features=1)  # checks the model's own
+        if self.segments and self.model not in CAPTIONERS:
+            raise SettingError(f"segments are for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
 
     @classmethod
     def of(cls, **values: Any) -> "TrainSettings":

@@ -2,26 +2,30 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mrnn.data.captions import SPLITS
 from mrnn.data.command import EXIT_IMAGES_FAILED, command
 from mrnn.data.options import (
     allow_partial_option,
     checkpoint_option,
     device_option,
     images_option,
+    output_option,
     path_type,
-    split_option,
     threads_option,
 )
+from mrnn.data.outputs import OutputFile, is_json_line_with
 from mrnn.evaluate.commands.options import (
     html_option,
     is_default,
     region_weights_option,
+    some_of,
     use_threads,
     weights_option,
 )
@@ -35,6 +39,7 @@ EPILOG = """\b
 Examples:
   align-sentences --checkpoint runs/regions-alignment --image dog.jpg --sentence "a dog in the snow" --html dog.html
   align-sentences --checkpoint runs/regions-alignment --features regions.h5 --limit 20 --html aligned.html
+  align-sentences --checkpoint runs/regions-alignment --features regions.h5 --split train,val --output segments.jsonl
 
 Each line is a JSON object: the image's id (or file), the sentence, and its segments with first word, word after the
 last, row of the region (0 is the whole picture), rectangle (left, top, width, height in pixels of the upright picture)
@@ -79,8 +84,20 @@ OF_FILES = {"sentence": "--sentence", "weights": "--weights", "region_weights": 
     help="correction.json of evaluate-mrnn, which measured grounding: correct the scores of words and regions as it "
     "chose on the dev split.  [default: scores as they are, Eq. 8]",
 )
-@split_option("Split of the cache whose sentences are aligned.")
-@click.option("--limit", type=click.IntRange(min=1), help="Number of images of the cache to align.  [default: all]")
+@click.option(
+    "--split",
+    default="test",
+    callback=some_of(SPLITS),
+    metavar="SPLITS",
+    show_default=True,
+    help="Splits of the cache whose sentences are aligned, separated by commas.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Number of images of each split to align.  [default: all]")
+@output_option(
+    "Write the lines to this file, whole or not at all, instead of printing them.",
+    metavar="FILE.jsonl",
+    type=OutputFile("a file of segments", is_json_line_with("image_id", "number", "segments")),
+)
 @html_option("Also write a page with the regions drawn into the pictures to this file.")
 @click.option(
     "--figures",
@@ -101,8 +118,9 @@ def main(
     sentence: tuple[str, ...],
     beta: float,
     correct: Path | None,
-    split: str,
+    split: tuple[str, ...],
     limit: int | None,
+    output: Path | None,
     html: Path | None,
     figures: Path | None,
     images: Path | None,
@@ -112,7 +130,7 @@ def main(
     threads: int,
     allow_partial: bool,
 ) -> None:
-    """Align sentences with the regions of their images and print the segments as JSON lines.
+    """Align sentences with the regions of their images and write the segments as JSON lines.
 
     The sentences are those of a feature cache (--features), or your own for your own pictures (--image, --sentence).
     """
@@ -152,11 +170,13 @@ def main(
         aligned = [(each, found.files[each.image]) for each in found.aligned]
         unreadable = found.unreadable
     else:
+        import numpy as np
+
         from mrnn.data.cache import open_cache
         from mrnn.evaluate.fit import check_fit
 
         cache = open_cache(features, allow_partial=allow_partial)
-        chosen = check_fit(trained, cache, split)[:limit]
+        chosen = np.concatenate([check_fit(trained, cache, name)[:limit] for name in split])
         pictures = Pictures(images or cache.root, named=images is not None)
         folder = figure_folder(figures, {cache.images[i].id: len(cache.images[i].sentences) for i in chosen})
         paths = [image.path for image in cache.images]
@@ -164,14 +184,17 @@ def main(
             click.echo(warning, err=True)
         lines = align(trained, cache, chosen, beta=beta, corrector=corrector)
         aligned = ((each, pictures.file(paths[each.image])) for each in lines)
-        settings |= {"features": str(cache.path), "split": split}
+        settings |= {"features": str(cache.path), "split": ",".join(split)}
     shown: list[tuple[Aligned, Path | None]] = []
-    for each, file in aligned:
-        click.echo(json.dumps(each.to_json(), ensure_ascii=False))
-        if html and (features is None or not shown or shown[-1][0].image != each.image):
-            shown.append((each, file))
-        if folder:
-            folder.save(each, file)
+    with line_writer(output) as write:
+        for each, file in aligned:
+            write(json.dumps(each.to_json(), ensure_ascii=False))
+            if html and (features is None or not shown or shown[-1][0].image != each.image):
+                shown.append((each, file))
+            if folder:
+                folder.save(each, file)
+    if output:
+        click.echo(f"segments: {output}", err=True)
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.aligned import aligned_page
@@ -185,6 +208,18 @@ def main(
         click.echo(f"{file}: {reason}", err=True)
     if unreadable:
         sys.exit(EXIT_IMAGES_FAILED)
+
+
+@contextmanager
+def line_writer(output: Path | None) -> Iterator[Callable[[str], None]]:
+    """A function that writes a line to a file, which appears when all is written, or to stdout."""
+    if output is None:
+        yield click.echo
+        return
+    from mrnn.data.files import new_file
+
+    with new_file(output, replace=True) as draft, draft.open("w", encoding="utf-8") as stream:
+        yield lambda line: print(line, file=stream)
 
 
 def figure_folder(figures: Path | None, sentences: dict[str, int]) -> "FigureFolder | None":

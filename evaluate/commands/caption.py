@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,16 +20,22 @@ from mrnn.evaluate.commands.options import (
 )
 from mrnn.evaluate.settings import CONSENSUS_BEAM, ConsensusConfig, DecodingConfig
 
+if TYPE_CHECKING:
+    from mrnn.evaluate.api import DescribedFiles
+
 EPILOG = """\b
 Example:
   caption-images --checkpoint runs/feats-mrnn --html captions.html holiday/*.jpg
+  caption-images --checkpoint runs/regions-generator --regions grid --html regions.html holiday/*.jpg
 
 The page of --html shows every image with its caption, the other captions of the search, and for a single m-RNN why each
 word was chosen.
 
 --json prints a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob"}]}. log_prob is the natural
 logarithm of P(caption | image): the sum over all words and the end of the caption, which is listed as the last word,
-"<end>". A caption that was cut at --max-steps has no "<end>".
+"<end>". A caption that was cut at --max-steps has no "<end>". With --regions it is a list of {"file", "regions"}, and
+each region has its "rectangle" (left, top, width, height in pixels of the upright image) beside caption, log_prob and
+words.
 
 Exit code 3: some files could not be read; they are listed on stderr, and the others were captioned."""
 
@@ -42,6 +49,20 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 @consensus_options
 @click.option(
     "--features", type=path_type, metavar="FILE", help="Feature cache with the training images for --consensus."
+)
+@click.option(
+    "--regions",
+    metavar="SOURCE",
+    help="Describe regions in place of whole images: grid, detector:yolox-nano:WEIGHTS, "
+    "detector:torchvision:NAME[:WEIGHTS] or boxes:FILE (COCO results JSON, or CSV, by the names of the files); several "
+    "joined by +.  [default: none]",
+)
+@click.option(
+    "--regions-per-image",
+    type=click.IntRange(min=1),
+    default=19,
+    show_default=True,
+    help="Largest number of regions per image from each source, the best ones.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with the log-probability of every word.")
 @html_option("Also write a web page with the images and their captions to this file.")
@@ -60,6 +81,8 @@ def main(
     prefix: str,
     consensus: bool,
     features: Path | None,
+    regions: str | None,
+    regions_per_image: int,
     as_json: bool,
     html: Path | None,
     device: str,
@@ -72,6 +95,10 @@ def main(
     """
     if consensus != (features is not None):
         raise click.UsageError("--consensus needs --features FILE, the cache of the training images; give both or none")
+    if regions is not None and (consensus or len(checkpoints) > 1):
+        raise click.UsageError("--regions goes with one --checkpoint, and without --consensus")
+    if regions is None and not is_default("regions_per_image"):
+        raise click.UsageError("--regions-per-image goes with --regions only")
     if consensus and is_default("beam"):
         settings["beam"] = CONSENSUS_BEAM
     decoding, agreed = config_from(DecodingConfig, settings), config_from(ConsensusConfig, settings)
@@ -79,12 +106,26 @@ def main(
     from mrnn.data.pictures import picture_files
 
     files = picture_files(images)
-    from mrnn.evaluate.api import caption_files
+    from mrnn.evaluate.api import caption_files, caption_regions
     from mrnn.evaluate.ensemble import load_together
     from mrnn.evaluate.generation.consensus import Consensus
     from mrnn.train.device import pick_device
 
     trained = load_together(checkpoints, device=pick_device(device, "fp32"))
+    if regions is not None:
+        described = caption_regions(
+            trained,
+            files,
+            regions,
+            regions_per_image=regions_per_image,
+            decoding=decoding,
+            prefix=prefix,
+            weights=weights,
+            workers=workers,
+        )
+        show_regions(described, html=html, as_json=as_json)
+        finish(html, described.unreadable)
+        return
     ranker = Consensus.open(trained, features, agreed) if features else None
     found = caption_files(
         trained, files, decoding=decoding, prefix=prefix, consensus=ranker, weights=weights, workers=workers
@@ -102,9 +143,35 @@ def main(
     else:
         for caption in found.captions:
             click.echo(f"{caption.file}: {caption.text}")
+    finish(html, found.unreadable)
+
+
+def show_regions(found: "DescribedFiles", *, html: Path | None, as_json: bool) -> None:
+    """Print the captions of regions, and write their page."""
+    if html:
+        from mrnn.data.files import write_whole
+        from mrnn.evaluate.report.page import render
+        from mrnn.evaluate.report.region_captions import regions_page
+
+        said = [
+            (each.file, each.rectangles, {n: (one.words, sum(one.log_probs)) for n, one in each.captions.items()})
+            for each in found.described
+        ]
+        write_whole(html, render(regions_page(said, settings=found.settings)).encode())
+    if as_json:
+        click.echo(json.dumps([each.to_json() for each in found.described], indent=1, ensure_ascii=False))
+        return
+    for each in found.described:
+        for region, caption in each.captions.items():
+            place = ", ".join(f"{x:g}" for x in each.rectangles[region].round(1))
+            click.echo(f"{each.file} ({place}): {caption.text}")
+
+
+def finish(html: Path | None, unreadable: Sequence[tuple[Path, str]]) -> None:
+    """Say where the page is and which files could not be read, and exit with their code if there are any."""
     if html:
         click.echo(f"page: {html}", err=True)
-    for file, reason in found.unreadable:
+    for file, reason in unreadable:
         click.echo(f"{file}: {reason}", err=True)
-    if found.unreadable:
+    if unreadable:
         sys.exit(EXIT_IMAGES_FAILED)

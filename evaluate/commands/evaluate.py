@@ -1,4 +1,4 @@
-"""evaluate-mrnn: perplexity, captions, retrieval and grounding of a trained model, as numbers and as a report."""
+"""evaluate-mrnn: perplexity, captions, retrieval, grounding and captions of regions, as numbers and as a report."""
 
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,12 @@ stopped on request."""
     help="Measure retrieval alone, by this model together with another, whose feature cache is named too; repeatable. "
     "The weights are chosen on the dev split.",
 )
+@click.option(
+    "--segments",
+    type=path_type,
+    metavar="FILE.jsonl",
+    help="Training segments that align-sentences wrote; an alignment model takes the captions of regions from them.",
+)
 @click.option("--figures", is_flag=True, help="Also draw figures for papers, as PNG and SVG, into the folder figures.")
 @images_option
 @device_option
@@ -101,6 +107,7 @@ def main(
     n_best: int | None,
     consensus: bool,
     combine: tuple[tuple[Path, Path], ...],
+    segments: Path | None,
     figures: bool,
     images: Path | None,
     device: str,
@@ -109,7 +116,7 @@ def main(
     overwrite: bool,
     **settings: Any,
 ) -> None:
-    """Measure the perplexity, captions, retrieval and grounding of a trained model on a split."""
+    """Measure the perplexity, captions, retrieval, grounding and captions of regions of a trained model on a split."""
     if is_default("beam"):
         beam = 1 if settings["sample"] else CONSENSUS_BEAM if consensus else beam
     decoding = config_from(DecodingConfig, settings, beam=beam, suppress_unknown=not allow_unknown)
@@ -135,6 +142,7 @@ def main(
             consensus=config_from(ConsensusConfig, settings) if consensus else None,
             retrieval=retrieval,
             combine=combine,
+            segments=segments,
             figures=figures,
             images=images,
             device=device,

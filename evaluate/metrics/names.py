@@ -5,7 +5,7 @@ appears in metrics.json, the printed tables, the report, per_image.jsonl, the in
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ GROUPS = {  # field of a record -> label
     "scores": "caption scores",
     "ranks": "retrieval",
     "grounding": "grounding",
+    "regions": "captions of regions",
 }
 
 PERPLEXITIES = [
@@ -185,7 +186,24 @@ def retrieval_metrics() -> Iterator[Metric]:
 
 def headline_metrics() -> list[Metric]:
     """All rows that have intervals and stand in comparisons, in the order of tables."""
-    return [*PERPLEXITIES, *CAPTION_SCORES, *retrieval_metrics(), *GROUNDING]
+    return [*PERPLEXITIES, *CAPTION_SCORES, *retrieval_metrics(), *GROUNDING, *region_metrics()]
+
+
+def region_metrics() -> Iterator[Metric]:
+    """The headline numbers of the captions of regions: the caption scores under other keys."""
+    for row in CAPTION_SCORES:
+        bleu = row.key.removeprefix("Bleu_")
+        statistic = over_images.regions_bleu(int(bleu)) if bleu.isdigit() else over_images.regions_mean(row.key)
+        yield replace(
+            row,
+            key=f"region_{row.key}",
+            label=f"Regions, {row.label}",
+            group="regions",
+            statistic=statistic,
+            definition="",
+            defined_as="",
+            score=None,
+        )
 
 
 def metric_of(key: str) -> Metric:

@@ -78,6 +78,23 @@ def median_rank(direction: str) -> OverImages:
     return of
 
 
+def regions_bleu(n: int) -> OverImages:
+    """Cumulative BLEU-n of the captions of regions, from the counts of each image's regions."""
+    return lambda records: bleu(n)([record["regions"] for record in records])
+
+
+def regions_mean(key: str) -> OverImages:
+    """The mean over regions of a caption's own score; None for files of a version that did not have it."""
+
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(key not in record["regions"]["scores"] for record in records):
+            return None
+        sums = np.array([record["regions"]["scores"][key] for record in records])
+        return ratio(sums, np.array([record["regions"]["regions"] for record in records]))
+
+    return of
+
+
 def grounded(choice: str, measure: str) -> OverImages:
     """Percent of phrases whose region is right by one measure, of one way to choose it; None without it."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.report.grounding import grounding_lines
+from mrnn.evaluate.report.region_captions import region_lines
 
 
 def details(metrics: Mapping[str, Any]) -> str:
@@ -16,7 +17,13 @@ def details(metrics: Mapping[str, Any]) -> str:
 def summary(metrics: Mapping[str, Any]) -> str:
     """The headline numbers, which the command prints last; the caption scores to cite come first."""
     return "\n".join(
-        [*_perplexity_line(metrics), *_caption_scores(metrics), *_retrieval(metrics), *_grounding(metrics)]
+        [
+            *_perplexity_line(metrics),
+            *_caption_scores(metrics),
+            *_retrieval(metrics),
+            *_grounding(metrics),
+            *_regions(metrics),
+        ]
     )
 
 
@@ -72,6 +79,10 @@ def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
 
 def _grounding(metrics: Mapping[str, Any]) -> list[str]:
     return grounding_lines(metrics["grounding"]) if "grounding" in metrics else []
+
+
+def _regions(metrics: Mapping[str, Any]) -> list[str]:
+    return region_lines(metrics["regions"]) if "regions" in metrics else []
 
 
 def _intervals(metrics: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from mrnn.evaluate.report.language import describe_language, language_section
 from mrnn.evaluate.report.loss_curve import loss_curve
 from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
+from mrnn.evaluate.report.region_captions import regions_section
 from mrnn.evaluate.results import Results
 from mrnn.evaluate.retrieval.result import SentenceAnswer
 from mrnn.evaluate.stages import Evaluation
@@ -70,12 +71,14 @@ def evaluation_page(
     language = _language(evaluation, results, metrics)
     lengths = sections.perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length") or ())
     alignments = _alignments(evaluation, corrector, pictures)
+    described = regions_section(results.regions, cache, pictures)
     shown = {score for card in cards for score in card.scores}
     links = {
         "images": "Images",
         **({"alignments": "Regions and words"} if alignments else {}),
         **({"retrieval": "Retrieval"} if answers else {}),
         **({"grounding": "Grounding"} if "grounding" in metrics else {}),
+        **({"regions": "Captions of regions"} if described else {}),
         **({"training": "Training"} if curve else {}),
         **({"language": "Words and lengths"} if language or lengths else {}),
         "run": "What was run",
@@ -100,11 +103,12 @@ def evaluation_page(
             alignments,
             sections.retrieval_gallery(image_ranks, sentence_ranks),
             grounding_section(metrics.get("grounding")),
+            described,
             section("Training", sections.training(curve, trained.cost), name="training"),
             section("Words and lengths", language + lengths, name="language"),
         ],
         settings=run_settings(trained, metrics),
-        style=STYLE if alignments else "",
+        style=STYLE if alignments or described else "",
     )
 
 

@@ -1,8 +1,9 @@
 """align-sentences: JSON lines that agree with the model, the page, and refusals."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.commands.align import main
 from mrnn.evaluate.evaluation import evaluate
+from mrnn.evaluate.grounding.alignments import align
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.pairs import pack_pairs
@@ -53,6 +55,40 @@ def test_with_beta_0_the_scores_add_up_to_the_score_of_the_pair(make_world: Worl
     one = lines(world, "--beta", "1e6", "--limit", "2")
     assert all(len(line["segments"]) == 1 for line in one)
     assert len({line["image_id"] for line in one}) == 2
+
+
+def test_several_splits_go_to_one_file_that_appears_whole(
+    make_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, output = make_world(kind="alignment", regions=3), tmp_path / "segments.jsonl"
+    expected = lines(world, "--split", "train") + lines(world, "--split", "val")
+    done = call(world, "--split", "val,train", "--output", str(output))
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    written = output.read_bytes()
+    assert [json.loads(line) for line in written.splitlines()] == expected
+    limited = lines(world, "--split", "train,val", "--limit", "2")
+    assert len({line["image_id"] for line in limited}) == 4
+    found, said = align(load_trained(world[0]), open_cache(world[1]), np.arange(3), beta=0.1), []
+
+    def breaks(*arguments: Any, **options: Any) -> Iterator[Any]:
+        said.append(next(found))
+        yield said[0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrnn.evaluate.grounding.alignments.align", breaks)
+    stopped = call(world, "--output", str(output))
+    assert stopped.exit_code != 0
+    assert said
+    assert output.read_bytes() == written
+    assert [path.name for path in tmp_path.glob("*segments*")] == ["segments.jsonl"]
+    monkeypatch.undo()
+    assert call(world, "--output", str(output)).exit_code == 0
+    output.write_text('{"mine": 1}\n')
+    refused = call(world, "--output", str(output))
+    assert refused.exit_code == 2
+    assert "is not a file of segments that mrnn wrote" in refused.output
+    assert output.read_text() == '{"mine": 1}\n'
 
 
 def test_the_page_has_a_figure_per_image_and_escapes_texts(make_world: World, tmp_path: Path) -> None:
