@@ -5,7 +5,7 @@ from typing import Any
 
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.report.grounding import grounding_lines
-from mrnn.evaluate.report.region_captions import region_lines
+from mrnn.evaluate.report.region_scores import region_lines
 
 
 def details(metrics: Mapping[str, Any]) -> str:

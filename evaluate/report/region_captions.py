@@ -1,4 +1,4 @@
-"""Captions of regions on pages and in the terminal: a table of their scores, and pictures with the boxes drawn."""
+"""Captions of regions on pages: their scores, and pictures with the boxes drawn."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,28 +10,12 @@ import numpy as np
 from mrnn.data.cache import FeatureCache
 from mrnn.evaluate.grounding.alignments import Aligned
 from mrnn.evaluate.grounding.segments import Segment
-from mrnn.evaluate.metrics import names
 from mrnn.evaluate.report.aligned import SHOWN, STYLE, figure
-from mrnn.evaluate.report.page import Page, section, text
+from mrnn.evaluate.report.page import Page, section
 from mrnn.evaluate.report.pictures import Pictures, thumbnails
+from mrnn.evaluate.report.region_scores import score_table
 
-ROWS = {
-    "model": "model",
-    "people": "people: one phrase against the others’",
-    "beside_people": "model, the same regions and references",
-}
 Spoken = Mapping[int, tuple[Sequence[str], float]]  # number of a region -> the words of its caption, their score
-
-
-def region_lines(regions: Mapping[str, Any]) -> list[str]:
-    """A table for the terminal: a line for the model, for people, and for the model measured as people are."""
-    title = f"captions of {regions['regions']:,} regions"
-    lines = [f"{title:<44}" + "".join(f"{row.label:>9}" for row in names.CAPTION_SCORES)]
-    for key, label in ROWS.items():
-        if key in regions:
-            cells = (f"{row.format(regions[key][row.key]):>9}" for row in names.CAPTION_SCORES)
-            lines.append(f"{label:<44}" + "".join(cells))
-    return lines
 
 
 def regions_section(regions: Mapping[str, Any] | None, cache: FeatureCache, pictures: Pictures) -> str:
@@ -46,17 +30,10 @@ def regions_section(regions: Mapping[str, Any] | None, cache: FeatureCache, pict
         "phrases name. A caption is made from the features of a box alone and scored against its phrases. People: one "
         "phrase of a box, drawn at random, against the phrases of the other sentences.</p>"
     )
-    head = "".join(f"<th>{text(row.label)}</th>" for row in names.CAPTION_SCORES)
-    body = "".join(
-        f"<tr><th scope=row>{text(label)}</th>"
-        + "".join(f"<td>{row.format(regions[key][row.key])}</td>" for row in names.CAPTION_SCORES)
-        + "</tr>"
-        for key, label in ROWS.items()
-        if key in regions
-    )
-    table = f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     figures = _figures(regions["captions"], cache, pictures)
-    return section("Captions of regions", f'{intro}{table}<div class="aligned">{figures}</div>', name="regions")
+    return section(
+        "Captions of regions", f'{intro}{score_table(regions)}<div class="aligned">{figures}</div>', name="regions"
+    )
 
 
 def regions_page(captions: Sequence[tuple[Path, np.ndarray, Spoken]], *, settings: Mapping[str, Any]) -> Page:

@@ -232,5 +232,5 @@ def test_both_splits_are_needed_and_others_do_no_harm(
 
 
 def test_models_that_write_no_captions_are_refused(settings: TrainSettings) -> None:
-    with pytest.raises(SettingError, match=r"segments are for captioners \(mrnn.*generator\), not alignment"):
+    with pytest.raises(SettingError, match=r"segments are for captioners \(mrnn.*\), not alignment"):
         TrainSettings.of(model="alignment", segments="segments.jsonl")
