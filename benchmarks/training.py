@@ -13,7 +13,8 @@ layers have the paper's sizes; dropout is 0.5. All times are medians in millisec
     torch     the same three products by torch.mm (MKL)
     all       products, plus those of all other layers on our batch: the limit for a step with these products
 
-The script then compares fused Adam with Adam parameter by parameter, and the padding of two kinds of batches.
+The script then compares the gated recurrent layers with torch's nn.GRU and nn.LSTM, fused Adam with Adam parameter by
+parameter, and the padding of two kinds of batches.
 """
 
 import itertools
@@ -39,6 +40,7 @@ from mrnn.train.batches import CaptionBatch, epoch_order, pack
 from mrnn.train.models import MRNNConfig
 from mrnn.train.models.layers import ScaledTanh, recur_packed
 from mrnn.train.models.mrnn import MRNN
+from mrnn.train.models.recurrences import GRU, LSTM, Gated
 from mrnn.train.optim import build_optimiser, gradient_norm
 from mrnn.train.products import product, weight_gradient
 from mrnn.train.sentences import Sentences
@@ -205,6 +207,26 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
     click.echo(f"{vocabulary:>5} {threads:>7} {columns} {ratios}")
 
 
+def compare_gated(lengths: np.ndarray, threads: int) -> None:
+    """Print the time of both passes of the gated layers, and of torch's own, on a batch of sentences of one length."""
+    steps = int(lengths.mean().round()) + 1
+    sizes, words = [BATCH] * steps, torch.rand(BATCH * steps, 256, requires_grad=True)
+    packed = nn.utils.rnn.PackedSequence(words, torch.tensor(sizes))
+    pairs = {"GRU": (GRU(256, 256), nn.GRU(256, 256)), "LSTM": (LSTM(256, 256), nn.LSTM(256, 256))}
+    for name, (ours, theirs) in pairs.items():
+
+        def our_passes(layer: Gated = ours) -> None:
+            layer.packed(words, sizes).sum().backward()
+
+        def their_passes(layer: nn.Module = theirs) -> None:
+            layer(packed)[0].data.sum().backward()
+
+        times = [(milliseconds(our_passes), milliseconds(their_passes)) for _ in range(9)]
+        one, other = (median(column) for column in zip(*times, strict=True))
+        click.echo(f"{name}, {steps} steps of {BATCH} words, {threads} threads: {one:.1f} ms, torch", nl=False)
+        click.echo(f" {other:.1f} ms: {other / one:.2f}x")
+
+
 def compare_adam(vocabulary: int) -> None:
     """Print the speed-up of fused Adam over Adam parameter by parameter."""
     model = MRNN(MRNNConfig(vocabulary, FEATURES, dropout=0.5, image_dropout=0.0))
@@ -241,6 +263,9 @@ def main(threads: tuple[int, ...], vocabulary: tuple[int, ...], repeats: int) ->
     click.echo(f"    V threads {names}{'ours':>7}{'torch':>7} {'naive/ours':>12}{ratios}")
     for words, count in itertools.product(vocabulary, threads):
         compare(invent(lengths, words), words, count, repeats)
+    for count in threads:
+        torch.set_num_threads(count)
+        compare_gated(lengths, count)
     for words, count in itertools.product(vocabulary, threads):
         torch.set_num_threads(count)
         compare_adam(words)

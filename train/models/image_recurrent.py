@@ -32,7 +32,7 @@ class ImageRecurrent(MRNNLayers):
             del self.image_to_multimodal
 
     def images(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """V_J I and V_I I (0 if the multimodal layer does not see it): (n, D) -> (n, W), (n, M)."""
+        """V_J I and V_I I (0 if the multimodal layer does not see it): (n, D) -> (n, embedding2), (n, M)."""
         image = self.image_dropout(self.centred(features))
         if self.config.image_into == "recurrent":
             return self.image_to_recurrent(image), image.new_zeros(len(image), self.config.multimodal)

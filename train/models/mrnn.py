@@ -51,17 +51,17 @@ class MRNNLayers(Captioner):
         self.image_dropout = Dropout(config.image_dropout)
 
     def words(self, tokens: Tensor) -> Tensor:
-        """w(t) for word numbers: (...) int64 -> (..., W), W the width of the second embedding."""
+        """w(t) for word numbers: (...) int64 -> (..., embedding2)."""
         return self.dropout(self.embedding2(self.embedding1(tokens)))
 
     def recur(self, words: Tensor, memory: Tensor) -> Tensor:
-        """The memory after a word (mrnn.train.models.recurrences): (B, W), (B, memory_size) -> (B, memory_size)."""
+        """The memory after a word (mrnn.train.models.recurrences): (B, embedding2), (B, memory_size) -> the latter."""
         return self.recurrence.step(words, memory)
 
     def recur_packed(self, words: Tensor, sizes: Sequence[int]) -> Tensor:
         """r(t) of packed sentences from r(0) = 0.
 
-        words : (P, W), the recurrent layer's input step after step, the longest sentence first in each step.
+        words : (P, embedding2), the recurrent layer's input step after step, the longest sentence first in each step.
         sizes : number of rows of each step, never increasing.
 
         Returns (P, H) in the same order.
@@ -69,7 +69,7 @@ class MRNNLayers(Captioner):
         return self.recurrence.packed(words, sizes)
 
     def combine(self, words: Tensor, memory: Tensor) -> Tensor:
-        """The language half of the multimodal layer, V_w w + V_r r: (..., W), (..., at least H) -> (..., M)."""
+        """The language half of the multimodal layer, V_w w + V_r r with r at the start of the memory: -> (..., M)."""
         recurrent = self.recurrent_to_multimodal(self.dropout(memory[..., : self.config.recurrent]))
         return self.word_to_multimodal(words) + recurrent if self.config.word_path else recurrent
 

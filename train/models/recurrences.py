@@ -1,8 +1,8 @@
 """The recurrent layers of m-RNN: the plain one of 2014, and the GRU and the LSTM of the papers that followed it.
 
 Each offers one step and the pass over packed sentences. The gated ones are loops over the same step, so the two forms
-cannot differ; on a CPU this is as fast as torch's own nn.GRU and nn.LSTM (benchmarks/training.py), and CUDA graphs
-record it like the plain layer.
+cannot differ. On a CPU this is about as fast as torch's own nn.GRU and nn.LSTM (benchmarks/training.py), and CUDA
+graphs record it as they record the plain layer.
 
 The memory is what a layer carries from word to word. Its first `width` numbers are r(t), all that the multimodal layer
 sees.
@@ -38,7 +38,7 @@ class Plain(Projection):
 
 
 class Gated(nn.Module):
-    """What GRU and LSTM share: G gates of w(t) and r(t-1), which have a matrix for each and one bias vector.
+    """What GRU and LSTM share: gates of w(t) and r(t-1), each with a matrix for either and a bias.
 
     inputs : width of w(t).
     width : H, width of r(t).
@@ -76,7 +76,7 @@ class Gated(nn.Module):
 
     @abstractmethod
     def advance(self, inputs: Tensor, memory: Tensor) -> Tensor:
-        """The memory after a word, from W w(t) + b of all gates: (B, G H), (B, memory_size) -> (B, memory_size)."""
+        """The memory after a word, from W w(t) + b of all gates: (B, gates * H), (B, memory_size) -> the latter."""
 
     def _of_words(self, words: Tensor) -> Tensor:
         gates = self.input(words)
