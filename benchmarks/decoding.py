@@ -20,7 +20,7 @@ from torch import Tensor
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.evaluate.generation.decode import Decoder, DecodingConfig
 from mrnn.evaluate.stages import DECODE_IMAGES
-from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.captioner_configs import MRNNConfig
 from mrnn.train.models.mrnn import MRNN
 
 VOCABULARY, FEATURES, MAX_STEPS, END_BIAS = 2538, 4096, 30, 4.6

@@ -45,7 +45,7 @@ from mrnn.evaluate.retrieval.stage import RetrievalConfig, retrieval_stage
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
-from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.captioner_configs import MRNNConfig
 from mrnn.train.models.mrnn import MRNN
 from mrnn.train.products import product
 

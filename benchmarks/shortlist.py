@@ -39,7 +39,7 @@ from mrnn.evaluate.search.shortlist import ImageVectors, choose_anchors, expand,
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
-from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.captioner_configs import MRNNConfig
 from mrnn.train.models.mrnn import MRNN
 from mrnn.train.sentences import sentences_of
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mrnn.data.vocabulary import BOUNDARY_ID
-from mrnn.train.models.kinds import RecurrentConfig, RegionConfig
+from mrnn.train.models.captioner_configs import RecurrentConfig
+from mrnn.train.models.matching_configs import RegionConfig
 from mrnn.train.sentences import Sentences
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
-from mrnn.train.models.kinds import CAPTIONERS, KINDS, ModelConfig, kind_of
+from mrnn.train.models.config import ModelConfig
+from mrnn.train.models.kinds import CAPTIONERS, KINDS, kind_of
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMISERS = ("adam", "sgd", "rmsprop")

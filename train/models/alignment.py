@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mrnn.train.initialise import draw_recurrence, draw_weights
-from mrnn.train.models.kinds import RegionConfig
 from mrnn.train.models.layers import Projection, recur_packed
+from mrnn.train.models.matching_configs import RegionConfig
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pairs import PackedWords
 

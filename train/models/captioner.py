@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.losses import token_bits
-from mrnn.train.models.kinds import CaptionerConfig
+from mrnn.train.models.captioner_configs import CaptionerConfig
 from mrnn.train.models.layers import ScaledTanh
 from mrnn.train.models.model import Model
 from mrnn.train.models.shared_output import SharedOutput

@@ -10,7 +10,7 @@ models differ in score and cost alone. The cost is in mrnn.train.tasks.fragments
 from torch import Tensor
 
 from mrnn.train.models.alignment import Alignment
-from mrnn.train.models.kinds import DeFragConfig
+from mrnn.train.models.matching_configs import DeFragConfig
 from mrnn.train.pairs import MatchingBatch, PackedWords
 
 SMOOTHING = 5  # n

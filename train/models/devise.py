@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mrnn.train.initialise import draw_weights
-from mrnn.train.models.kinds import MatchingConfig
 from mrnn.train.models.layers import Projection
+from mrnn.train.models.matching_configs import MatchingConfig
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pairs import PackedWords
 

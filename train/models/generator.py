@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.initialise import initialise_captioner
 from mrnn.train.models.captioner import Captioner, State
-from mrnn.train.models.kinds import GeneratorConfig
+from mrnn.train.models.captioner_configs import GeneratorConfig
 from mrnn.train.models.layers import Dropout, Projection, recur_packed
 
 

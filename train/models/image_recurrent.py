@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.models.captioner import State
-from mrnn.train.models.kinds import ImageRecurrentConfig
+from mrnn.train.models.captioner_configs import ImageRecurrentConfig
 from mrnn.train.models.layers import Projection
 from mrnn.train.models.mrnn import MRNNLayers
 

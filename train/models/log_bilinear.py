@@ -29,7 +29,7 @@ from mrnn.data.vocabulary import BOUNDARY_ID
 from mrnn.train.batches import CaptionBatch, as_table
 from mrnn.train.initialise import draw_weights
 from mrnn.train.models.captioner import Captioner, State
-from mrnn.train.models.kinds import LBLConfig, MLBLConfig, MLBLFConfig
+from mrnn.train.models.captioner_configs import LBLConfig, MLBLConfig, MLBLFConfig
 from mrnn.train.models.layers import Dropout, Projection
 from mrnn.train.products import linear
 

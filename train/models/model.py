@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mrnn.train.models.kinds import ModelConfig
+from mrnn.train.models.config import ModelConfig
 
 
 class Model(nn.Module, ABC):

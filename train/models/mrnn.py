@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.initialise import initialise_captioner
 from mrnn.train.models.captioner import Captioner, LateFusion
-from mrnn.train.models.kinds import MRNNConfig
+from mrnn.train.models.captioner_configs import MRNNConfig
 from mrnn.train.models.layers import Dropout, Projection, ScaledTanh
 from mrnn.train.models.recurrences import LAYERS
 from mrnn.train.models.shared_output import SharedOutput

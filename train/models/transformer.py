@@ -21,7 +21,7 @@ from torch.nn import functional
 from mrnn.train.batches import CaptionBatch, as_table
 from mrnn.train.initialise import draw_weights
 from mrnn.train.models.captioner import LateFusion
-from mrnn.train.models.kinds import TransformerConfig
+from mrnn.train.models.captioner_configs import TransformerConfig
 from mrnn.train.models.layers import Dropout, Projection, ScaledTanh
 
 READ = 4096  # words read at a time outside training: 17 MB in the widest layer at width 256

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mrnn.train.models.best_region import all_products, best_region_products
-from mrnn.train.models.kinds import MatchingConfig
 from mrnn.train.models.layers import Dropout
+from mrnn.train.models.matching_configs import MatchingConfig
 from mrnn.train.models.model import Model
 from mrnn.train.pairs import MatchingBatch, PackedWords
 from mrnn.train.products import linear

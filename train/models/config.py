@@ -1,0 +1,57 @@
+"""The settings that models share. Like all settings it does not import torch, so that a command can show them fast."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mrnn.data.errors import SettingError
+from mrnn.data.settings import check_settings, setting
+
+RECURRENCES = ("identity", "orthogonal", "uniform")  # initial recurrent weights
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The part of the config that all models share. A checkpoint holds the config and rebuilds its model from it.
+
+    vocabulary : V, number of words, including the boundary and unknown signs.
+    features : D, length of an image feature.
+    """
+
+    vocabulary: int
+    features: int
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "features"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_settings(self)
+
+    def own_settings(self) -> dict[str, Any]:
+        """The settings of the model, without the sizes that depend on the data."""
+        return {name: value for name, value in asdict(self).items() if name not in ("vocabulary", "features")}
+
+    def rows(self, available: int) -> int:
+        """How many of an image's rows of features the model looks at: the whole picture's, unless it says otherwise."""
+        return 1
+
+
+def image_scale(default: float) -> Any:
+    """The setting of how image features are scaled."""
+    return setting(
+        default, "Root mean square to which image features are scaled, after their mean is subtracted.", above=0
+    )
+
+
+def dropout(default: float) -> Any:
+    """The setting of dropout in the layers of words."""
+    return setting(default, "Fraction of units dropped from words and hidden layers.", at_least=0, below=1)
+
+
+def image_dropout(default: float) -> Any:
+    """The setting of dropout of image features."""
+    return setting(default, "Fraction of image feature values dropped.", at_least=0, below=1)
+
+
+def embedding_scale(default: float) -> Any:
+    """The setting of the initial word vectors."""
+    return setting(default, "Initial word embeddings are uniform within plus and minus this.", at_least=0)
