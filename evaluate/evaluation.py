@@ -58,6 +58,7 @@ from mrnn.evaluate.stages import (
 )
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
+from mrnn.train.models.alignment import Alignment
 from mrnn.train.run_files import read_log
 from mrnn.train.segment_files import read_segments
 
@@ -149,7 +150,12 @@ def evaluate(
     )
     if consensus and "generation" in stages:
         check_consensus(trained, cache)
-    pairs = read_segments(segments, cache, any_regions=True) if segments else None
+    pairs = None
+    if segments:
+        if not isinstance(trained.model, Alignment):
+            raise SettingError(f"--segments are for an alignment model to choose from, not for the kind {trained.name}")
+        pairs = read_segments(segments, cache, any_regions=True)
+        pairs.of("train")  # raises if there are none
     words = known_prefix(trained, prefix)
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]

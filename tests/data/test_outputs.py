@@ -12,7 +12,14 @@ from mrnn.data.command import command
 from mrnn.data.commands import COMMANDS, load
 from mrnn.data.errors import SettingError
 from mrnn.data.options import path_type
-from mrnn.data.outputs import OutputFile, is_cache, is_json_with, is_page, refuse_foreign_folder
+from mrnn.data.outputs import (
+    OutputFile,
+    is_cache,
+    is_json_line_with,
+    is_json_with,
+    is_page,
+    refuse_foreign_folder,
+)
 from mrnn.evaluate.report.page import Page, render
 
 PAGE = render(Page("A page", cards=())).encode()
@@ -22,6 +29,7 @@ KINDS: dict[str, tuple[Callable[[Path], bool], bytes]] = {
     "a web page": (is_page, PAGE),
     "a feature cache": (is_cache, CACHE),
     "a file of scores": (is_json_with("Bleu_1", "counts"), SCORES),
+    "a file of segments": (is_json_line_with("image_id", "segments"), b'{"image_id": "1", "segments": []}\n{}\n'),
 }
 FOREIGN = {
     "photo.jpg": b"\xff\xd8\xff\xe0 not ours",
@@ -96,7 +104,7 @@ def test_every_option_that_names_a_file_to_write_declares_it() -> None:
     for name in COMMANDS:
         for option in load(name).params:
             if isinstance(option, click.Option) and isinstance(option.type, click.Path) and option.help:
-                writes = option.help.startswith(("Also write", "Draw", "Feature cache to write"))
+                writes = option.help.startswith(("Also write", "Write", "Draw", "Feature cache to write"))
                 assert isinstance(option.type, OutputFile) == writes, f"{name} {option.opts}"
 
 

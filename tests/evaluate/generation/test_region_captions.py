@@ -257,6 +257,21 @@ def test_what_cannot_be_described_is_left_out_with_a_line(
         assert not (tmp_path / "refused").exists()
 
 
+def test_segments_are_refused_where_they_cannot_serve(make: Callable[..., World], tmp_path: Path) -> None:
+    world, (other, _) = make("alignment", name="alignment.h5"), make("mrnn", name="mrnn.h5")
+    segments = write_segments(tmp_path / "s.jsonl", open_cache(world[1]))
+    (tmp_path / "empty.jsonl").touch()
+    for run, file, reason in (
+        (world[0], tmp_path / "empty.jsonl", "has no segments of the split 'train'"),
+        (other, segments, "--segments are for an alignment model"),
+    ):
+        options = ("--only", "regions", "--segments", str(file), "--output", str(tmp_path / "out"))
+        refused = call((run, world[1]), *options)
+        assert refused.exit_code != 0
+        assert reason in refused.output
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("trained_on", "fits"),
     [
