@@ -235,7 +235,7 @@ def test_refusals(runs: tuple[list[Path], Path], make_world: World, tmp_path: Pa
         evaluate([mrnn, generator], file)
     for given in ({"retrieval": RetrievalConfig(per_word=True)}, {"combine": [(mrnn, file)]}):
         with pytest.raises(SettingError, match="leave out --per-word and --combine"):
-            evaluate([mrnn, generator], file, output=tmp_path / "out", **given)  # type: ignore[arg-type]
+            evaluate([mrnn, generator], file, output=tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()
     twice = ["--checkpoint", str(mrnn), "--checkpoint", str(generator), "--features", str(file), "a dog"]
     done = CliRunner().invoke(search, twice)

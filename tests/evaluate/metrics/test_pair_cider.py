@@ -20,13 +20,14 @@ class OnePair(CiderScorer):
         self.images = len(images)
 
     def similarity(self, one: str, other: str) -> float:
-        self.ctest, self.crefs = [], []
+        self.ctest: list[object] = []
+        self.crefs: list[object] = []
         self += (one, [other])
         self.crefs = Padded(self.crefs, self.images)
         return float(self.compute_cider()[0])
 
 
-class Padded(list):  # type: ignore[type-arg]
+class Padded(list[object]):
     """A list that claims another length: the scorer takes the number of images from it."""
 
     def __init__(self, content: Sequence[object], length: int) -> None:
