@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.evaluate.generation.decode import Decoder, DecodingConfig
-from mrnn.evaluate.stages import DECODE_IMAGES
+from mrnn.evaluate.generation.stage import DECODE_IMAGES
 from mrnn.train.models.captioner_configs import MRNNConfig
 from mrnn.train.models.mrnn import MRNN
 

@@ -18,12 +18,12 @@ from mrnn.data.regions import Regions
 from mrnn.evaluate.fit import check_captioner, known_prefix, searchable_words
 from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, Decoder
+from mrnn.evaluate.generation.stage import DECODE_IMAGES, decoding_settings
 from mrnn.evaluate.grounding.alignments import Aligned, align_sentences, alignment_model
 from mrnn.evaluate.grounding.corrector import Corrector
 from mrnn.evaluate.grounding.phrases import candidates_of
 from mrnn.evaluate.report.cards import END
 from mrnn.evaluate.settings import DecodingConfig, check_beam
-from mrnn.evaluate.stages import DECODE_IMAGES, decoding_settings
 from mrnn.extract.recorded import as_recorded, plan_for_regions, rebuild_plan, recorded_rows
 from mrnn.extract.runner import rows_of_files
 from mrnn.train.checkpoint import TrainedModel

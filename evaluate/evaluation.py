@@ -1,13 +1,7 @@
 """An evaluation: from a checkpoint and a feature cache to a folder of results.
 
 The stages (mrnn.evaluate.stages, mrnn.evaluate.retrieval.stage, mrnn.evaluate.grounding.stage) measure and keep what
-they have finished; from that the files of the folder are written, every time whole:
-
-    metrics.json, captions.json, nbest.json, region_*.json   mrnn.evaluate.results
-    per_image.jsonl                           mrnn.evaluate.per_image
-    retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
-    correction.json                           mrnn.evaluate.grounding.corrector
-    report.html, figures/                     mrnn.evaluate.report
+they have finished; from that the files of the folder are written, every time whole (mrnn.evaluate.result_files).
 """
 
 from collections.abc import Collection, Sequence
@@ -22,57 +16,35 @@ import torch
 from mrnn.data.cache import FeatureCache, open_cache
 from mrnn.data.captions import SPLITS
 from mrnn.data.errors import SettingError
-from mrnn.data.files import write_json, write_whole
 from mrnn.data.outputs import is_json_with, refuse_foreign_folder
 from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.ensemble import TrainedEnsemble, checkpoint_digest, describe, load_together
 from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages
 from mrnn.evaluate.generation.consensus import check_consensus
-from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.generation.region_captions import regions_stage
-from mrnn.evaluate.grounding.corrector import FILE as CORRECTION
-from mrnn.evaluate.grounding.stage import corrector_of, grounding_stage
-from mrnn.evaluate.metrics.captions import ONE_IMAGE
-from mrnn.evaluate.metrics.tokenizers import script_warnings
-from mrnn.evaluate.parts import LOCK, PARTS, Parts, only_one
-from mrnn.evaluate.per_image import FILE as RECORDS
-from mrnn.evaluate.per_image import write_records
-from mrnn.evaluate.report.evaluation import evaluation_page
-from mrnn.evaluate.report.figures import check_matplotlib, save_figures
-from mrnn.evaluate.report.page import render
-from mrnn.evaluate.report.pictures import Pictures
-from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list, region_lists
-from mrnn.evaluate.retrieval.answers import write_answers
-from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage
-from mrnn.evaluate.retrieval.stage import retrieval_stage
-from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_beam
-from mrnn.evaluate.stages import (
-    Evaluation,
-    Report,
+from mrnn.evaluate.generation.stage import (
+    best_of,
+    caption_warnings,
     consensus_stage,
     decoding_settings,
     generation_stage,
     greedy_config,
-    perplexity_stage,
 )
+from mrnn.evaluate.grounding.stage import grounding_stage
+from mrnn.evaluate.parts import LOCK, PARTS, Parts, only_one
+from mrnn.evaluate.report.figures import check_matplotlib
+from mrnn.evaluate.report.pictures import Pictures
+from mrnn.evaluate.result_files import OUTPUTS, write_results
+from mrnn.evaluate.results import Results
+from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage
+from mrnn.evaluate.retrieval.stage import retrieval_stage
+from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_beam
+from mrnn.evaluate.stages import Evaluation, Report, perplexity_stage
 from mrnn.train.checkpoint import TrainedModel, load_trained
 from mrnn.train.device import pick_device
 from mrnn.train.models.alignment import Alignment
-from mrnn.train.run_files import read_log
 from mrnn.train.segment_files import read_segments
-
-OUTPUTS = (
-    "metrics.json",
-    "captions.json",
-    "nbest.json",
-    RECORDS,
-    "retrieved_*.jsonl",
-    CORRECTION,
-    "region_*.json",
-    "report.html",
-    "figures/*",
-)
 
 
 def evaluate(
@@ -259,67 +231,3 @@ def _of_member(evaluation: Evaluation, member: TrainedModel) -> Evaluation:
     """The same evaluation of one member of its ensemble."""
     settings = {**evaluation.parts.settings, "checkpoint_sha256": checkpoint_digest(member)}
     return replace(evaluation, trained=member, parts=Parts(evaluation.parts.folder.parent, settings))
-
-
-def write_results(
-    evaluation: Evaluation,
-    results: Results,
-    output: Path,
-    *,
-    settings: dict[str, Any],
-    n_best: int | None,
-    pictures: Pictures,
-    figures: bool,
-) -> dict[str, Any]:
-    """Write the files of an evaluation to a folder; returns the content of metrics.json.
-
-    settings : what the results depend on beside the model and the cache, for metrics.json
-    n_best, figures : as in `evaluate`
-    pictures : where the report finds the pictures
-    """
-    metrics, records = build_metrics(evaluation, results, settings=settings)
-    write_json(output / "metrics.json", metrics)
-    write_records(output / RECORDS, records)
-    if results.captions is not None:
-        write_json(output / "captions.json", caption_list(evaluation, results.captions))
-    if results.beams is not None and n_best:
-        write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
-    if results.regions is not None:
-        captions, references = region_lists(results.regions)
-        write_json(output / "region_captions.json", captions)
-        write_json(output / "region_references.json", references)
-    if results.retrieval is not None:
-        write_answers(output, results.retrieval)
-    corrector = None
-    if results.grounding is not None:
-        corrector = corrector_of(results.grounding, settings["checkpoint"]["sha256"])
-        write_whole(output / CORRECTION, corrector.to_json().encode())
-    page = evaluation_page(evaluation, results, metrics, records, corrector=corrector, pictures=pictures)
-    write_whole(output / "report.html", render(page).encode())
-    if figures:
-        log = read_log(evaluation.trained.run, lenient=True)
-        cost = evaluation.trained.cost
-        save_figures(output / "figures", log=log, metrics=metrics, records=records, cost=cost)
-    return metrics
-
-
-def caption_warnings(evaluation: Evaluation, captions: Sequence[Caption] | None) -> list[str]:
-    """What makes the numbers of generated captions mean less than they seem to; captions as in `Results`."""
-    if captions is None:
-        return []
-    cache = evaluation.cache
-    sentences = [sentence for i in evaluation.images for sentence in cache.images[i].sentences]
-    warnings = script_warnings(sentences, tokenizer="ptb")
-    if len(captions) == 1:
-        warnings.append(ONE_IMAGE)
-    if not any(caption.words for caption in captions):
-        warnings.append(
-            f"warning: every caption is empty, so all their scores are 0; the model knows "
-            f"{len(evaluation.trained.vocabulary)} words: train it on more sentences, or with a lower --cutoff"
-        )
-    return warnings
-
-
-def best_of(beams: list[list[Caption]] | None) -> list[Caption] | None:
-    """The best caption of each image."""
-    return None if beams is None else [best for best, *_ in beams]

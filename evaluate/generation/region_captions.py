@@ -15,10 +15,11 @@ import numpy as np
 from mrnn.data.progress import Progress
 from mrnn.evaluate.generation.decode import DecodingConfig
 from mrnn.evaluate.generation.region_phrases import NamedRegion, Words, named_regions, people
+from mrnn.evaluate.generation.stage import decode_all, decoding_settings
 from mrnn.evaluate.grounding.best_segments import best_segments
 from mrnn.evaluate.metrics.captions import CaptionScores, score_captions
 from mrnn.evaluate.metrics.names import CAPTION_SCORES
-from mrnn.evaluate.stages import Evaluation, decode_all, decoding_settings
+from mrnn.evaluate.stages import Evaluation
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import Captioner
 from mrnn.train.segment_files import SegmentFile

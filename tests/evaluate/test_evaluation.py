@@ -55,7 +55,7 @@ def test_what_is_finished_is_used_again(make_world: World, tmp_path: Path, monke
         raise AssertionError("measured again")
 
     monkeypatch.setattr("mrnn.evaluate.stages.sentence_bits", forbidden)
-    monkeypatch.setattr("mrnn.evaluate.stages.Decoder", forbidden)
+    monkeypatch.setattr("mrnn.evaluate.generation.stage.Decoder", forbidden)
     again = evaluate(*world, output=str(tmp_path / "out"), decoding=DECODING, retrieval=RETRIEVAL)
     assert again == first
     with pytest.raises(AssertionError, match="measured again"):

@@ -176,7 +176,7 @@ def test_an_interrupted_stage_resumes_with_the_same_numbers(
 ) -> None:
     world = make()
     whole = measure(world, tmp_path / "whole")
-    monkeypatch.setattr("mrnn.evaluate.stages.DECODE_IMAGES", 7)
+    monkeypatch.setattr("mrnn.evaluate.generation.stage.DECODE_IMAGES", 7)
     with pytest.raises(Stopped):
         measure(world, tmp_path / "parts", stop=stop_after(2))
     assert (tmp_path / "parts" / "parts" / "region-captions.json").exists()
