@@ -1,7 +1,4 @@
-"""Image files instead of a feature cache: their features, captions for them, and sentences aligned with them.
-
-The only module of evaluate/ beside the commands that may import mrnn.extract.
-"""
+"""Image files instead of a feature cache: captions for them and their regions, and sentences aligned with them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from mrnn.data.errors import ImageError
-from mrnn.data.pictures import refuse_address
-from mrnn.data.regions import Regions
 from mrnn.evaluate.fit import check_captioner, known_prefix, searchable_words
 from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, Decoder
@@ -22,13 +15,10 @@ from mrnn.evaluate.generation.stage import DECODE_IMAGES, decoding_settings
 from mrnn.evaluate.grounding.alignments import Aligned, align_sentences, alignment_model
 from mrnn.evaluate.grounding.corrector import Corrector
 from mrnn.evaluate.grounding.phrases import candidates_of
+from mrnn.evaluate.image_rows import REGIONS_PER_IMAGE, rows_of_images, rows_of_regions
 from mrnn.evaluate.report.cards import END
 from mrnn.evaluate.settings import DecodingConfig, check_beam
-from mrnn.extract.recorded import as_recorded, plan_for_regions, rebuild_plan, recorded_rows
-from mrnn.extract.runner import rows_of_files
 from mrnn.train.checkpoint import TrainedModel
-
-REGIONS_PER_IMAGE = 19  # as extract-features has it
 
 
 @dataclass(frozen=True)
@@ -174,50 +164,32 @@ def caption_regions(
     regions_per_image : largest number of regions of an image, from each source
     decoding, prefix, weights, workers : as for `caption_files`
 
-    Raises as `caption_files` does, and mrnn.extract.recorded.plan_for_regions.
+    Raises as `caption_files` and `rows_of_regions` do.
     """
     decoding = decoding or DecodingConfig()
     check_captioner(trained)
     words = known_prefix(trained, prefix)
-    paths = [Path(file) for file in files]
-    ids = [path.name for path in paths] if "boxes:" in regions else [str(path) for path in paths]
-    plan = plan_for_regions(
-        trained.features,
-        regions,
-        ids,
-        count=regions_per_image,
-        feature_size=trained.model.config.features,
-        device=trained.model.feature_mean.device,
-        where=str(trained.file),
-        weights=weights,
-    )
-    found = rows_of_files(plan.sampler, paths, ids=ids, source=plan.source, workers=workers)
-    rows = plan.sampler.rows
-    valid = found.regions.valid.reshape(len(paths), rows) > 0
-    valid[:, 0] = False  # the whole picture is no region
-    chosen = np.argwhere(valid)  # (n, 2): file, region
-    features = torch.from_numpy(as_recorded(trained.features, found.features[chosen[:, 0], chosen[:, 1]]))
+    found = rows_of_regions(trained, files, regions, count=regions_per_image, weights=weights, workers=workers)
     decoder, start = Decoder(trained.model), trained.vocabulary.encode(words)
-    captions: list[dict[int, FileCaption]] = [{} for _ in paths]
-    for begin in range(0, len(chosen), DECODE_IMAGES):
-        part = chosen[begin : begin + DECODE_IMAGES].tolist()
-        names = [f"{ids[number]}#{region}" for number, region in part]
-        beams = decoder(features[begin : begin + len(part)], decoding, ids=names, prefix=start)
+    captions: list[dict[int, FileCaption]] = [{} for _ in found.files]
+    for begin in range(0, len(found.chosen), DECODE_IMAGES):
+        part = found.chosen[begin : begin + DECODE_IMAGES].tolist()
+        names = [f"{found.ids[number]}#{region}" for number, region in part]
+        beams = decoder(found.features[begin : begin + len(part)], decoding, ids=names, prefix=start)
         for (number, region), (best, *_) in zip(part, beams, strict=True):
-            captions[number][region] = file_caption(trained, paths[number], best)
-    rectangles = found.regions.rectangles.reshape(len(paths), rows, 4)
+            captions[number][region] = file_caption(trained, found.files[number], best)
     settings = {
         "checkpoint": str(trained.file),
         "decoding": decoding_settings(decoding, words),
-        "regions": dict(plan.provenance),
+        "regions": found.provenance,
     }
     return DescribedFiles(
         [
-            DescribedFile(path, rectangles[number], captions[number])
-            for number, path in enumerate(paths)
+            DescribedFile(path, found.rectangles[number], captions[number])
+            for number, path in enumerate(found.files)
             if number not in found.reasons
         ],
-        [(paths[number], reason) for number, reason in sorted(found.reasons.items())],
+        [(found.files[number], reason) for number, reason in sorted(found.reasons.items())],
         settings,
     )
 
@@ -278,81 +250,3 @@ def align_files(
         )
     ]
     return AlignedFiles(aligned, rows.files, rows.unreadable, unknown)
-
-
-@dataclass(frozen=True)
-class ImageRows:
-    """The rows of the m image files that could be read, in their order; a mrnn.train.features.RegionRows.
-
-    files : the m files
-    features : (m, R, D) float32, computed and rounded as those that the model was trained on
-    places : the regions of the m * R rows
-    unreadable : the other files, each with the reason
-    """
-
-    files: list[Path]
-    features: Tensor
-    places: Regions
-    unreadable: list[tuple[Path, str]]
-
-    def regions(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
-        """See `mrnn.train.features.RegionRows`."""
-        valid = torch.from_numpy(self.places.valid.reshape(self.features.shape[:2]) > 0)
-        return self.features[images], valid[images]
-
-
-def rows_of_images(
-    trained: TrainedModel,
-    files: Sequence[str | Path],
-    *,
-    weights: str | None = None,
-    region_weights: str | None = None,
-    workers: int = 2,
-) -> ImageRows:
-    """The rows of image files that a model looks at: the whole picture, for some models its regions too.
-
-    trained : the model, whose device is used
-    files : of the images
-    weights : of the backbone, a file or 'pretrained'; None for where the weights of the training features came from
-    region_weights : of the detector of regions; None likewise
-    workers : threads that decode images
-
-    Raises EvaluationError where the training features are of unknown or foreign origin, or their regions were given;
-    WeightsError where weights cannot be had or are not the recorded ones.
-    """
-    paths = [Path(file) for file in files]
-    config, recorded = trained.model.config, trained.features
-    rows = config.rows(recorded_rows(recorded))
-    plan = rebuild_plan(
-        recorded,
-        rows=rows,
-        pictures=len(paths),
-        feature_size=config.features,
-        device=next(trained.model.parameters()).device,
-        where=str(trained.file),
-        weights=weights,
-        region_weights=region_weights,
-    )
-    found = rows_of_files(plan.sampler, paths, source=plan.source, workers=workers)
-    good = np.array([number for number in range(len(paths)) if number not in found.reasons], dtype=np.int64)
-    places = (good[:, None] * plan.sampler.rows + np.arange(rows)).ravel()
-    return ImageRows(
-        [paths[number] for number in good],
-        torch.from_numpy(as_recorded(recorded, found.features[good, :rows])),
-        found.regions[places],
-        [(paths[number], reason) for number, reason in sorted(found.reasons.items())],
-    )
-
-
-def rows_of_image(
-    trained: TrainedModel, file: str | Path, *, weights: str | None = None, region_weights: str | None = None
-) -> ImageRows:
-    """The rows of one image file, see `rows_of_images`.
-
-    Raises ImageError if the file cannot be read, CorpusError for an address on the web.
-    """
-    refuse_address(file)
-    rows = rows_of_images(trained, [file], weights=weights, region_weights=region_weights, workers=1)
-    if rows.unreadable:
-        raise ImageError(f"{file}: {rows.unreadable[0][1]}")
-    return rows

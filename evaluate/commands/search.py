@@ -117,7 +117,7 @@ def main(
         found = search_by_sentence(gallery, sentence, top=top, percent=shortlist)
         query = {"sentence": sentence, "unknown_words": found.unknown_words, "split": split}
     else:
-        from mrnn.evaluate.api import rows_of_image
+        from mrnn.evaluate.image_rows import rows_of_image
         from mrnn.evaluate.search.search import prior_images, search_by_image
 
         assert image is not None

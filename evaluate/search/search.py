@@ -122,7 +122,8 @@ def search_by_image(
     """The sentences that describe an image best, by log P(w | I) - log P(w), or by the standardised S.
 
     gallery : from `open_gallery`
-    rows, image : the image, by its number among some rows: those of `mrnn.evaluate.api.rows_of_image`, or of the cache
+    rows, image : the image, by its number among some rows: those of the cache, or of
+        `mrnn.evaluate.image_rows.rows_of_image`
     top : number of results
     percent : share of the sentences to score exactly, in (0, 100]; None for all where that takes seconds, else 5
     priors : numbers of the training images that P(w), or mean and deviation of S, are taken over, from `prior_images`;

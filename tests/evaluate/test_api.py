@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from PIL import Image as Picture
 
 from mrnn.data.errors import CorpusError, EvaluationError, ImageError
-from mrnn.evaluate.api import caption_files, rows_of_image, rows_of_images
+from mrnn.evaluate.api import caption_files
 from mrnn.evaluate.commands.caption import main
+from mrnn.evaluate.image_rows import rows_of_image, rows_of_images
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import build_backbone
 from mrnn.extract.runner import rows_of_files

@@ -10,9 +10,9 @@ import torch
 from click.testing import CliRunner, Result
 
 from mrnn.data.cache import open_cache
-from mrnn.evaluate.api import REGIONS_PER_IMAGE
 from mrnn.evaluate.commands.caption import main
 from mrnn.evaluate.generation.decode import DecodingConfig, generate
+from mrnn.evaluate.image_rows import REGIONS_PER_IMAGE
 from mrnn.extract.config import ExtractionConfig
 from mrnn.train.checkpoint import load_trained
 
