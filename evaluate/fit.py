@@ -12,6 +12,7 @@ from mrnn.data.errors import EvaluationError
 from mrnn.data.settings import SAMPLING_SETTINGS
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.generation.region_phrases import named_regions
+from mrnn.evaluate.settings import STAGES
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models import CAPTIONERS
@@ -76,7 +77,7 @@ def possible_stages(
     cache, split : what it is measured on
     stages : names of stages
     segments : whether there are training segments to choose from
-    report : called with a line for each reason to leave some out
+    report : called with a line for each reason to leave some out, unless regions were not asked for
 
     Raises EvaluationError if none is left.
     """
@@ -93,8 +94,10 @@ def possible_stages(
         raise EvaluationError(f"{first} cannot be measured: {reasons[first]}")
     if left_out := [stage for stage in stages if stage not in (*possible, *reasons)]:
         report(f"{trained.name} predicts no words; left out: {', '.join(left_out)}")
+    # Whoever asks for everything on whole pictures does not ask for regions.
+    told = cache.rows_per_image > 1 or not set(STAGES).issubset(stages)
     for stage, reason in reasons.items():
-        if stage in stages and reason:
+        if stage in stages and reason and told:
             report(f"{reason}; left out: {stage}")
     return possible
 
