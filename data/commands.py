@@ -17,7 +17,7 @@ COMMANDS = {
     "train": ("mrnn.train.cli:main", "Train a model on a feature cache, or resume a run."),
     "evaluate": (
         "mrnn.evaluate.commands.evaluate:main",
-        "Measure the perplexity, captions, retrieval and grounding of a trained model on a split.",
+        "Measure the perplexity, captions, retrieval, grounding and captions of regions of a trained model on a split.",
     ),
     "caption": ("mrnn.evaluate.commands.caption:main", "Generate a caption for each image file."),
     "search": (
@@ -26,7 +26,7 @@ COMMANDS = {
     ),
     "align": (
         "mrnn.evaluate.commands.align:main",
-        "Align sentences with the regions of their images and print the segments as JSON lines.",
+        "Align sentences with the regions of their images and write the segments as JSON lines.",
     ),
     "score-captions": (
         "mrnn.evaluate.commands.score_captions:main",
