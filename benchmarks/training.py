@@ -156,7 +156,7 @@ def other_products(model: MRNN, batch: CaptionBatch) -> None:
     """The products of all layers except the output layer, and the steps of the recurrence."""
     tokens, narrow = batch.count, torch.ones(batch.count, 128)
     words, multimodal = torch.ones(tokens, 256), torch.ones(tokens, 512)
-    triple(narrow, model.embedding2.weight, words)
+    triple(narrow, model.get_parameter("embedding2.weight"), words)
     triple(words, model.word_to_multimodal.weight, multimodal)
     triple(words, model.recurrent_to_multimodal.weight, multimodal)
     triple(batch.features, model.image_to_multimodal.weight, torch.ones(len(batch.features), 512), of_inputs=False)
