@@ -10,6 +10,7 @@ import pytest
 from mrnn.evaluate.report import sections
 from mrnn.evaluate.report.cards import END, Card, Question, Said, Score
 from mrnn.evaluate.report.page import Page, render, section
+from mrnn.evaluate.report.region_captions import regions_page
 from tests.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
@@ -194,3 +195,13 @@ def test_a_failing_script_would_be_noticed(browser: Browser, tmp_path: Path) -> 
     browser.errors.clear()
     browser.open(tmp_path / "broken.html")
     assert browser.errors, "the policy refuses a script that is not ours to the letter"
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_long_names_of_pictures_with_regions_are_broken(browser: Browser, tmp_path: Path, width: int) -> None:
+    places = np.array([[0.0, 0, 100, 80], [10, 10, 30, 30]])
+    captions = [(tmp_path / f"{LONG}{number}.jpg", places, {1: ([LONG], -1.0)}) for number in range(3)]
+    (tmp_path / "regions.html").write_text(render(regions_page(captions, settings={})))
+    browser.open(tmp_path / "regions.html", width=width)
+    assert browser.run("document.querySelectorAll('figure').length") == 3
+    assert browser.run("document.documentElement.scrollWidth") <= width
