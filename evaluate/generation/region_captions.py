@@ -21,7 +21,7 @@ from mrnn.evaluate.metrics.captions import CaptionScores, score_captions
 from mrnn.evaluate.metrics.names import CAPTION_SCORES
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.features import Features
-from mrnn.train.models.captioner import Captioner
+from mrnn.train.models.captioner import Predictor
 from mrnn.train.segment_files import SegmentFile
 
 NAME = "regions"
@@ -56,7 +56,7 @@ def regions_stage(
     if stored is not None or not run:
         return stored
     regions = named_regions(evaluation.cache, evaluation.images)
-    if isinstance(evaluation.trained.model, Captioner):
+    if isinstance(evaluation.trained.model, Predictor):
         said = generated(evaluation, regions, config, prefix=prefix)
     else:
         assert segments is not None

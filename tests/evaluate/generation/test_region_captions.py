@@ -295,3 +295,10 @@ def test_other_regions_fit_if_their_features_are_computed_alike(
     if not fits:
         assert "holds other features than" in done.output
         assert not (tmp_path / "out").exists()
+
+
+def test_an_ensemble_describes_regions_as_its_members_do(make: Callable[..., World], tmp_path: Path) -> None:
+    run, file = make()
+    alone = evaluate(run, file, output=tmp_path / "alone", stages=["regions"])["regions"]
+    twice = evaluate([run, run], file, output=tmp_path / "twice", stages=["regions"])["regions"]
+    assert twice["model"] == pytest.approx(alone["model"])
