@@ -185,14 +185,14 @@ def known_prefix(trained: TrainedModel, prefix: str) -> list[str]:
 def searchable_model(trained: TrainedModel) -> LateFusion:
     """The model of a checkpoint, as a search needs it. Raises EvaluationError if it is of another kind."""
     check_captioner(trained)
+    if not trained.model.sees_images:
+        raise EvaluationError(
+            f"{trained.file} is an {trained.name}, which does not look at images; search with an mrnn"
+        )
     if not isinstance(trained.model, LateFusion):
         raise EvaluationError(
             f"{trained.file} is of the kind {trained.name}, which reads every sentence again for every image: too slow "
             "for a search; search with an mrnn, or rank a test set with evaluate-mrnn --pool"
-        )
-    if not trained.model.sees_images:
-        raise EvaluationError(
-            f"{trained.file} is an {trained.name}, which does not look at images; search with an mrnn"
         )
     return trained.model
 

@@ -33,6 +33,7 @@ SIZE = 12
 MRNN = {"embedding1": 8, "embedding2": 16, "recurrent": 16, "multimodal": 24}
 SMALL: dict[str, dict[str, int]] = {
     "mrnn": MRNN,
+    "rnn-base": MRNN,
     "mrnn-image-recurrent": MRNN,
     "generator": {"embedding": 8, "hidden": 24},
     "transformer": {"layers": 2, "heads": 2, "width": 16, "context": 6, "multimodal": 24},

@@ -240,3 +240,11 @@ def test_the_contact_sheet_is_self_contained_and_escaped(world: World, tmp_path:
     assert text.count('<img src="data:image/webp;base64,') == 20
     assert text.count('class="nothing"') == 14
     assert "http" not in text.replace("http-equiv", "").split("<script", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("kind", ["rnn-base", "lbl"])
+def test_models_that_do_not_look_at_images_are_refused_for_that(kind: str, make_world: Callable[..., World]) -> None:
+    run, file = make_world(kind=kind)
+    done = CliRunner().invoke(main, ["--checkpoint", str(run), "--features", str(file), "a dog"])
+    assert done.exit_code == 1
+    assert f"is an {kind}, which does not look at images" in done.output
