@@ -1,8 +1,8 @@
 """The recurrent layers of m-RNN: the plain one of 2014, and the GRU and the LSTM of the papers that followed it.
 
 Each offers one step and the pass over packed sentences. The gated ones are loops over the same step, so the two forms
-cannot differ. On a CPU this is about as fast as torch's own nn.GRU and nn.LSTM (benchmarks/training.py), and CUDA
-graphs record it as they record the plain layer.
+cannot differ, and CUDA graphs record it as they record the plain layer. On a CPU torch's own nn.LSTM is about twice as
+fast, nn.GRU hardly faster (docs/performance.md).
 
 The memory is what a layer carries from word to word. Its first `width` numbers are r(t), all that the multimodal layer
 sees.
