@@ -22,6 +22,22 @@ class DecodingConfig:
         1.0, "Sampling temperature: log-probabilities are divided by it before a word is drawn.", above=0
     )
     top_k: int = setting(0, "Sample among the K most probable words only; 0 means all words.", at_least=0)
+    top_p: float = setting(
+        0.0,
+        "Sample among the most probable words only, as few as have the probability P together; 0 means all words.",
+        at_least=0,
+        below=1,
+    )
+    beam_groups: int = setting(
+        1, "Number of groups of the beam for diverse beam search; a divisor of --beam.", at_least=1
+    )
+    diversity: float = setting(
+        0.5,
+        "Nats that a word loses for each hypothesis of an earlier group that takes it in the same step; see "
+        "--beam-groups.",
+        at_least=0,
+    )
+    block_ngrams: int = setting(0, "Never repeat N words in a row within a caption; 0 allows it.", at_least=0)
     seed: int = setting(0, "Random seed of sampling; each image has its own stream, made of the seed and its id.")
     max_steps: int = setting(
         30, "Maximum caption length in words, the prefix and END included; longer captions are cut.", at_least=1
@@ -35,6 +51,8 @@ class DecodingConfig:
         check_settings(self)
         if self.sample and self.beam != 1:
             raise SettingError("sampling keeps one hypothesis: use a beam of 1")
+        if self.beam % self.beam_groups:
+            raise SettingError(f"a beam of {self.beam} cannot be split into {self.beam_groups} groups of equal size")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Captions as a stage of an evaluation: the search for each image, and on request its ranking by consensus."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from time import monotonic
 from typing import Any
 
@@ -175,7 +175,9 @@ def _each_image(
 
 def greedy_config(config: DecodingConfig) -> DecodingConfig:
     """The same settings with greedy search."""
-    return replace(config, beam=1, sample=False, temperature=1.0, top_k=0, length_norm=False)
+    return DecodingConfig(
+        beam=1, block_ngrams=config.block_ngrams, max_steps=config.max_steps, suppress_unknown=config.suppress_unknown
+    )
 
 
 def caption_warnings(evaluation: Evaluation, captions: Sequence[Caption] | None) -> list[str]:

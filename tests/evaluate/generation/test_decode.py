@@ -177,12 +177,104 @@ def test_top_k_bounds_the_choice_and_top_1_is_greedy(model: MRNN, features: Tens
     ]
 
 
+def test_top_p_draws_among_the_fewest_words_that_are_probable_enough(model: MRNN, features: Tensor) -> None:
+    weights = next_log_probs(model, features[0], [])
+    weights[1] = -torch.inf  # `<unk>` is not drawn
+    ids = [str(i) for i in range(600)]
+    for top_p, at_temperature in ((0.3, 1.0), (0.8, 1.0), (0.8, 0.5)):
+        ranked = (weights / at_temperature).softmax(-1).sort(descending=True)
+        enough = int((ranked.values.cumsum(-1) < top_p).sum()) + 1
+        config = DecodingConfig(beam=1, sample=True, max_steps=1, top_p=top_p, temperature=at_temperature)
+        captions = generate(model, features[:1].expand(600, -1), config, ids=ids)
+        drawn = {caption.words[0] if caption.words else 0 for (caption,) in captions}
+        assert drawn <= set(ranked.indices[:enough].tolist())
+        likely = ranked.indices[:enough][ranked.values[:enough] > 0.02].tolist()
+        assert drawn >= set(likely), "each of these is missed by 600 draws once in 180,000 times at most"
+
+
+def slow_diverse_beam(model: MRNN, feature: Tensor, config: DecodingConfig) -> list[list[int]]:
+    """Diverse beam search with n-gram blocking over Python lists: the words of each group, best first within it."""
+    width, length = config.beam // config.beam_groups, config.block_ngrams
+    groups: list[list[tuple[list[int], float]]] = [[([], 0.0)] for _ in range(config.beam_groups)]
+    for _ in range(config.max_steps):
+        taken: list[int] = []
+        for number, beams in enumerate(groups):
+            candidates = [(score, words, score, 0) for words, score in beams if 0 in words]
+            for words, score in beams:
+                if 0 in words:
+                    continue
+                seen = {tuple(words[i : i + length]) for i in range(len(words) - length + 1)} if length else set()
+                for word, value in enumerate(next_log_probs(model, feature, words).tolist()):
+                    if word == 1 or (length and tuple([*words, word][-length:]) in seen):
+                        continue
+                    loss = config.diversity * taken.count(word) if word else 0
+                    candidates.append((score + value - loss, [*words, word], score + value, word))
+            best = sorted(candidates, key=lambda candidate: -candidate[0])[:width]
+            taken += [word for *_, word in best]
+            groups[number] = [(words, score) for _, words, score, _ in best]
+    return [words for beams in groups for words, _ in beams]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DecodingConfig(beam=4, max_steps=7, block_ngrams=1),
+        DecodingConfig(beam=4, max_steps=7, block_ngrams=2),
+        DecodingConfig(beam=4, max_steps=7, beam_groups=2, diversity=0.4),
+        DecodingConfig(beam=6, max_steps=7, beam_groups=3, diversity=1.5, block_ngrams=2),
+        DecodingConfig(beam=3, max_steps=7, beam_groups=3, diversity=0.0),
+    ],
+)
+def test_groups_and_blocked_ngrams_equal_the_slow_reference(
+    model: MRNN, features: Tensor, config: DecodingConfig
+) -> None:
+    for feature, found in zip(features, generate(model, features, config), strict=True):
+        expected = slow_diverse_beam(model, feature, config)
+        assert sorted(words for words, _ in plain(found)) == sorted(expected)
+        for words, score in plain(found):
+            own = sum(next_log_probs(model, feature, words[:i])[word].item() for i, word in enumerate(words))
+            assert score == pytest.approx(own), "the log-probabilities stay the model's own"
+
+
+def test_groups_make_captions_differ(model: MRNN, features: Tensor) -> None:
+    model.output.bias[0] = -5.0  # END loses nothing
+    plain_beam, diverse = DecodingConfig(beam=4), DecodingConfig(beam=4, beam_groups=4, diversity=5.0)
+    first = [{caption.words[:1] for caption in captions} for captions in generate(model, features, plain_beam)]
+    spread = [{caption.words[:1] for caption in captions} for captions in generate(model, features, diverse)]
+    assert sum(map(len, spread)) > sum(map(len, first))
+
+
+def test_no_ngram_is_written_twice(build_model: Build, features: Tensor) -> None:
+    model = build_model(double=True)
+    model.output.bias[0] = -50.0
+    model.output.bias[5] = 50.0  # the same word again and again
+    (free,) = generate(model, features[:1], DecodingConfig(beam=2, max_steps=9))
+    assert set(free[0].words) == {5}
+    for length in (1, 2, 3):
+        config = DecodingConfig(beam=2, max_steps=9, block_ngrams=length)
+        for caption in generate(model, features[:1], config)[0]:
+            ngrams = [caption.words[i : i + length] for i in range(9 - length + 1)]
+            assert len(set(ngrams)) == len(ngrams)
+    sampled = DecodingConfig(beam=1, sample=True, max_steps=9, block_ngrams=1)
+    ((caption,),) = generate(model, features[:1], sampled, ids=["a"])
+    assert len(set(caption.words)) == len(caption.words) == 9
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"beam": 0}, {"beam": 2, "sample": True}, {"temperature": 0.0}, {"top_k": -1}, {"max_steps": 0}],
+    [
+        {"beam": 0},
+        {"beam": 2, "sample": True},
+        {"beam": 5, "beam_groups": 2},
+        {"temperature": 0.0},
+        {"top_k": -1},
+        {"top_p": 1.0},
+        {"block_ngrams": -1},
+        {"max_steps": 0},
+    ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be|use a beam"):
+    with pytest.raises(ValueError, match="must|use a beam|groups of equal size"):
         DecodingConfig(**settings)
 
 
