@@ -14,7 +14,10 @@ from mrnn.data.commands import COMMANDS as SUBCOMMANDS
 from mrnn.data.commands import load
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def commands() -> dict[str, click.Command]:
@@ -31,7 +34,8 @@ COMMANDS = commands()
 
 def command_lines(text: str) -> list[list[str]]:
     """Words of every command of ours in the code blocks of a document, and in shell scripts."""
-    blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)) or text
+    blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
+    blocks = text if text.startswith("#!") else blocks
     joined = blocks.replace("\\\n", " ").replace("python -m mrnn.data.commands", "mrnn")
     lines = [line.split("#")[0].strip() for line in joined.splitlines()]
     return [shlex.split(line) for line in lines if line.split(" ")[0] in COMMANDS]

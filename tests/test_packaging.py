@@ -67,6 +67,12 @@ def test_the_metadata_names_every_python_that_is_supported() -> None:
     )
 
 
+def test_the_citation_names_this_version() -> None:
+    metadata, citation = setup_cfg()["metadata"], (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {metadata['version']}\n" in citation
+    assert f"\nlicense: {metadata['license']}\n" in citation
+
+
 def test_every_console_script_exists() -> None:
     for line in setup_cfg()["options.entry_points"]["console_scripts"].strip().splitlines():
         name, _, target = (part.strip() for part in line.partition("="))
