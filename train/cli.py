@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mrnn.data.command import command, setting_option, setting_options
+from mrnn.data.config_file import command_line, config_option
 from mrnn.data.options import allow_partial_option, features_option, output_option, overwrite_option
 from mrnn.data.settings import Declared, declared_settings
 from mrnn.train.models import KINDS
@@ -58,6 +59,7 @@ def in_words(defaults: dict[str, Any]) -> str:
 
 
 @command("train-mrnn", epilog=EPILOG)
+@config_option
 @features_option
 @output_option("Run folder to write.  [default: runs/CACHE-MODEL]")
 @setting_options(TrainSettings, leave_out=DIFFERING)
@@ -80,7 +82,7 @@ def main(
     cache = open_cache(features, allow_partial=allow_partial)
     folder = output or Path("runs") / f"{features.stem}-{settings.model}"
     with stop_on_signals(time_limit=None if time_limit is None else time_limit * 60) as stop:
-        train(cache, folder, settings, options=options, stop=stop, report=click.echo)
+        train(cache, folder, settings, options=options, stop=stop, report=click.echo, command=command_line())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The training loop: batch -> forward -> loss -> backward -> clip -> step -> log -> validate -> save."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def train(
     options: RunOptions | None = None,
     stop: StopRequest | None = None,
     report: Callable[[str], None] = lambda line: None,
+    command: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a model on a cache into a run folder, or resume the run in that folder.
 
@@ -41,6 +42,7 @@ def train(
     stop : checked after every step, so that another thread or a signal handler can request a stop; see
         mrnn.data.stopping.
     report : called with each line of text for users.
+    command : how the process was started, for config.json.
 
     Raises Stopped after saving, if a stop was requested, and TrainingError if training cannot start or resume.
     """
@@ -60,7 +62,7 @@ def train(
             report(f"{folder}: nothing to do, training is finished ({training.finished})")
             return
         run.begin(
-            training.describe(),
+            training.describe() | ({"command": dict(command)} if command else {}),
             metrics_bytes=last["training"]["metrics_bytes"] if last else 0,
             step=progress.step,
             tensorboard=options.tensorboard,

@@ -7,6 +7,7 @@ import click
 
 from mrnn.data.captions import SPLITS
 from mrnn.data.command import command, setting_options
+from mrnn.data.config_file import config_option
 from mrnn.data.options import (
     allow_partial_option,
     device_option,
@@ -43,6 +44,7 @@ stopped on request."""
 
 
 @command("evaluate-mrnn", epilog=EPILOG)
+@config_option
 @ensemble_option
 @features_option
 @output_option("Folder for the results.  [default: evaluation-SPLIT in the run folder; an ensemble needs this option]")

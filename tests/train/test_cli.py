@@ -1,6 +1,9 @@
+import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from mrnn.data.cache import FeatureCache
@@ -100,3 +103,15 @@ def test_bf16_needs_a_gpu(cache: FeatureCache, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 1
     assert "for GPUs" in result.output
+
+
+def test_a_run_repeats_from_its_own_config(cache: FeatureCache, tmp_path: Path) -> None:
+    command = ["--features", str(cache.path), *TINY.split(), "--seed", "3", "--output", str(tmp_path / "one")]
+    assert CliRunner().invoke(main, command, catch_exceptions=False).exit_code == 0
+    written = json.loads((tmp_path / "one" / "config.json").read_text())
+    assert written["command"]["folder"] == os.getcwd()
+    again = ["--config", str(tmp_path / "one" / "config.json"), "--features", str(cache.path), "--no-tensorboard"]
+    done = CliRunner().invoke(main, [*again, "--output", str(tmp_path / "two")], catch_exceptions=False)
+    assert done.exit_code == 0
+    one, two = (load_trained(tmp_path / name).model.state_dict() for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
