@@ -26,6 +26,7 @@ import click
 
 from mrnn.data.options import path_type
 
+NOT_IN_FILES = ("config", "help", "version", "debug")
 GIT_SECONDS = 10  # a repository on a slow disk may take long; then its state is not recorded
 
 
@@ -66,7 +67,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _options(command: click.Command, values: dict[str, Any], file: Path) -> dict[str, Any]:
     """The default_map of a file's values. Raises click.BadParameter for names and values that the command refuses."""
-    options = {name: option for option in command.params for name in _names(option)}
+    own = [option for option in command.params if isinstance(option, click.Option) and option.name not in NOT_IN_FILES]
+    options = {flag[2:]: option for option in own for flag in option.opts if flag.startswith("--")}
     given: dict[str, Any] = {}
     for name, value in values.items():
         option = options.get(name.replace("_", "-"))
@@ -76,13 +78,6 @@ def _options(command: click.Command, values: dict[str, Any], file: Path) -> dict
             raise click.BadParameter(f"{file}: {command.name} has no option {name!r}{hint}")
         given[option.name] = _value(option, value, f"{file}: {name}")
     return given
-
-
-def _names(option: click.Parameter) -> list[str]:
-    """The names of an option in a file; none for what is no option of the command's own."""
-    if not isinstance(option, click.Option) or option.name in ("config", "help", "version", "debug"):
-        return []
-    return [flag[2:] for flag in option.opts if flag.startswith("--")]
 
 
 def _value(option: click.Option, value: Any, where: str) -> Any:
