@@ -116,8 +116,8 @@ def _join(corpus: Corpus, annotated: Mapping[str, Annotated], *, where: str) -> 
         example = corpus.images[0].id if corpus.images else "none"
         raise CorpusError(f"{where}: no photograph of {corpus.name} has a box in it (the first is {example!r})")
     note = (
-        f"boxes from {where}: {sum(len(image.boxes) for image in images)} of {phrases} phrases of "
-        f"{sum(bool(image.boxes) for image in images)} images; {strays} annotated sentences equal no caption"
+        f"boxes from {where}: {sum(len(image.boxes) for image in images)} boxes for {phrases} "
+        f"phrases of {sum(bool(image.boxes) for image in images)} images; {strays} annotated sentences equal no caption"
     )
     return replace(corpus, images=tuple(images), problems=tuple(problems), notes=(*corpus.notes, note))
 

@@ -78,7 +78,7 @@ def test_the_authors_layout(root: Path) -> None:
         Box(*wide, "The child", 1, (0, 2), "people/other"),
         Box(*narrow, "The child", 1, (0, 2), "people/other"),
     )
-    assert any("boxes from Annotations: 5 of 3 phrases" in note for note in corpus.notes)
+    assert any("boxes from Annotations: 5 boxes for 3 phrases" in note for note in corpus.notes)
 
 
 def test_both_forms_say_the_same(root: Path) -> None:
