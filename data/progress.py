@@ -1,8 +1,11 @@
-"""Progress with rate and time left: a bar on a terminal, else a line every half minute; shown by commands only."""
+"""Progress with rate and time left: a bar on a terminal, else a line every half minute; shown by commands only.
+
+Other programs follow it through a listener (`progress_told`).
+"""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +16,20 @@ LINE_SECONDS = 30.0
 
 # A context variable rather than an argument of every function on the way from a command to the loop that it runs.
 _shown = ContextVar("progress is shown", default=False)
+
+
+Listener = Callable[[str, int, int], None]  # what is being done, units done, units in all
+_listener: ContextVar[Listener | None] = ContextVar("listener of progress", default=None)
+
+
+@contextmanager
+def progress_told(listener: Listener) -> Iterator[None]:
+    """Call `listener` whenever something in a with block progresses, in this thread."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 @contextmanager
@@ -33,7 +50,8 @@ class Progress:
     """A count of units of work. Use it as a context manager and call `add`.
 
     On a terminal it is a tqdm bar on stderr, elsewhere a line at most every LINE_SECONDS and one at the end, so that
-    the logs of batch jobs stay short. Outside of `progress_shown` it prints nothing.
+    the logs of batch jobs stay short. Outside of `progress_shown` it prints nothing. A listener of `progress_told` is
+    called with every count.
 
     label : what is being done.
     total : number of units in all.
@@ -45,7 +63,7 @@ class Progress:
         self._label, self._total, self._unit, self._done, self._start_done = label, total, unit, done, done
         self._start = self._last = time.monotonic()
         self._note = ""
-        self._shown = _shown.get()
+        self._shown, self._listener = _shown.get(), _listener.get()
         self._bar: Any = None
         if self._shown and sys.stderr.isatty():
             from tqdm import tqdm  # here, so that --help does not wait for it
@@ -65,6 +83,8 @@ class Progress:
         """Count more units as done. note : a few words to show after the numbers."""
         self._done += count
         self._note = note
+        if self._listener is not None:
+            self._listener(self._label, self._done, self._total)
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
