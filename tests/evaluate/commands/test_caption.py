@@ -17,7 +17,7 @@ from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, generate
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.runner import rows_of_files
+from mrnn.extract.runner import rows_of_pictures
 from mrnn.extract.sampling import WholePictures
 from mrnn.train.checkpoint import load_trained
 
@@ -62,7 +62,7 @@ def test_json_says_what_the_model_says(run: Path, pictures: list[Path], backbone
     assert [entry["file"] for entry in said] == [str(path) for path in pictures]
     trained = load_trained(run)
     sampler = WholePictures(backbone, batch_size=4, device=torch.device("cpu"), precision="float32")
-    features = rows_of_files(sampler, pictures).features[:, 0]
+    features = rows_of_pictures(sampler, pictures).features[:, 0]
     rows = torch.from_numpy(features.astype(np.float16).astype(np.float32))
     for entry, (best, *_) in zip(said, generate(trained.model.double(), rows, DecodingConfig(beam=3)), strict=True):
         words = trained.vocabulary.decode(best.words)
