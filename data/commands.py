@@ -28,6 +28,10 @@ COMMANDS = {
         "mrnn.evaluate.commands.align:main",
         "Align sentences with the regions of their images and write the segments as JSON lines.",
     ),
+    "serve": (
+        "mrnn.evaluate.commands.serve:main",
+        "Show a local web page that searches, describes and aligns pictures.",
+    ),
     "score-captions": (
         "mrnn.evaluate.commands.score_captions:main",
         "Score the captions of any program against the captions of a data set.",

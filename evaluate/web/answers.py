@@ -5,6 +5,7 @@ mrnn.evaluate.web.work. An error is a MrnnError with a sentence for the user.
 """
 
 import io
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -91,6 +92,10 @@ class Answers:
         except MemoryError:
             self.preparation.error = "not enough memory for the index of the sentences"
 
+    def prepare_in_background(self) -> None:
+        """`prepare` in a thread that does not keep the process alive."""
+        threading.Thread(target=self.prepare, name="preparation", daemon=True).start()
+
     def pictures_many(self, asked: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
         """The pictures that each sentence describes best. asked : each a sentence and how many pictures."""
         return [self._pictures(*each) for each in asked]
@@ -133,7 +138,8 @@ class Answers:
         if self.aligning is None:
             raise EvaluationError("this server has no model that aligns sentences with regions")
         aligned = self.aligning.align(asked.picture, asked.sentence)
-        return {"words": aligned.words, "segments": aligned.to_json()["segments"]}
+        whole = [round(float(x), 2) for x in aligned.rectangles[0][2:]]  # row 0 is the whole picture
+        return {"segments": [{**each, "picture": whole} for each in aligned.to_json()["segments"]]}
 
 
 def _found(search: Search) -> dict[str, Any]:

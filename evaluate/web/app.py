@@ -25,13 +25,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mrnn.data.errors import MrnnError
+from mrnn.evaluate.report.page import asset
 from mrnn.evaluate.web.answers import MAX_BYTES, Answers, Question, check_picture
 from mrnn.evaluate.web.guard import Guard
 from mrnn.evaluate.web.work import Busy, Many, Worker
 
 MAX_TOP, MAX_SENTENCE = 100, 1000  # results, characters
 RETRY = {"retry-after": "2"}  # seconds
-FILES = {"": ("page.html", "text/html"), "page.js": ("page.js", "text/javascript"), "page.css": ("page.css", "text/css")}
+FILES = {"": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 
 
 class Refused(Exception):
@@ -75,7 +76,7 @@ def make_app(answers: Answers, worker: Worker, *, hosts: Collection[str]) -> Sta
         content = await run_sync(answers.thumbnail, request.path_params["id"])
         return Response(content, media_type="image/webp", headers=KEPT) if content else not_there()
 
-    routes = [Route("/" + name, _file(*about)) for name, about in FILES.items()]
+    routes = [Route("/" + name, _file(name or "page.html", kind)) for name, kind in FILES.items()]
     routes += [Route("/pictures/{id:path}", picture)]
     routes += [Route(f"/api/{each.__name__}", _json(each)) for each in (status, pictures)]
     routes += [Route(f"/api/{each.__name__}", _json(each), methods=["POST"]) for each in (captions, sentences, regions)]
@@ -158,6 +159,8 @@ def _json(answer: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Aw
 def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint for a file beside this module."""
     content = files("mrnn.evaluate.web").joinpath(name).read_text(encoding="utf-8")
+    if kind == "text/css":
+        content = asset("style.css") + content  # the report's style comes first
 
     async def endpoint(request: Request) -> Response:
         return Response(content, media_type=kind)
