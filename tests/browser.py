@@ -63,14 +63,31 @@ class Browser:
         self._process.wait()
         self._profile.cleanup()
 
-    def open(self, file: Path, *, width: int = 1280, height: int = 900) -> None:
-        """Show a file from disk in a window of this size, and wait until it is loaded."""
+    def open(self, page: Path | str, *, width: int = 1280, height: int = 900) -> None:
+        """Show a file from disk, or what an address has, in a window of this size, and wait until it is loaded."""
+        address = page.resolve().as_uri() if isinstance(page, Path) else page
         self._call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        self._call("Page.navigate", url=file.resolve().as_uri())
-        while self.run("document.readyState + location.protocol") != "completefile:":
+        self._call("Page.navigate", url=address)
+        while self.run("document.readyState + location.protocol") != f"complete{address.partition(':')[0]}:":
             time.sleep(0.02)
+
+    def wait(self, script: str, *, seconds: float = 60) -> None:
+        """Wait until an expression in the page is true."""
+        deadline = time.monotonic() + seconds
+        while not self.run(script):
+            assert time.monotonic() < deadline, f"not within {seconds} s: {script}"
+            time.sleep(0.02)
+
+    def press(self, *keys: str) -> None:
+        """Press keys: a letter or blank, "Tab" or "Enter"."""
+        for key in keys:
+            code = {"Tab": 9, "Enter": 13}.get(key, ord(key[0].upper()))
+            text = {"Tab": {}, "Enter": {"text": "\r"}}.get(key, {"text": key})
+            about = {"key": key, "windowsVirtualKeyCode": code}
+            self._call("Input.dispatchKeyEvent", type="keyDown", **about, **text)
+            self._call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page. A script that fails is an AssertionError."""

@@ -63,7 +63,9 @@ class Answers:
     pictures : where the pictures of the gallery's cache are.
     """
 
-    def __init__(self, gallery: RunGallery, *, describing: Run | None, aligning: Run | None, pictures: Pictures) -> None:
+    def __init__(
+        self, gallery: RunGallery, *, describing: Run | None, aligning: Run | None, pictures: Pictures
+    ) -> None:
         self.gallery, self.describing, self.aligning, self.pictures = gallery, describing, aligning, pictures
         self.cache: FeatureCache = gallery.gallery.cache
         self.preparation = Preparation()

@@ -1,9 +1,9 @@
 """What every request and response of the page goes through, whatever it asks for.
 
-    Host      must be a name that this server is known by: a page of another site whose name is made to point at this
-              machine (DNS rebinding) sends its own name
-    Origin    must be the server's own if it is sent: pages of other sites may not use the server
-    headers   a Content-Security-Policy that allows the page's own files only; nothing is stored by the browser
+Host      must be a name that this server is known by: a page of another site whose name is made to point at this
+          machine (DNS rebinding) sends its own name
+Origin    must be the server's own if it is sent: pages of other sites may not use the server
+headers   a Content-Security-Policy that allows the page's own files only; nothing is stored by the browser
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from mrnn.data.errors import SettingError
 from mrnn.data.stopping import StopRequest
 
+BACKLOG = 128  # connections that may wait to be accepted
 GRACE = 5  # seconds that requests have to end when the server stops
 
 
@@ -37,10 +38,6 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. port : 0 for any free one. Raises SettingError if that is not possible."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(128)
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingError(f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port") from error
-    return listening

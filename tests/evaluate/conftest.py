@@ -185,7 +185,15 @@ def write_run(
 def make_pictured(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
     """Make a world whose features were extracted from pictures, with regions: (run, cache file)."""
 
-    def make(*, source: str, kind: str = "alignment", features: str = "crop", **settings: Any) -> tuple[Path, Path]:
+    def make(
+        *,
+        source: str,
+        kind: str = "alignment",
+        features: str = "crop",
+        said: tuple[str, ...] = ("A dog runs in snow .", "A cat sleeps at home ."),
+        end: float = 1.5,
+        **settings: Any,
+    ) -> tuple[Path, Path]:
         draw = np.random.default_rng(0)
         images = []
         for number in range(8):
@@ -193,7 +201,6 @@ def make_pictured(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
             size = (90 + 10 * number, 150 - 10 * number)
             coarse.resize(size, Picture.Resampling.BICUBIC).save(tmp_path / f"{number}.png")
             boxes = (Box(10, 20, 30, 40, "a dog"), Box(50, 5, 30, 20, "snow"))
-            said = ("A dog runs in snow .", "A cat sleeps at home .")
             images.append(Image(f"{number}.png", f"{number}.png", ("train", "test")[number % 2], said, boxes))
         corpus = Corpus("drawn", tmp_path, tuple(images))
         config = ExtractionConfig(
@@ -209,7 +216,8 @@ def make_pictured(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         )
         cache = extract_dataset(corpus, tmp_path / "regions.h5", config=config).cache
         run, about = tmp_path / kind, dict(cache.provenance)
-        write_run(run, corpus, kind=kind, size=cache.feature_size, provenance=about, settings=settings, cache=cache)
+        size = cache.feature_size
+        write_run(run, corpus, kind=kind, size=size, provenance=about, settings=settings, end=end, cache=cache)
         return run, cache.path
 
     return make
