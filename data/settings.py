@@ -12,7 +12,7 @@ from mrnn.data.errors import SettingError
 
 FEATURE_DTYPES = ("float16", "float32")  # in which features can be stored; mrnn.data.cache has their bytes
 # The settings in a cache's provenance that decide what its features mean. Here, for commands that load no h5py.
-FEATURE_SETTINGS = ("backbone", "layer", "relu", "weights_sha256", "preprocessing")
+FEATURE_SETTINGS = ("backbone", "layer", "views", "relu", "weights_sha256", "preprocessing")
 # Those that decide which regions there are, for models that look at more than the whole image.
 REGION_SETTINGS = (
     "regions",

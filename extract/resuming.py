@@ -19,6 +19,7 @@ FIXED_SETTINGS = (
     "limit",
     "backbone",
     "layer",
+    "views",
     "relu",
     "weights_sha256",
     "preprocessing",
