@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from mrnn.data.cache import STATE_FAILED, FeatureCache, matching_settings, read_checksums
 from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.settings import layer_sizes
 from mrnn.data.tokenize import segmentation_warning
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
 from mrnn.train.checkpoint import load_trained, model_content
@@ -198,6 +199,7 @@ def prepare(
         report(warning)
 
     config = settings.config(vocabulary=len(vocabulary), features=cache.feature_size)
+    config = replace(config, layer_sizes=layer_sizes(cache.provenance))
     try:
         rows = config.rows(cache.rows_per_image)
     except ValueError as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mrnn.data.settings import name_features
 from mrnn.evaluate.grounding.corrector import Corrector
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.diversity import Diversity
@@ -126,7 +127,7 @@ def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) ->
     notes = [
         f"{trained.name}, epoch {trained.progress.get('epoch', '?')}, vocabulary {len(trained.vocabulary):,}; "
         f"{len(cards):,} images of the split “{evaluation.split}” with features of "
-        f"{provenance.get('backbone', '?')} {provenance.get('layer', '')}."
+        f"{name_features(provenance)}."
     ]
     if str(provenance.get("weights", "")).startswith("random:"):
         notes.append(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mrnn.data.settings import name_features
 from mrnn.evaluate.metrics.names import pool_size, to_cite
 
 
@@ -151,7 +152,7 @@ def papers_table(metrics: Mapping[str, Any], dataset: str) -> str:
 
     Returns '' where neither perplexity nor captions nor retrieval were measured.
     """
-    features = f"{metrics['features'].get('backbone', '?')} {metrics['features'].get('layer', '')}".strip()
+    features = name_features(metrics["features"])
     lines = []
     ours = _our_generation(metrics, features)
     if ours:

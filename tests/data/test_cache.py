@@ -278,6 +278,7 @@ def test_contents_in_other_files_are_not_followed(tmp_path: Path, monkeypatch: p
 def test_settings_that_change_the_features_are_told_apart() -> None:
     assert matching_settings(PROVENANCE, PROVENANCE | {"batch_size": 64, "threads": 3}) == []
     assert matching_settings(PROVENANCE, PROVENANCE | {"layer": "fc6"}) == ["layer"]
+    assert matching_settings(PROVENANCE, PROVENANCE | {"views": "flip"}) == ["views"]
 
 
 @pytest.mark.parametrize("locking", [None, True, False, "best-effort"])

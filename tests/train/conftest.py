@@ -30,6 +30,7 @@ def make_cache(
     failed: int = 0,
     dtype: str = "float16",
     regions: int = 1,
+    layer_sizes: str | None = None,
 ) -> FeatureCache:
     """A cache whose sentences depend on the features: subject, verb and place stand for one of their values each.
 
@@ -51,7 +52,7 @@ def make_cache(
     create_cache(
         path,
         corpus,
-        {"dataset": "invented", "backbone": "noise"},
+        {"dataset": "invented", "backbone": "noise"} | ({"layer_sizes": layer_sizes} if layer_sizes else {}),
         feature_size=size,
         dtype=dtype,
         rows_per_image=regions,
