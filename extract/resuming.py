@@ -126,4 +126,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         first, number, total = value
         return f"{number} of {total} from number {first}"
+    if value is None:
+        return "none"
     return f"{value:.12}" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else str(value)

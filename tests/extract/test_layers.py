@@ -189,7 +189,7 @@ def test_killed_resumed_sharded_and_reused_give_the_same_bytes(corpus: Corpus, t
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"views": "none"}, "views was flip, now None"),
+        ({"views": "none"}, "views was flip, now none"),
         ({"layer": "penultimate+features.3+features.5"}, r"layer was features\.3\+penultimate\+features\.5, now penul"),
     ],
 )

@@ -1,6 +1,6 @@
 """The settings that models share. Like all settings it does not import torch, so that a command can show them fast."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mrnn.data.errors import SettingError
@@ -20,7 +20,7 @@ class ModelConfig:
 
     vocabulary: int
     features: int
-    layer_sizes: tuple[int, ...] = ()
+    layer_sizes: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "features"):
