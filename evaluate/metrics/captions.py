@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mrnn.evaluate.metrics import names
-from mrnn.evaluate.metrics.bleu import BleuCounts, count_ngrams
-from mrnn.evaluate.metrics.scorers import Scored
+from mrnn.evaluate.metrics.bleu import BleuCounts
+from mrnn.evaluate.metrics.cider import DocumentFrequencies
+from mrnn.evaluate.metrics.scorers import Scored, bleu_counts, cider
 
 OTHER_DEFINITIONS = {
     "tokens": "references and candidates lower-cased, characters that are neither letters nor digits dropped",
@@ -60,32 +61,34 @@ class CaptionScores:
 
 
 def score_captions(
-    candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]]
+    candidates: Mapping[str, Sequence[str]],
+    references: Mapping[str, Sequence[Sequence[str]]],
+    *,
+    frequencies: DocumentFrequencies | None = None,
 ) -> CaptionScores:
     """Scores of one candidate per image, all given as words.
 
     candidates : image id -> words; an empty caption scores 0
     references : image id -> sentences as words, at least one that is not empty; empty ones are left out
+    frequencies : document frequencies for CIDEr; None for those of the references
 
     Raises ValueError if there is no candidate, or an image has no reference.
     """
     if not candidates:
         raise ValueError("there are no captions to score")
-    said = {image: [" ".join(words)] for image, words in candidates.items()}
-    kept = {image: [" ".join(words) for words in references.get(image, ()) if words] for image in candidates}
+    kept = {image: [words for words in references.get(image, ()) if words] for image in candidates}
     without = [image for image, sentences in kept.items() if not sentences]
     if without:
         raise ValueError(f"image {without[0]!r} has no reference sentence with a word in it")
 
     found: Scored = {}
     for score in dict.fromkeys(row.score for row in names.CAPTION_SCORES if row.score):
-        found |= score(kept, said)
+        found |= score(kept, candidates)
+    if frequencies is not None:
+        found |= cider(kept, candidates, frequencies)
     corpus = {row.key: float(found[row.key][0]) for row in names.CAPTION_SCORES}
     each = {row.key: values for row in names.CAPTION_SCORES if (values := found[row.key][1]) is not None}
     per_image = {
         image: {key: float(values[place]) for key, values in each.items()} for place, image in enumerate(candidates)
     }
-    # split as BLEU splits: a token of mrnn.evaluate.metrics.ptb may hold a no-break space
-    words = {image: [sentence.split() for sentence in sentences] for image, sentences in kept.items()}
-    heard = {image: sentence.split() for image, (sentence,) in said.items()}
-    return CaptionScores(corpus, per_image, count_ngrams(heard, words))
+    return CaptionScores(corpus, per_image, bleu_counts(kept, candidates))

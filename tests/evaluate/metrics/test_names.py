@@ -1,7 +1,7 @@
 """A metric is one function and one row: a new row appears wherever numbers are shown, stored or compared."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +12,20 @@ from mrnn.evaluate.commands.compare_results import main as compare
 from mrnn.evaluate.commands.evaluate import main as evaluate
 from mrnn.evaluate.metrics import names, over_images
 from mrnn.evaluate.metrics.names import Metric
-from mrnn.evaluate.metrics.scorers import Scored
+from mrnn.evaluate.metrics.scorers import Candidates, References, Scored
 
 World = Callable[..., tuple[Path, Path]]
 
 
-def share_of_cats(references: Mapping[str, Sequence[str]], candidates: Mapping[str, Sequence[str]]) -> Scored:
+def share_of_cats(references: References, candidates: Candidates) -> Scored:
     """A new metric: the share of captions that name a cat."""
-    each = [float("cat" in said.split()) for (said,) in candidates.values()]
+    each = [float("cat" in said) for said in candidates.values()]
     return {"Cats": (sum(each) / len(each), each)}
 
 
-def longest(references: Mapping[str, Sequence[str]], candidates: Mapping[str, Sequence[str]]) -> Scored:
+def longest(references: References, candidates: Candidates) -> Scored:
     """Another one, which no single image has."""
-    return {"Longest": (float(max(len(said.split()) for (said,) in candidates.values())), None)}
+    return {"Longest": (float(max(len(said) for said in candidates.values())), None)}
 
 
 ROWS = [
