@@ -23,12 +23,33 @@ ONE_IMAGE = (
     "warning: with a single image CIDEr is 0 whatever the caption says, since words are weighted by how many of the "
     "images they occur in; score several images together"
 )
+OTHER_FREQUENCIES = ", or take document frequencies from the captions of other images (--df)"
+NOTHING_SHARED = (
+    "warning: no caption has a word in common with its references, so every score is 0; are both in the same language, "
+    "and of the same images?"
+)
+NOTHING_WEIGHS = (
+    "warning: CIDEr is 0 because the references of every image have the words that captions share with them, and such "
+    "words weigh nothing; score more different images"
+)
 
 
 def definitions() -> dict[str, str]:
     """What the scores of captions mean, by key."""
     rows = {row.defined_as or row.key: row.definition for row in names.CAPTION_SCORES}
     return OTHER_DEFINITIONS | rows
+
+
+def cider_warning(scores: "CaptionScores", frequencies: DocumentFrequencies | None = None) -> str | None:
+    """A sentence where CIDEr is 0 for a reason that lies in the data, else None; arguments as of `score_captions`."""
+    images = len(scores.per_image) if frequencies is None else frequencies.images
+    if images == 1:
+        return ONE_IMAGE + OTHER_FREQUENCIES
+    if scores.corpus["CIDEr"]:
+        return None
+    if not scores.counts.hits.any():
+        return NOTHING_SHARED
+    return NOTHING_WEIGHS + OTHER_FREQUENCIES
 
 
 @dataclass(frozen=True)
