@@ -32,6 +32,10 @@ COMMANDS = {
         "mrnn.evaluate.commands.score_captions:main",
         "Score the captions of any program against the captions of a data set.",
     ),
+    "score-retrieval": (
+        "mrnn.evaluate.commands.score_retrieval:main",
+        "Rank images and sentences by the matrix of scores of any program.",
+    ),
     "baselines": (
         "mrnn.evaluate.commands.baselines:main",
         "Measure baselines on a split: what a trained model has to beat.",

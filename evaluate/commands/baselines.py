@@ -82,6 +82,7 @@ def table(content: dict[str, Any], models: list[dict[str, Any]]) -> str:
         lines.append(f"{direction:<18}" + "".join(f"{name:>13}" for name in (*recalls, "among images")))
         for name, values in named:
             if "retrieval" in values:
-                numbers = (f"{values['retrieval'][direction][column]:13.1f}" for column in recalls)
+                found = values["retrieval"][direction]  # of an evaluation by an older version, perhaps fewer numbers
+                numbers = (f"{found[column]:13.1f}" if column in found else f"{'':13}" for column in recalls)
                 lines.append(f"{name:<18}" + "".join(numbers) + f"{values['retrieval']['images']:13}")
     return "\n".join(lines)

@@ -62,16 +62,27 @@ def _caption_scores(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
-    if "retrieval" not in metrics:
-        return []
-    retrieval, columns = metrics["retrieval"], names.recall_columns()
+def retrieval_lines(retrieval: Mapping[str, Any]) -> list[str]:
+    """The table of ranks and recalls of `retrieval` in metrics.json; a row for each direction, then those of ties."""
+    columns, tied = names.recall_columns(), retrieval.get("best_of_ties", {})
     found = {row.key: retrieval[row.key] for row in names.RANKINGS if row.key in retrieval}
-    found |= {f"{name}, ties won": values for name, values in retrieval.get("best_of_ties", {}).items()}
+    columns |= {column: column for values in found.values() for column in values if column not in columns}
+    found |= {f"{row.key}, ties won": tied[row.key] for row in names.RANKINGS if row.key in tied}
     width = max(map(len, found)) + 2
     lines = [" " * width + "".join(f"{column:>13}" for column in columns)]
     for name, values in found.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{values[column]:13.1f}" for column in columns))
+        cells = (f"{values[column]:13.1f}" if column in values else "" for column in columns)
+        lines.append(f"{name:<{width}}" + "".join(cells))
+    if names.RSUM in retrieval:
+        won = f", {tied[names.RSUM]:.1f} with ties won" if names.RSUM in tied else ""
+        lines.append(f"rsum {retrieval[names.RSUM]:.1f}{won} (R@1, R@5 and R@10 of both directions)")
+    return lines
+
+
+def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
+    if "retrieval" not in metrics:
+        return []
+    lines = retrieval_lines(metrics["retrieval"])
     for member in metrics.get("combined", {}).get("members", ()):
         lines.append(f"weight {member['weight']:g} of {member['run']} ({member['model']}), chosen on the dev split")
     return lines

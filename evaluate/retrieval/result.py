@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.retrieval.ranking import Recalls
 from mrnn.evaluate.retrieval.scores import RoundState
 
@@ -120,9 +121,11 @@ class RetrievalResult:
     def summary(self) -> dict[str, Any]:
         """What metrics.json holds under `retrieval`."""
         one = len(self.pool_images) == 1
+        recalls = {name: found.to_json() for name, found in self.recalls.items()}
         tied = {name: found.to_json() for name, found in self.best_of_ties.items()}
         return {
-            **{name: found.to_json() for name, found in self.recalls.items()},
+            **recalls,
+            names.RSUM: names.rsum(recalls),
             **({"best_of_ties": tied} if tied else {}),
             "images": self.pool_images[0] if one else list(self.pool_images),
             "sentences": self.pool_sentences[0] if one else list(self.pool_sentences),
@@ -153,9 +156,9 @@ class RetrievalResult:
     def from_json(cls, content: Any) -> "RetrievalResult":
         """What `to_json` gave. Raises KeyError, TypeError, ValueError or AttributeError for anything else."""
         tied = content.get("best_of_ties", {})
-        names = content["ranks"].keys()
+        ranked = content["ranks"].keys()
         return cls(
-            recalls={name: Recalls.from_json(content[name]) for name in content if name in names},
+            recalls={name: Recalls.from_json(content[name]) for name in content if name in ranked},
             best_of_ties={name: Recalls.from_json(found) for name, found in tied.items()},
             images=tuple(
                 ImageAnswer(image, _ranks(answer), tuple(map(FoundSentence.from_json, answer["sentences"])))

@@ -20,8 +20,9 @@ NAMES = ["perplexity", "perplexity_known", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4
 NAMES += [
     f"{direction} {name}"
     for direction in ("image_to_sentence", "sentence_to_image")
-    for name in ("R@1", "R@5", "R@10", "median_rank")
+    for name in ("R@1", "R@5", "R@10", "median_rank", "mean_rank")
 ]
+NAMES += ["rsum"]
 
 
 def test_headline_numbers_are_sums_over_the_images(make_world: World) -> None:
