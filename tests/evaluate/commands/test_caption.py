@@ -70,6 +70,9 @@ def test_json_says_what_the_model_says(run: Path, pictures: list[Path], backbone
         assert entry["log_prob"] == pytest.approx(best.log_prob, abs=1e-4)
         assert entry["log_prob"] == pytest.approx(sum(word["log_prob"] for word in entry["words"]))
         assert [word["word"] for word in entry["words"]] == [*words, *(["<end>"] if best.complete else [])]
+        for word in entry["words"]:
+            assert word["parts"].keys() == {"base", "words", "image"}
+            assert sum(word["parts"].values()) == pytest.approx(word["log_prob"], abs=1e-4)
 
 
 def test_a_caption_does_not_depend_on_the_pictures_beside_it(run: Path, pictures: list[Path]) -> None:
