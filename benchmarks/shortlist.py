@@ -33,8 +33,9 @@ from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval.ranking import largest
 from mrnn.evaluate.retrieval.stage import sample_training_images
-from mrnn.evaluate.search.gallery import CANDIDATES, IMAGE_ANCHORS, SENTENCE_ANCHORS, SENTENCE_PERCENT, shortlist_size
+from mrnn.evaluate.search.gallery import IMAGE_ANCHORS, SENTENCE_ANCHORS
 from mrnn.evaluate.search.index import nearly_exact_priors
+from mrnn.evaluate.search.numbers import CANDIDATES, SENTENCE_PERCENT, shortlist_size
 from mrnn.evaluate.search.shortlist import ImageVectors, choose_anchors, expand, first_order_of_sentences
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features

@@ -61,6 +61,7 @@ from mrnn.data.cache_layout import (
     user_block,
 )
 from mrnn.data.cache_tables import plain, read_tables, write_tables
+from mrnn.data.cache_view import CacheView
 from mrnn.data.captions import Corpus, Image, Problem, is_storable
 from mrnn.data.errors import CacheError
 from mrnn.data.exhaustion import free_bytes
@@ -75,8 +76,8 @@ Provenance = dict[str, str | int | float | bool]
 
 
 @dataclass(frozen=True)
-class FeatureCache:
-    """An opened cache; open one with `open_cache`.
+class FeatureCache(CacheView):
+    """An opened cache; open one with `open_cache`. It reads like a table: `cache["1000.jpg"]`, `len(cache)`.
 
     images : in row order, with their splits, raw sentences and boxes.
     features : (N * rows_per_image, D), mapped read-only; rows of images that are not done hold anything.

@@ -31,6 +31,7 @@ from mrnn.evaluate.generation.stage import (
     generation_stage,
     greedy_config,
 )
+from mrnn.evaluate.generation.words import explain
 from mrnn.evaluate.grounding.stage import grounding_stage
 from mrnn.evaluate.parts import LOCK, PARTS, Parts, only_one
 from mrnn.evaluate.report.figures import check_matplotlib
@@ -157,6 +158,8 @@ def evaluate(
                 evaluation, results.beams, consensus, decoding=decoding, prefix=words, run=run
             )
         results.captions, results.greedy = best_of(results.beams), best_of(greedy)
+        if results.captions is not None:
+            results.words = explain(trained, evaluation.features[chosen], results.captions)
         for warning in caption_warnings(evaluation, results.captions):
             report(warning)
         if combine:

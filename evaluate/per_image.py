@@ -6,6 +6,8 @@ Each line is the JSON object of one image, in the order of the split:
     path         of the picture, relative to the folder that metrics.json calls "pictures"
     references   the data set's sentences
     caption, log_prob, complete    the model's caption, natural log P(words, END), whether it ended with END
+    words        of that caption and its END, as caption-images prints them: [{word, log_prob, parts: {base, words,
+                 image}}], nats; parts (mrnn.evaluate.generation.why) of a late-fusion model only
     perplexity   {bits, known_bits, targets, unknown}: sums over the image's sentences; -log2 P, END counted
     scores       the caption scores of this caption alone, by the keys of metrics.json
     bleu         {hits: [4], ngrams: [4], words, reference_words}, from which BLEU of any set of images is computed
@@ -28,6 +30,7 @@ from mrnn.data.captions import Image
 from mrnn.data.errors import EvaluationError
 from mrnn.data.files import write_json_lines
 from mrnn.evaluate.generation.decode import Caption
+from mrnn.evaluate.generation.words import CaptionWord
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bootstrap import Statistic, interval, resample
 from mrnn.evaluate.metrics.captions import CaptionScores
@@ -42,6 +45,7 @@ def build_records(
     *,
     perplexity: Mapping[str, Any] | None = None,
     captions: Sequence[tuple[str, Caption]] | None = None,
+    words: Sequence[Sequence[CaptionWord]] | None = None,
     scores: CaptionScores | None = None,
     retrieval: RetrievalResult | None = None,
     grounding: Mapping[str, Any] | None = None,
@@ -52,6 +56,7 @@ def build_records(
 
     perplexity, retrieval, grounding, regions : what their stages return
     captions : the text and the caption of each image
+    words : those of each caption
     scores : of the captions of those images that have references
     integer_ids : whether ids are written as integers, as COCO's are
     """
@@ -67,6 +72,8 @@ def build_records(
         if captions is not None:
             text, caption = captions[number]
             record |= {"caption": text, "log_prob": caption.log_prob, "complete": caption.complete}
+        if words is not None:
+            record["words"] = [word.to_json() for word in words[number]]
         if perplexity is not None and image.id in perplexity["per_image"]:
             record["perplexity"] = perplexity["per_image"][image.id]
         if scores is not None and image.id in rows:

@@ -12,6 +12,7 @@ from mrnn.evaluate.ensemble import DEFINITION as ENSEMBLE_DEFINITION
 from mrnn.evaluate.ensemble import TrainedEnsemble
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.generation.region_captions import DEFINITION as REGIONS_DEFINITION
+from mrnn.evaluate.generation.words import CaptionWord
 from mrnn.evaluate.grounding.stage import DEFINITION as GROUNDING_DEFINITION
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
@@ -49,6 +50,7 @@ class Results:
     perplexity_splits : the same for further splits
     beams : for each image all captions that its search ended with, best first
     captions, greedy : the best caption and the greedy one of each image
+    words : those of the best captions, with the reason for each
     retrieval, grounding, regions : what their stages returned
     combined : which models retrieved together, and how they were weighted
     """
@@ -57,6 +59,7 @@ class Results:
     perplexity_splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     beams: list[list[Caption]] | None = None
     captions: list[Caption] | None = None
+    words: list[tuple[CaptionWord, ...]] | None = None
     greedy: list[Caption] | None = None
     retrieval: RetrievalResult | None = None
     combined: dict[str, Any] | None = None
@@ -107,6 +110,7 @@ def build_metrics(
         chosen,
         perplexity=results.perplexity,
         captions=None if said is None else list(zip(said, results.captions or (), strict=True)),
+        words=results.words,
         scores=scores,
         retrieval=results.retrieval,
         grounding=results.grounding,

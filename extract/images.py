@@ -106,6 +106,10 @@ class Preprocessing:
         return left / new_width, top / new_height, (left + self.crop) / new_width, (top + self.crop) / new_height
 
 
+# What a caller may give as a picture: a file, the bytes of one, an image of Pillow, or an array of pixels.
+Source = str | Path | bytes | Image.Image | np.ndarray
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture, upright. pixels : mode L or RGB, perhaps at a reduced size. size : its true width, height."""
@@ -142,6 +146,36 @@ def decode_picture(data: bytes, *, least: int | None) -> Picture:
             raise
         except Exception as error:  # on hostile bytes decoders raise nearly anything: struct.error, SyntaxError, ...
             raise ImageError(_reason(error, data)) from error
+
+
+def given_picture(source: Image.Image | np.ndarray) -> Picture:
+    """A picture that is in memory already, set upright; never at a reduced size.
+
+    source : an image of Pillow, of any mode and with or without an EXIF orientation, or an array of uint8 with the
+        shape (height, width, 3), RGB, or (height, width), grey. It is not changed.
+
+    Safe in many threads. Raises ImageError for an array of another type or shape, and as `decode_picture` does.
+    """
+    image = _image_of(source) if isinstance(source, np.ndarray) else source
+    _check_size(*image.size)
+    with _quiet:
+        try:
+            with _loading:  # Pillow reads a file that it has opened at this moment, and not safely in several threads
+                image.load()
+            return _upright(image, image.size)
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:  # an image that was opened from hostile bytes and is decoded only now
+            raise ImageError(_reason(error, b"")) from error
+
+
+def _image_of(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2:
+        raise ImageError(
+            f"an array of {pixels.dtype} with the shape {pixels.shape}; give uint8 with the shape (height, width, 3) "
+            "or (height, width)"
+        )
+    return Image.fromarray(np.array(pixels))
 
 
 def frame(picture: Picture, preprocessing: Preprocessing) -> np.ndarray:
@@ -183,15 +217,24 @@ def normalise(batch: Tensor, preprocessing: Preprocessing, device: torch.device)
 
 def _decode(data: bytes, least: int | None) -> Picture:
     with Image.open(BytesIO(data)) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are decoded")
+        _check_size(*image.size)
         full_size = image.size
         reduced = None if least is None else image.draft(None, (least, least))
         image.load()
         if reduced is None:  # not a JPEG; and a TIFF turns itself upright while loading
             full_size = image.size
-        orientation = _orientation(image)
-        pixels = _eight_bits(image)
+        return _upright(image, full_size)
+
+
+def _check_size(width: int, height: int) -> None:
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels; at least 1 and at most {MAX_PIXELS} are decoded")
+
+
+def _upright(image: Image.Image, full_size: tuple[int, int]) -> Picture:
+    """An image whose pixels are loaded, turned as its EXIF orientation says. full_size : before any reduction."""
+    orientation = _orientation(image)
+    pixels = _eight_bits(image)
     if orientation in TRANSPOSED:
         pixels = pixels.transpose(TRANSPOSED[orientation])
         full_size = full_size[::-1] if orientation >= 5 else full_size
@@ -263,3 +306,4 @@ class _Quiet:
 
 
 _quiet = _Quiet()
+_loading = threading.Lock()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
@@ -21,7 +22,7 @@ from mrnn.data.errors import ImageError
 from mrnn.data.exhaustion import memory_for
 from mrnn.data.picture_files import hash_bytes
 from mrnn.data.regions import Regions, rows_of, whole_picture
-from mrnn.extract.images import Picture, decode_picture, read_bytes
+from mrnn.extract.images import Picture, decode_picture, given_picture, read_bytes
 from mrnn.extract.regions import RegionSource
 from mrnn.extract.reusing import Reusable
 from mrnn.extract.sampling import Sampler
@@ -32,10 +33,19 @@ LESS = "lower --workers, or make the image smaller"
 
 @dataclass(frozen=True)
 class Wanted:
-    """Pictures by number. ids : as the sources of regions know them. paths : their files."""
+    """Pictures by number.
+
+    ids : as the sources of regions know them, and messages name them.
+    sources : the file of each, its bytes, or its pixels.
+    """
 
     ids: tuple[str, ...]
-    paths: tuple[Path, ...]
+    sources: tuple[Path | bytes | Image.Image | np.ndarray, ...]
+
+    def name(self, number: int) -> str:
+        """What messages call a picture: the path of its file, or its id."""
+        source = self.sources[number]
+        return str(source) if isinstance(source, Path) else self.ids[number]
 
 
 @dataclass
@@ -106,18 +116,18 @@ def prepared_batches(
 
     def read(batch: PreparedBatch, number: int, place: int) -> Picture | None:
         """Read a picture and put it in place; a picture comes back if somebody must look at it first."""
-        data = read_bytes(wanted.paths[number])
-        digest = hash_bytes(data)
-        batch.hashes[place] = np.frombuffer(digest, np.uint8)
-        if reuse is not None and (old := reuse.find(wanted.ids[number], digest)):
-            batch.reused[number] = old
-            theirs = rows_of(np.array([old[1]]), sampler.rows)
-            batch.regions.put(place * sampler.rows, old[0].regions[theirs], limit=sampler.rows)
-            return None
-        with memory_for(
-            f"decoding {wanted.paths[number]}", remedy="lower --workers, so that fewer are decoded at once"
-        ):
-            picture = decode_picture(data, least=sampler.least)
+        given = wanted.sources[number]
+        data = read_bytes(given) if isinstance(given, Path) else given
+        if isinstance(data, bytes):
+            digest = hash_bytes(data)
+            batch.hashes[place] = np.frombuffer(digest, np.uint8)
+            if reuse is not None and (old := reuse.find(wanted.ids[number], digest)):
+                batch.reused[number] = old
+                theirs = rows_of(np.array([old[1]]), sampler.rows)
+                batch.regions.put(place * sampler.rows, old[0].regions[theirs], limit=sampler.rows)
+                return None
+        with memory_for(f"decoding {wanted.name(number)}", remedy="lower --workers, so that fewer are decoded at once"):
+            picture = decode_picture(data, least=sampler.least) if isinstance(data, bytes) else given_picture(data)
         if looks:
             return picture
         found = source.find(wanted.ids[number], picture.size, None) if source else Regions.empty(0)
@@ -136,7 +146,7 @@ def prepared_batches(
         pictures = {}
         for number, job in jobs.items():
             try:
-                with memory_for(f"decoding {wanted.paths[number]}", remedy=LESS):
+                with memory_for(f"decoding {wanted.name(number)}", remedy=LESS):
                     if (picture := job.result()) is not None:
                         pictures[number] = picture
             except ImageError as error:

@@ -1,7 +1,7 @@
 """Rebuilds what computed the features of a model's training, from the provenance that the checkpoint recorded."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +32,27 @@ def recorded_rows(recorded: Mapping[str, Any]) -> int:
 
 def rebuild_plan(
     recorded: Mapping[str, Any],
+    network: Backbone,
+    source: RegionSource | None,
     *,
-    rows: int,
     pictures: int,
-    feature_size: int,
     device: torch.device,
     where: str,
-    weights: str | None = None,
-    region_weights: str | None = None,
 ) -> Plan:
     """What computes the rows of a picture as those of the training were computed.
 
     recorded : provenance of the features.
-    rows : how many of a picture's rows are needed; with 1 there are no regions, else there are `recorded_rows`.
+    network : from `rebuild_backbone`.
+    source : from `rebuild_source`, for all `recorded_rows`; None where whole pictures are enough.
     pictures : number of pictures to come, which a pass is made for.
-    feature_size : D of the model.
     device : where the networks run.
     where : the checkpoint, for messages.
-    weights, region_weights : where to take those of the network and of the detector from; None for their origin.
 
-    Raises EvaluationError if the features are of unknown or foreign origin, or of boxes that a new picture lacks;
-    WeightsError if weights cannot be had or are not the recorded ones.
+    Raises EvaluationError if this version computes other regions than were recorded.
     """
-    network = rebuild_backbone(recorded, weights, feature_size=feature_size, where=where)
-    if rows == 1:
+    if source is None:
         size = max(1, min(pictures, LARGEST_BATCH))
         return Plan(WholePictures(network, batch_size=size, device=device, precision="float32"), None, {})
-    source = _rebuild_source(recorded, region_weights, device=device, where=where)
     features = str(recorded["region_features"])
     every = recorded_rows(recorded)
     sampler = _rebuild_sampler(recorded, network, features, rows=every, pictures=pictures, device=device)
@@ -69,23 +63,23 @@ def rebuild_plan(
 
 def plan_for_regions(
     recorded: Mapping[str, Any],
+    network: Callable[[], Backbone],
     regions: str,
     names: Sequence[str],
     *,
     count: int,
-    feature_size: int,
     device: torch.device,
     where: str,
-    weights: str | None = None,
 ) -> Plan:
     """What computes the features of other regions of pictures as those of the training were computed.
 
+    network : returns what `rebuild_backbone` does; called once the rest is known to be possible.
     regions : 'grid', 'detector:NAME[:WEIGHTS]' or 'boxes:FILE', or several of them joined by '+'.
     names : of the pictures, by which a file of boxes knows them.
     count : regions of a picture at most, from each source.
 
-    The other arguments are as for `rebuild_plan`. Raises EvaluationError where the training had no regions or the
-    features are of unknown origin, WeightsError as `rebuild_plan` does, and as `open_source` does.
+    The other arguments are as for `rebuild_plan`. Raises EvaluationError where the training had no regions, and as
+    `rebuild_backbone` and `open_source` do.
     """
     if "boxes:annotated" in source_names(regions):
         raise SettingError(
@@ -96,12 +90,12 @@ def plan_for_regions(
             f"{where} was trained on whole pictures, and nothing says how to compute the features of a region; give a "
             "model that was trained on a cache with regions (extract-features --regions)"
         )
-    network = rebuild_backbone(recorded, weights, feature_size=feature_size, where=where)
+    backbone = network()
     corpus = Corpus("these files", Path(), tuple(Image(name, name, "", ()) for name in names))
     source = open_source(regions, corpus, count=count, device=device)
     features, rows = str(recorded["region_features"]), 1 + count * len(source_names(regions))
-    sampler = _rebuild_sampler(recorded, network, features, rows=rows, pictures=len(names), device=device)
-    plan = plan_regions(network, sampler, source, features=features, count=count)
+    sampler = _rebuild_sampler(recorded, backbone, features, rows=rows, pictures=len(names), device=device)
+    plan = plan_regions(backbone, sampler, source, features=features, count=count)
     _refuse_other_features(recorded, plan, (*FEATURE_SETTINGS, *SAMPLING_SETTINGS), where=where)
     return plan
 
@@ -116,9 +110,13 @@ def _refuse_other_features(recorded: Mapping[str, Any], plan: Plan, names: Seque
         )
 
 
-def _rebuild_source(
+def rebuild_source(
     recorded: Mapping[str, Any], weights: str | None, *, device: torch.device, where: str
 ) -> RegionSource:
+    """What finds regions as those of the training were found; the arguments are those of `rebuild_backbone`.
+
+    Raises EvaluationError for boxes that a new picture lacks, WeightsError as `rebuild_backbone` does.
+    """
     count = int(recorded["regions_per_image"])
     sources: list[RegionSource] = []
     for name in source_names(str(recorded["regions"])):

@@ -21,7 +21,7 @@ from mrnn.data.exhaustion import memory_for
 from mrnn.data.progress import Progress
 from mrnn.data.regions import Regions, rows_of
 from mrnn.data.stopping import StopRequest
-from mrnn.extract.images import MissingImageError
+from mrnn.extract.images import MissingImageError, Source
 from mrnn.extract.network import repeatable
 from mrnn.extract.pipeline import PreparedBatch, Wanted, prepared_batches
 from mrnn.extract.regions import RegionSource
@@ -98,12 +98,12 @@ def extract(
 
 
 @dataclass(frozen=True)
-class FileRows:
-    """Rows of n image files.
+class PictureRows:
+    """Rows of n pictures.
 
-    features : (n, R, D) float32; NaN for a file that cannot be decoded.
-    regions : of the n * R rows; none is valid of such a file.
-    reasons : index -> why a file cannot be decoded.
+    features : (n, R, D) float32; NaN for a picture that cannot be decoded.
+    regions : of the n * R rows; none is valid of such a picture.
+    reasons : index -> why a picture cannot be decoded.
     """
 
     features: np.ndarray
@@ -111,27 +111,30 @@ class FileRows:
     reasons: dict[int, str]
 
 
-def rows_of_files(
+def rows_of_pictures(
     sampler: Sampler,
-    paths: Sequence[str | Path],
+    pictures: Sequence[Source],
     *,
     ids: Sequence[str] | None = None,
     source: RegionSource | None = None,
     workers: int = 1,
     threads: int | None = None,
-) -> FileRows:
-    """Rows of image files, computed as `extract` computes them; the arguments are its own.
+) -> PictureRows:
+    """Rows of pictures, computed as `extract` computes them; the other arguments are its own.
 
-    ids : by which the source knows the files; None for their paths.
+    pictures : files, bytes of files, images of Pillow, or arrays as `mrnn.extract.images.given_picture` takes them.
+    ids : by which the source of regions knows the pictures, and messages name them; None where all are files, for their
+        paths.
 
     With the pass, threads and device of an extraction the bits are equal up to the place of an image in its pass.
     """
     rows = sampler.rows
-    features = np.full((len(paths) * rows, sampler.feature_size), np.nan, dtype=np.float32)
+    features = np.full((len(pictures) * rows, sampler.feature_size), np.nan, dtype=np.float32)
     regions = Regions.empty(len(features))
     reasons: dict[int, str] = {}
-    parts = _cut(np.arange(len(paths)), batch_size=sampler.images)
-    wanted = Wanted(tuple(ids or map(str, paths)), tuple(Path(path) for path in paths))
+    parts = _cut(np.arange(len(pictures)), batch_size=sampler.images)
+    sources = tuple(Path(each) if isinstance(each, str) else each for each in pictures)
+    wanted = Wanted(tuple(ids or map(str, pictures)), sources)
     with (
         repeatable(threads=threads),
         closing(prepared_batches(parts, wanted, sampler, source=source, workers=workers)) as batches,
@@ -139,14 +142,14 @@ def rows_of_files(
         for batch in batches:
             numbers, places = batch.done()
             if len(numbers):
-                first = f"the batch of {len(numbers)} images that begins with {paths[numbers[0]]}"
+                first = f"the batch of {len(numbers)} images that begins with {wanted.name(numbers[0])}"
                 ours, theirs = rows_of(numbers, rows), rows_of(places, rows)
                 with memory_for(first, remedy=LESS):
                     features[ours] = batch.features(sampler)[theirs]
                 for table, found in zip(regions.tables().values(), batch.regions.tables().values(), strict=True):
                     table[ours] = found[theirs]
             reasons.update({number: str(error) for number, error in batch.errors.items()})
-    return FileRows(features.reshape(len(paths), rows, sampler.feature_size), regions, reasons)
+    return PictureRows(features.reshape(len(pictures), rows, sampler.feature_size), regions, reasons)
 
 
 def _cut(pending: np.ndarray, *, batch_size: int) -> list[list[int]]:

@@ -11,7 +11,11 @@ from mrnn.data.settings import layer_sizes
 
 
 class RegionRows(Protocol):
-    """Rows of images by number, of a cache (`Features`) or of image files."""
+    """Rows of images by number, of a cache (`Features`) or of pictures that are in none."""
+
+    def __getitem__(self, images: np.ndarray) -> Tensor:
+        """(n, D) float32 of the whole images of n image numbers."""
+        ...
 
     def regions(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """(n, R, D) float32 for n image numbers, and (n, R) bool: which rows hold a region; zeros where they do not."""

@@ -139,35 +139,27 @@ def main(
     from mrnn.evaluate.grounding.alignments import align, alignment_model
     from mrnn.evaluate.grounding.corrector import read_corrector
     from mrnn.evaluate.report.pictures import Pictures
-    from mrnn.train.checkpoint import load_trained
-    from mrnn.train.device import pick_device
+    from mrnn.evaluate.run import open_run
 
-    trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
+    run = open_run(checkpoint, device=device, weights=weights, region_weights=region_weights)
+    trained = run.trained
     alignment_model(trained)
     corrector = read_corrector(correct, trained) if correct else None
     settings: dict[str, Any] = {"checkpoint": str(trained.file), "beta": beta, "corrections": str(correct or "none")}
     pictures: Pictures | None = None
-    unreadable: list[tuple[Path, str]] = []
+    unreadable: list[tuple[str, str]] = []
     aligned: Iterable[tuple[Aligned, Path | None]]  # with the file of the image
     if features is None:
         from mrnn.data.pictures import picture_files
-        from mrnn.evaluate.api import align_files
+        from mrnn.evaluate.aligned_pictures import align_pictures
         from mrnn.evaluate.fit import unknown_notice
 
         files = picture_files(image)
         folder = figure_folder(figures, {str(file): len(sentence) for file in files})
-        found = align_files(
-            trained,
-            files,
-            sentence,
-            beta=beta,
-            corrector=corrector,
-            weights=weights,
-            region_weights=region_weights,
-        )
+        found = align_pictures(run.reader, files, sentence, beta=beta, corrector=corrector)
         for text, unknown in found.unknown.items():
             click.echo(f"notice: {unknown_notice(text, unknown)}", err=True)
-        aligned = [(each, found.files[each.image]) for each in found.aligned]
+        aligned = [(each, Path(each.image_id)) for each in found.aligned]
         unreadable = found.unreadable
     else:
         import numpy as np
@@ -204,8 +196,8 @@ def main(
         click.echo(f"page: {html}", err=True)
     if figures:
         click.echo(f"figures: {figures}", err=True)
-    for file, reason in unreadable:
-        click.echo(f"{file}: {reason}", err=True)
+    for name, reason in unreadable:
+        click.echo(f"{name}: {reason}", err=True)
     if unreadable:
         sys.exit(EXIT_IMAGES_FAILED)
 

@@ -21,7 +21,7 @@ from mrnn.evaluate.commands.options import (
 from mrnn.evaluate.settings import CONSENSUS_BEAM, ConsensusConfig, DecodingConfig
 
 if TYPE_CHECKING:
-    from mrnn.evaluate.api import DescribedFiles
+    from mrnn.evaluate.captioned_pictures import DescribedPictures
 
 EPILOG = """\b
 Example:
@@ -31,9 +31,11 @@ Example:
 The page of --html shows every image with its caption, the other captions of the search, and for a single m-RNN why each
 word was chosen.
 
---json prints a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob"}]}. log_prob is the natural
-logarithm of P(caption | image): the sum over all words and the end of the caption, which is listed as the last word,
-"<end>". A caption that was cut at --max-steps has no "<end>". With --regions it is a list of {"file", "regions"}, and
+--json prints a list of {"file", "caption", "log_prob", "words": [{"word", "log_prob", "parts"}]}. log_prob is the
+natural logarithm of P(caption | image): the sum over all words and the end of the caption, which is listed as the last
+word, "<end>". A caption that was cut at --max-steps has no "<end>". "parts" says why a word was chosen, for a single
+m-RNN: its log_prob is the sum of "base" (how frequent the word is), "words" (what the preceding words added) and
+"image" (what the image added to that). With --regions it is a list of {"file", "regions"}, and
 each region has its "rectangle" (left, top, width, height in pixels of the upright image) beside caption, log_prob and
 words.
 
@@ -106,47 +108,38 @@ def main(
     from mrnn.data.pictures import picture_files
 
     files = picture_files(images)
-    from mrnn.evaluate.api import caption_files, caption_regions
-    from mrnn.evaluate.ensemble import load_together
+    from mrnn.evaluate.captioned_pictures import caption_pictures, caption_regions
     from mrnn.evaluate.generation.consensus import Consensus
-    from mrnn.train.device import pick_device
+    from mrnn.evaluate.run import open_run
 
-    trained = load_together(checkpoints, device=pick_device(device, "fp32"))
+    run = open_run(*checkpoints, device=device, weights=weights, workers=workers)
     if regions is not None:
         described = caption_regions(
-            trained,
-            files,
-            regions,
-            regions_per_image=regions_per_image,
-            decoding=decoding,
-            prefix=prefix,
-            weights=weights,
-            workers=workers,
+            run.reader, files, regions, regions_per_image=regions_per_image, decoding=decoding, prefix=prefix
         )
         show_regions(described, html=html, as_json=as_json)
         finish(html, described.unreadable)
         return
-    ranker = Consensus.open(trained, features, agreed) if features else None
-    found = caption_files(
-        trained, files, decoding=decoding, prefix=prefix, consensus=ranker, weights=weights, workers=workers
-    )
+    ranker = Consensus.open(run.trained, features, agreed) if features else None
+    found = caption_pictures(run.reader, files, decoding=decoding, prefix=prefix, consensus=ranker)
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.captioned import captioned_page
         from mrnn.evaluate.report.page import render
 
-        readable = [caption.file for caption in found.captions]
-        page = captioned_page(trained, readable, found.features, found.beams, settings=found.settings)
+        readable = [Path(caption.picture) for caption in found.captions]
+        words = [caption.words for caption in found.captions]
+        page = captioned_page(run.trained, readable, words, found.beams, settings=found.settings)
         write_whole(html, render(page).encode())
     if as_json:
         click.echo(json.dumps([caption.to_json() for caption in found.captions], indent=1, ensure_ascii=False))
     else:
         for caption in found.captions:
-            click.echo(f"{caption.file}: {caption.text}")
+            click.echo(f"{caption.picture}: {caption.text}")
     finish(html, found.unreadable)
 
 
-def show_regions(found: "DescribedFiles", *, html: Path | None, as_json: bool) -> None:
+def show_regions(found: "DescribedPictures", *, html: Path | None, as_json: bool) -> None:
     """Print the captions of regions, and write their page."""
     if html:
         from mrnn.data.files import write_whole
@@ -154,7 +147,7 @@ def show_regions(found: "DescribedFiles", *, html: Path | None, as_json: bool) -
         from mrnn.evaluate.report.region_captions import regions_page
 
         said = [
-            (each.file, each.rectangles, {n: (one.words, sum(one.log_probs)) for n, one in each.captions.items()})
+            (Path(each.picture), each.rectangles, {n: (one.said, one.log_prob) for n, one in each.captions.items()})
             for each in found.described
         ]
         write_whole(html, render(regions_page(said, settings=found.settings)).encode())
@@ -164,10 +157,10 @@ def show_regions(found: "DescribedFiles", *, html: Path | None, as_json: bool) -
     for each in found.described:
         for region, caption in each.captions.items():
             place = ", ".join(f"{x:g}" for x in each.rectangles[region].round(1))
-            click.echo(f"{each.file} ({place}): {caption.text}")
+            click.echo(f"{each.picture} ({place}): {caption.text}")
 
 
-def finish(html: Path | None, unreadable: Sequence[tuple[Path, str]]) -> None:
+def finish(html: Path | None, unreadable: Sequence[tuple[str, str]]) -> None:
     """Say where the page is and which files could not be read, and exit with their code if there are any."""
     if html:
         click.echo(f"page: {html}", err=True)

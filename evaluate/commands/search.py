@@ -102,29 +102,23 @@ def main(
     from mrnn.data.files import write_whole
     from mrnn.evaluate.report.page import render
     from mrnn.evaluate.report.pictures import Pictures
-    from mrnn.evaluate.search.search import open_gallery
-    from mrnn.train.checkpoint import load_trained
-    from mrnn.train.device import pick_device
+    from mrnn.evaluate.run import open_run
+    from mrnn.train.models.captioner import LateFusion
 
     use_threads(threads)
-    trained = load_trained(checkpoint, device=pick_device(device, "fp32"))
+    run = open_run(checkpoint, device=device, weights=weights, region_weights=region_weights)
     cache = open_cache(features, allow_partial=allow_partial)
-    gallery = open_gallery(trained, cache, split=split, index=index)
+    if index is None and isinstance(run.trained.model, LateFusion):  # other models need no index
+        index = run.trained.run / "search"
+    gallery = run.gallery(cache, split=split, index=index, normaliser_images=normaliser_images, seed=seed)
     query: dict[str, Any]
     if sentence is not None:
-        from mrnn.evaluate.search.search import search_by_sentence
-
-        found = search_by_sentence(gallery, sentence, top=top, percent=shortlist)
+        found = gallery.find_pictures(sentence, top=top, percent=shortlist)
         query = {"sentence": sentence, "unknown_words": found.unknown_words, "split": split}
     else:
-        from mrnn.evaluate.image_rows import rows_of_image
-        from mrnn.evaluate.search.search import prior_images, search_by_image
-
         assert image is not None
-        rows = rows_of_image(trained, image, weights=weights, region_weights=region_weights)
-        priors = prior_images(gallery, normaliser_images, seed=seed)
-        found = search_by_image(gallery, rows, top=top, percent=shortlist, priors=priors)
-        query = {"image": str(image), "split": split, "normaliser_images": len(priors)}
+        found = gallery.find_sentences(image, top=top, percent=shortlist)
+        query = {"image": str(image), "split": split, "normaliser_images": len(gallery.priors)}
     for notice in notices(found, sentence=sentence, top=top):
         click.echo(f"notice: {notice}", err=True)
     root = images or cache.root

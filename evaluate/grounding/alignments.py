@@ -1,7 +1,7 @@
 """The segments of sentences by an alignment model, with the rectangles of their regions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,21 @@ from mrnn.train.sentences import encode_sentences
 
 
 @dataclass(frozen=True)
+class AlignedPhrase:
+    """Neighbouring words of a sentence and the region that they speak of.
+
+    region : its row among those of the image, 0 for the whole picture.
+    rectangle : left, top, width, height in pixels of the upright picture; zeros where unknown.
+    score : sum of the words' scores with the region.
+    """
+
+    words: str
+    region: int
+    rectangle: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True)
 class Aligned:
     """A sentence with its segments.
 
@@ -35,9 +50,22 @@ class Aligned:
     image_id: str
     number: int
     text: str
-    words: list[str]
+    words: list[str] = field(repr=False)
     segments: list[Segment]
-    rectangles: np.ndarray
+    rectangles: np.ndarray = field(repr=False)
+
+    @property
+    def phrases(self) -> list[AlignedPhrase]:
+        """The segments with their words and rectangles."""
+        return [
+            AlignedPhrase(
+                " ".join(self.words[each.first : each.end]),
+                each.region,
+                tuple(self.rectangles[each.region].tolist()),
+                each.score,
+            )
+            for each in self.segments
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The line of `mrnn align`."""

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from mrnn.evaluate.generation.decode import Caption
-from mrnn.evaluate.generation.why import reasons
-from mrnn.evaluate.report.cards import END, Card, Said, Score
+from mrnn.evaluate.generation.words import CaptionWord
+from mrnn.evaluate.report.cards import Card, Said, Score
 from mrnn.evaluate.report.page import Page
 from mrnn.evaluate.report.pictures import thumbnails
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.models.captioner import LateFusion
 
 OTHERS = 4  # further captions of the search that a card shows
 SCORES = (Score("log_prob", "log P per word"), Score("image_part", "image contribution"))
@@ -25,25 +23,29 @@ SCORE_NOTES = {
 }
 
 
-def say(trained: TrainedModel, features: Tensor, beams: Sequence[Sequence[Caption]]) -> list[Said]:
+def say(
+    trained: TrainedModel, words: Sequence[Sequence[CaptionWord]], beams: Sequence[Sequence[Caption]]
+) -> list[Said]:
     """Captions with the reason for each word.
 
-    features : (B, D)
+    words : of the best caption of each image
     beams : the captions of each image, best first
     """
     decode = trained.vocabulary.decode
-    model = trained.model
-    why: list[np.ndarray | None] = [None] * len(beams)
-    if isinstance(model, LateFusion):
-        why = [*reasons(model, features, [best for best, *_ in beams])]
     return [
         Said(
-            words=[*decode(best.words), *([END] if best.complete else [])],
-            parts=parts,
+            words=[each.word for each in best],
+            parts=_table(best),
             others=[(" ".join(decode(other.words)), other.log_prob) for other in others[:OTHERS]],
         )
-        for (best, *others), parts in zip(beams, why, strict=True)
+        for best, (_, *others) in zip(words, beams, strict=True)
     ]
+
+
+def _table(words: Sequence[CaptionWord]) -> np.ndarray | None:
+    """The parts of words, (T, 3) base, words, image; None where they are not known."""
+    known = [(each.parts.base, each.parts.words, each.parts.image) for each in words if each.parts]
+    return np.array(known).reshape(-1, 3) if len(known) == len(words) else None
 
 
 def said_scores(said: Said) -> dict[str, float]:
@@ -63,20 +65,20 @@ def versions() -> dict[str, str]:
 def captioned_page(
     trained: TrainedModel,
     files: Sequence[Path],
-    features: Tensor,
+    words: Sequence[Sequence[CaptionWord]],
     beams: Sequence[Sequence[Caption]],
     *,
     settings: Mapping[str, Any],
 ) -> Page:
     """A card for each picture file.
 
-    features : (B, D), of the files
+    words : of the best caption of each
     beams : the captions of each, best first
     settings : shown at the end of the page
     """
     cards = [
         Card(str(file), picture, said=[said], scores=said_scores(said))
-        for file, picture, said in zip(files, thumbnails(files), say(trained, features, beams), strict=True)
+        for file, picture, said in zip(files, thumbnails(files), say(trained, words, beams), strict=True)
     ]
     return Page(
         title=f"Captions by {trained.run.resolve().name}",

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-END = "<end>"  # the end sign among the words of a caption
-
 
 @dataclass(frozen=True)
 class Said:

@@ -142,8 +142,8 @@ def _cards(evaluation: Evaluation, results: Results, records: Sequence[Record], 
     answers = {answer.image_id: answer for answer in results.retrieval.images} if results.retrieval else {}
     keys = [score.key for score in gallery_scores()]
     said: list[Said | None] = [None] * len(images)
-    if results.beams is not None:
-        said = [*captioned.say(evaluation.trained, evaluation.features[evaluation.images], results.beams)]
+    if results.words is not None and results.beams is not None:
+        said = [*captioned.say(evaluation.trained, results.words, results.beams)]
     small = thumbnails([pictures.file(image.path) for image in images])
     cards = []
     for image, record, ours, picture in zip(images, records, said, small, strict=True):

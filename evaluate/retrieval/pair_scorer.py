@@ -13,7 +13,7 @@ from torch import Tensor
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.prefix_tree import PrefixTree, build_prefix_tree
 from mrnn.evaluate.retrieval.stepping import SteppingScorer
-from mrnn.train.features import Features
+from mrnn.train.features import RegionRows
 from mrnn.train.models.captioner import Captioner, LateFusion
 
 Item = TypeVar("Item")
@@ -67,7 +67,7 @@ class CaptionerPairs:
     """The PairScorer of a captioner: log P(w | I) by `scorer`, with the features of a cache."""
 
     scorer: FeatureScorer
-    features: Features
+    features: RegionRows
 
     @property
     def size(self) -> int:
@@ -97,7 +97,7 @@ class CaptionerPairs:
 def captioner_pairs(
     model: Captioner,
     sentences: Sequence[Sequence[int] | np.ndarray],
-    features: Features,
+    features: RegionRows,
     *,
     tiles: Tiles | None = None,
 ) -> CaptionerPairs:

@@ -16,7 +16,7 @@ import numpy as np
 from mrnn.evaluate.retrieval.late_fusion import Tiles
 from mrnn.evaluate.retrieval.pair_scorer import PairScorer, captioner_pairs
 from mrnn.evaluate.retrieval.scores import PROBABILITY, Criterion, Ranking, Scores
-from mrnn.train.features import Features, RegionRows
+from mrnn.train.features import RegionRows
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pair_scores import pair_scores, region_vectors, word_vectors
 from mrnn.train.sentences import Sentences
@@ -139,7 +139,7 @@ STANDARDISED = Ranking(standardised, standardised_values)
 
 
 def pairs_of(
-    model: Any, sentences: Sequence[Sequence[int] | np.ndarray], features: Features, *, tiles: Tiles | None = None
+    model: Any, sentences: Sequence[Sequence[int] | np.ndarray], features: RegionRows, *, tiles: Tiles | None = None
 ) -> PairScorer:
     """The scorer of any kind of model; see `captioner_pairs` and `TowerPairs`."""
     if isinstance(model, TwoTowers):

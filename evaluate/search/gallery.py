@@ -1,14 +1,7 @@
-"""Search by numbers: the best images of a gallery for a sentence, the best sentences of a gallery for an image.
+"""What is searched: images of a cache with their sentences, and what is kept in memory between searches."""
 
-Images are ranked by log P(w | I), sentences by log P(w | I) - log P(w), as in the retrieval protocol
-(mrnn.evaluate.retrieval.late_fusion). A gallery that takes seconds is scored exactly. In a larger one, first-order
-scores (mrnn.evaluate.search.shortlist) choose a shortlist, and only that is scored exactly; RECALL tells how much of
-the true best such shortlists held when that was measured.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,36 +15,30 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
-from mrnn.evaluate.retrieval.ranking import largest
 from mrnn.evaluate.search.index import SentenceIndex, image_index, sentence_index
-from mrnn.evaluate.search.shortlist import ImageVectors, expand
+from mrnn.evaluate.search.once import Once
+from mrnn.evaluate.search.shortlist import ImageVectors
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
 
-CHEAP = 3e11  # multiply-adds that take a few seconds on one core; galleries up to this cost are scored exactly
-CANDIDATES = 2  # sentences that get an exact P(w) at the end, per result
+KEPT_BYTES = 2**28  # the largest size of vectors of all images or sentences that are kept between searches
 IMAGE_ANCHORS, SENTENCE_ANCHORS = 64, 8
-IMAGE_PERCENT, SENTENCE_PERCENT = 2.0, 5.0  # of the gallery in a shortlist: recalls above 0.99, see RECALL
-
-# True: of images, False: of sentences. Percentage in the shortlist -> share of the true top 10 in it, with the anchors
-# above, on Flickr8k test. docs/search.md has the whole table, the command and the conditions.
-RECALL: dict[bool, dict[float, float]] = {
-    True: {0.5: 0.936, 1: 0.996, 2: 1.0, 5: 1.0, 10: 1.0, 20: 1.0},
-    False: {0.5: 0.891, 1: 0.955, 2: 0.982, 5: 0.996, 10: 0.999, 20: 1.0},
-}
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What is searched, and by which model.
+    """What is searched, and by which model. What a search has to compute once is kept in memory for the next one.
 
     trained : the model
     cache : where the images and their sentences are
     images : (N,) int64 numbers of the images in the cache
     features : of the cache
     split : of the images, None for all
-    folder : where index files are kept
+    folder : where index files are kept; None to keep indexes in memory only
+
+    Threads may share it. What is kept: the sentences, the indexes (mrnn.evaluate.search.index), log P(w) of sentences
+    or mean and deviation of S, and vectors of all images and sentences where they take at most KEPT_BYTES.
     """
 
     trained: TrainedModel
@@ -59,42 +46,84 @@ class Gallery:
     images: np.ndarray
     features: Features
     split: str | None
-    folder: Path
+    folder: Path | None
+    keep: Once = field(init=False, default_factory=Once, repr=False, compare=False)
 
     @property
     def model(self) -> LateFusion:
         """The model. Raises EvaluationError for a kind that cannot be searched with."""
         return searchable_model(self.trained)
 
+    def sentences(self) -> "GallerySentences":
+        """The different sentences of the images; see `gallery_sentences`."""
+        return self.keep("sentences", lambda: gallery_sentences(self))
+
     def about(self) -> dict[str, str | None]:
         """The values that an index file depends on."""
-        return {
-            "checkpoint_sha256": sha256_of(self.trained.file),
-            "cache_sha256": cache_digest(self.cache),
-            "split": self.split,
-        }
+        return self.keep(
+            "about",
+            lambda: {
+                "checkpoint_sha256": sha256_of(self.trained.file),
+                "cache_sha256": cache_digest(self.cache),
+                "split": self.split,
+            },
+        )
 
-    def index_file(self, kind: str) -> Path:
-        """The index file of the images or of the sentences; kind : 'images' or 'sentences'."""
-        return self.folder / f"{kind}-{self.split or 'all'}.safetensors"
+    def image_index(self) -> ImageVectors:
+        """The index of the images."""
+        return self.keep("image index", self._image_index)
 
+    def sentence_index(self, priors: np.ndarray) -> SentenceIndex:
+        """The index of the sentences. priors : as for `search_sentences`."""
+        return self.keep(("sentence index", priors.tobytes()), lambda: self._sentence_index(priors))
 
-@dataclass(frozen=True)
-class Answer:
-    """The best of a gallery, best first.
+    def vectors(self, chosen: np.ndarray) -> Iterator[Tensor]:
+        """V_I I of some images of the gallery, given by their positions in it, in parts of (n, M)."""
+        size = 4 * len(self.images) * self.model.output.weight.shape[1]
+        if len(chosen) < len(self.images) or size > KEPT_BYTES:
+            yield from image_vectors(self.model, self.features, self.images[chosen])
+        else:
+            yield from self.keep("vectors", lambda: [*image_vectors(self.model, self.features, self.images)])
 
-    numbers : (k,) int64 positions in the gallery
-    scores : (k,) float64
-    gallery : number of images or sentences in the gallery
-    rescored : number of them whose log P(w | I) was scored exactly
-    exact : whether all were, so that there was no shortlist
-    """
+    def scorer(self) -> LateFusionScorer:
+        """The scores of all sentences under an image."""
+        return self.keep("scorer", lambda: LateFusionScorer(self.model, build_prefix_tree(self.sentences().tokens)))
 
-    numbers: np.ndarray
-    scores: np.ndarray
-    gallery: int
-    rescored: int
-    exact: bool
+    def log_priors(self, priors: np.ndarray) -> np.ndarray:
+        """log P(w) of all sentences, (S,) float64. priors : (J,) numbers of training images, J > 0."""
+        return self.keep(
+            ("log priors", priors.tobytes()),
+            lambda: log_normaliser(np.stack([self.scorer().score(row) for row in self.features[priors]])),
+        )
+
+    def log_priors_of(self, sentences: np.ndarray, priors: np.ndarray) -> np.ndarray:
+        """log P(w) of a few sentences, by their numbers: (n,) float64; each is computed once."""
+        known = self.keep(("few log priors", priors.tobytes()), lambda: np.full(len(self.sentences().tokens), np.nan))
+        missing = sentences[np.isnan(known[sentences])]
+        if len(missing):
+            vectors = torch.cat([*image_vectors(self.model, self.features, priors)])
+            tokens = self.sentences().tokens
+            known[missing] = [log_normaliser(score_sentence(self.model, tokens[i], vectors)) for i in missing]
+        return known[sentences]
+
+    def _file(self, kind: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{kind}-{self.split or 'all'}.safetensors"
+
+    def _image_index(self) -> ImageVectors:
+        about, model = self.about() if self.folder else {}, self.model
+        return image_index(self._file("images"), about, model, self.features, self.images, anchors=IMAGE_ANCHORS)
+
+    def _sentence_index(self, priors: np.ndarray) -> SentenceIndex:
+        return sentence_index(
+            self._file("sentences"),
+            {**(self.about() if self.folder else {}), "priors": priors.tolist()},
+            self.model,
+            self.features,
+            self.images,
+            self.sentences().tokens,
+            priors=priors,
+            anchors=SENTENCE_ANCHORS,
+        )
 
 
 @dataclass(frozen=True)
@@ -122,149 +151,3 @@ def gallery_sentences(gallery: Gallery) -> GallerySentences:
     tokens_of = [np.array(tokens) for tokens in first]
     images = np.array([number for _, number in first.values()], dtype=np.int64)
     return GallerySentences(tokens_of, [text for text, _ in first.values()], images)
-
-
-def search_images(gallery: Gallery, sentence: Sequence[int], *, top: int, percent: float | None = None) -> Answer:
-    """The images with the largest log P(w | I).
-
-    gallery : what to search
-    sentence : word numbers
-    top : number of images to return
-    percent : percentage of the gallery to score exactly, the best by first-order scores; None for 100 where that takes
-        seconds, else IMAGE_PERCENT
-    """
-    pairs = len(gallery.images) * (len(sentence) + 1)
-    percent = _percent(gallery, pairs, IMAGE_PERCENT) if percent is None else percent
-    index = None
-    if percent < 100:
-        index = image_index(
-            gallery.index_file("images"),
-            gallery.about(),
-            gallery.model,
-            gallery.features,
-            gallery.images,
-            anchors=IMAGE_ANCHORS,
-        )
-    return find_images(gallery, sentence, top=top, index=index, percent=percent)
-
-
-def find_images(
-    gallery: Gallery,
-    sentence: Sequence[int],
-    *,
-    top: int,
-    index: ImageVectors | None = None,
-    percent: float = 100.0,
-) -> Answer:
-    """The images with the largest log P(w | I); images with equal scores are in the order of the gallery.
-
-    gallery, sentence, top : as for `search_images`
-    index : of the images; None to score all of them exactly
-    percent : percentage of the images to score exactly
-    """
-    model, size = gallery.model, len(gallery.images)
-    shortlist = np.arange(size)
-    if index is not None:
-        first = index.first_order(expand(model, [sentence], index.anchors))[0].numpy()
-        shortlist = np.sort(largest(first, shortlist_size(size, percent=percent, top=top)))
-    parts = image_vectors(model, gallery.features, gallery.images[shortlist])
-    scores = np.concatenate([score_sentence(model, sentence, part) for part in parts])
-    chosen = largest(scores, top)
-    return Answer(shortlist[chosen], scores[chosen], size, len(shortlist), exact=len(shortlist) == size)
-
-
-def search_sentences(
-    gallery: Gallery,
-    sentences: GallerySentences,
-    feature: Tensor,
-    *,
-    top: int,
-    priors: np.ndarray,
-    percent: float | None = None,
-) -> Answer:
-    """The sentences with the largest log P(w | I) - log P(w).
-
-    gallery : what to search
-    sentences : of the gallery
-    feature : (D,) of the image
-    top : number of sentences to return
-    priors : (J,) numbers of the training images that P(w) is averaged over; J = 0 leaves P(w) out
-    percent : as for `search_images`, with SENTENCE_PERCENT
-    """
-    words = sum(len(tokens) + 1 for tokens in sentences.tokens)
-    percent = _percent(gallery, words * (len(priors) + 1), SENTENCE_PERCENT) if percent is None else percent
-    index = None
-    if percent < 100:
-        index = sentence_index(
-            gallery.index_file("sentences"),
-            {**gallery.about(), "priors": priors.tolist()},
-            gallery.model,
-            gallery.features,
-            gallery.images,
-            sentences.tokens,
-            priors=priors,
-            anchors=SENTENCE_ANCHORS,
-        )
-    return find_sentences(gallery, sentences, feature, top=top, priors=priors, index=index, percent=percent)
-
-
-def find_sentences(
-    gallery: Gallery,
-    sentences: GallerySentences,
-    feature: Tensor,
-    *,
-    top: int,
-    priors: np.ndarray,
-    index: SentenceIndex | None = None,
-    percent: float = 100.0,
-) -> Answer:
-    """The sentences with the largest log P(w | I) - log P(w); equal ones are in the order of the gallery.
-
-    gallery, sentences, feature, top, priors : as for `search_sentences`
-    index : of the sentences; None to score both terms exactly for all of them
-    percent : percentage of the sentences whose log P(w | I) is scored exactly; of these, the CANDIDATES * top best by
-        the nearly exact log P(w) of the index get an exact log P(w) too
-    """
-    model, size = gallery.model, len(sentences.tokens)
-    shortlist = np.arange(size)
-    if index is not None:
-        with torch.inference_mode():
-            vector = model.image(feature.to(model.output.weight)[None])[0].cpu()
-        shortlist = np.sort(largest(index.first_order(vector), shortlist_size(size, percent=percent, top=top)))
-    scorer = LateFusionScorer(model, build_prefix_tree([sentences.tokens[i] for i in shortlist]))
-    scores = scorer.score(feature)
-    rescored = len(shortlist)
-    if index is not None and len(priors):
-        candidates = np.sort(largest(scores - index.log_prior[shortlist], CANDIDATES * top))
-        shortlist, scores = shortlist[candidates], scores[candidates]
-        vectors = torch.cat([*image_vectors(model, gallery.features, priors)])
-        scores -= [log_normaliser(score_sentence(model, sentences.tokens[i], vectors)) for i in shortlist]
-    elif len(priors):
-        scores -= log_normaliser(np.stack([scorer.score(row) for row in gallery.features[priors]]))
-    chosen = largest(scores, top)
-    return Answer(shortlist[chosen], scores[chosen], size, rescored, exact=index is None)
-
-
-def shortlist_size(gallery: int, *, percent: float, top: int) -> int:
-    """Number of members in a shortlist of `percent` of a gallery: at least `top`, at most all.
-
-    gallery : number of members of the gallery
-    percent : percentage to take
-    top : number of results wanted
-    """
-    return min(gallery, max(top, ceil(gallery * percent / 100)))
-
-
-def measured_recall(percent: float, *, images: bool) -> float | None:
-    """Share of the true top 10 that shortlists of this size held when measured; None if it is below all measured."""
-    return max((recall for size, recall in RECALL[images].items() if size <= percent), default=None)
-
-
-def _percent(gallery: Gallery, states: int, default: float) -> float:
-    """The percentage to score exactly: 100 where that takes seconds, else the default.
-
-    gallery : what is searched
-    states : number of pairs of a recurrent state and an image that scoring all would take
-    default : percentage otherwise
-    """
-    return 100.0 if float(states) * gallery.model.output.weight.numel() <= CHEAP else default

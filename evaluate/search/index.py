@@ -21,7 +21,7 @@ from torch import Tensor
 from mrnn.data.progress import Progress
 from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
-from mrnn.evaluate.search.index_file import new_index, open_index
+from mrnn.evaluate.search.index_file import InMemory, new_index, open_index
 from mrnn.evaluate.search.shortlist import (
     KMEANS_SAMPLE,
     ImageVectors,
@@ -46,7 +46,7 @@ class SentenceIndex:
     """
 
     def __init__(self, handle: Any) -> None:
-        """handle : an opened index file; the gradients stay in it and are read for one anchor at a time."""
+        """handle : an opened index; the gradients stay in its file and are read for one anchor at a time."""
         self.anchors = torch.from_numpy(handle.get_tensor("anchors"))
         self.first_prior, self.log_prior = handle.get_tensor("first_prior"), handle.get_tensor("log_prior")
         self._values, self._gradients = handle.get_tensor("values"), handle.get_slice("gradients")
@@ -60,13 +60,19 @@ class SentenceIndex:
 
 
 def image_index(
-    path: Path, about: Mapping[str, Any], model: LateFusion, features: Features, images: np.ndarray, *, anchors: int
+    path: Path | None,
+    about: Mapping[str, Any],
+    model: LateFusion,
+    features: Features,
+    images: np.ndarray,
+    *,
+    anchors: int,
 ) -> ImageVectors:
     """The vectors of a gallery's images, read from the index file if it was made from equal data, else computed.
 
     Memory: 2 N M bytes for the vectors, and less while computing them.
 
-    path : the index file.
+    path : the index file; None to keep the vectors in memory only.
     about : plain values that identify what the vectors depend on: model, cache, choice of images.
     model : the model in eval mode.
     features : features by image number.
@@ -74,7 +80,8 @@ def image_index(
     anchors : number of anchors.
     """
     about = {**about, "kind": "images", "anchors": anchors}
-    if open_index(path, about) is None:
+    handle = open_index(path, about)
+    if handle is None:
         sample = np.random.default_rng(0).permutation(len(images))[:KMEANS_SAMPLE]
         chosen = choose_anchors(_vectors(model, features, images[np.sort(sample)]), anchors)
         members = torch.cat([nearest_anchors(part.cpu(), chosen) for part in image_vectors(model, features, images)])
@@ -97,12 +104,13 @@ def image_index(
                 arrays["vectors"][places[start : start + len(part)]] = part.cpu().numpy()
                 start += len(part)
                 progress.add(len(part))
-    handle: Any = open_index(path, about)
+        handle = InMemory(arrays) if path is None else open_index(path, about)
+    assert handle is not None
     return ImageVectors(*(torch.from_numpy(handle.get_tensor(n)) for n in ("anchors", "order", "sizes", "vectors")))
 
 
 def sentence_index(
-    path: Path,
+    path: Path | None,
     about: Mapping[str, Any],
     model: LateFusion,
     features: Features,
@@ -114,7 +122,7 @@ def sentence_index(
 ) -> SentenceIndex:
     """The expansions of a gallery's sentences, read from the index file if it was made from equal data, else computed.
 
-    path : the index file.
+    path : the index file; None to keep the expansions in memory, 2 C S M bytes of them for C anchors.
     about : plain values that identify what the scores depend on: model, cache, choice of sentences and of priors.
     model : the model in eval mode.
     features : features by image number.
@@ -126,7 +134,8 @@ def sentence_index(
     Raises OSError if the file cannot be written.
     """
     about = {**about, "kind": "sentences", "anchors": anchors, "prior_exact": PRIOR_EXACT}
-    if open_index(path, about) is None:
+    handle = open_index(path, about)
+    if handle is None:
         chosen = choose_anchors(_vectors(model, features, images), anchors)
         prior_vectors = _vectors(model, features, priors) if len(priors) else None
         shape = (len(chosen), len(sentences))
@@ -156,7 +165,8 @@ def sentence_index(
                     arrays["first_prior"][numbers] = log_normaliser(first)
                     arrays["log_prior"][numbers] = nearly_exact_priors(model, part, prior_vectors, first)
                 progress.add(len(numbers))
-    return SentenceIndex(open_index(path, about))
+        handle = InMemory(arrays) if path is None else open_index(path, about)
+    return SentenceIndex(handle)
 
 
 def nearly_exact_priors(

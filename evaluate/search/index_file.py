@@ -20,16 +20,34 @@ DTYPES = {"F16": "<f2", "F32": "<f4", "I64": "<i8"}
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
+class InMemory:
+    """An index that is in no file, with the methods of a safetensors handle that are used here."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = arrays
+
+    def get_tensor(self, name: str) -> np.ndarray:
+        """A whole array."""
+        return self._arrays[name]
+
+    def get_slice(self, name: str) -> np.ndarray:
+        """Something to take parts of an array from."""
+        return self._arrays[name]
+
+
 @contextmanager
-def new_index(path: Path, about: Mapping[str, Any], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
+def new_index(path: Path | None, about: Mapping[str, Any], layout: Layout) -> Iterator[dict[str, np.ndarray]]:
     """Yield the arrays of a new file, {name: array}, mapped for writing.
 
     The file gets its name, and replaces an older one, when the block ends without an exception.
 
-    path : the index file.
+    path : the index file; None for arrays in memory.
     about : plain values that identify what the arrays were made from.
     layout : {name: (key of DTYPES, shape)}. List wide types first, so that every array is aligned to its item size.
     """
+    if path is None:
+        yield {name: np.empty(shape, DTYPES[dtype]) for name, (dtype, shape) in layout.items()}
+        return
     header: dict[str, Any] = {"__metadata__": {"about": json.dumps(about, sort_keys=True)}}
     position = 0
     for name, (dtype, shape) in layout.items():
@@ -60,8 +78,10 @@ def new_index(path: Path, about: Mapping[str, Any], layout: Layout) -> Iterator[
             array.flush()
 
 
-def open_index(path: Path, about: Mapping[str, Any]) -> Any | None:
+def open_index(path: Path | None, about: Mapping[str, Any]) -> Any | None:
     """The opened file (a safetensors handle), or None if there is no file that was made from equal data."""
+    if path is None:
+        return None
     try:
         handle = safe_open(path, framework="numpy").__enter__()
         stored = json.loads(handle.metadata()["about"])

@@ -1,9 +1,10 @@
 """A search as a user asks for it: a sentence or a picture in, images and sentences by name out.
 
-What is compared and how fast is the matter of mrnn.evaluate.search.gallery, and for models that match of
+What is compared and how fast is the matter of mrnn.evaluate.search.numbers, and for models that match of
 mrnn.evaluate.search.towers.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,8 @@ from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError, SettingError
 from mrnn.evaluate.fit import check_features, features_for, searchable_images, searchable_model, searchable_words
 from mrnn.evaluate.retrieval.stage import sample_training_images
-from mrnn.evaluate.search.gallery import (
-    Answer,
-    Gallery,
-    gallery_sentences,
-    measured_recall,
-    search_images,
-    search_sentences,
-)
+from mrnn.evaluate.search.gallery import Gallery
+from mrnn.evaluate.search.numbers import Answer, measured_recall, search_images, search_sentences
 from mrnn.evaluate.search.towers import match_images, match_sentences
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import RegionRows
@@ -52,7 +47,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """The results of a search, best first, and how they were found.
+    """The results of a search, best first, and how they were found. It can be used as a sequence of the results.
 
     unknown_words : words of the sentence that the model reads as <unk>. gallery : number of images or sentences
     searched. method : the rest of what --json prints as "method", with a sentence for people under "text".
@@ -63,6 +58,15 @@ class Search:
     gallery: int
     method: dict[str, Any]
 
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self.results)
+
+    def __getitem__(self, place: int) -> Found:
+        return self.results[place]
+
 
 def open_gallery(
     trained: TrainedModel, cache: FeatureCache, *, split: str | None = None, index: str | Path | None = None
@@ -72,7 +76,7 @@ def open_gallery(
     trained : from `load_trained`
     cache : from `open_cache`, with features of the kind that the model was trained on
     split : search only its images; None for all
-    index : folder of the index files; None for `search` in the run folder
+    index : folder that keeps the indexes for the next process; None to keep them in memory only
 
     Raises EvaluationError where the model cannot search, or there is nothing that it could search, and SettingError for
     an index where the model needs none.
@@ -83,7 +87,7 @@ def open_gallery(
         raise SettingError(_needless(trained, "--index"))
     check_features(trained, cache)
     images = searchable_images(cache, split)
-    return Gallery(trained, cache, images, features_for(trained, cache), split, Path(index or trained.run / "search"))
+    return Gallery(trained, cache, images, features_for(trained, cache), split, None if index is None else Path(index))
 
 
 def search_by_sentence(gallery: Gallery, sentence: str, *, top: int = 10, percent: float | None = None) -> Search:
@@ -123,7 +127,7 @@ def search_by_image(
 
     gallery : from `open_gallery`
     rows, image : the image, by its number among some rows: those of the cache, or of
-        `mrnn.evaluate.image_rows.rows_of_image`
+        `mrnn.evaluate.image_rows.PictureReader`
     top : number of results
     percent : share of the sentences to score exactly, in (0, 100]; None for all where that takes seconds, else 5
     priors : numbers of the training images that P(w), or mean and deviation of S, are taken over, from `prior_images`;
@@ -132,14 +136,13 @@ def search_by_image(
     Raises EvaluationError if the images have no sentences, SettingError as `_two_towers` does.
     """
     towers = _two_towers(gallery, percent)
-    sentences = gallery_sentences(gallery)
+    sentences = gallery.sentences()
     if not len(sentences.tokens):
         raise EvaluationError(f"the images of {gallery.cache.path} to be searched have no sentences")
     if towers:
-        answer = match_sentences(towers, gallery, sentences, rows, image, top=top, priors=priors)
+        answer = match_sentences(towers, gallery, rows, image, top=top, priors=priors)
     else:
-        feature = rows.regions(np.array([image]))[0][0, 0]
-        answer = search_sentences(gallery, sentences, feature, top=top, priors=priors, percent=percent)
+        answer = search_sentences(gallery, rows[np.array([image])][0], top=top, priors=priors, percent=percent)
     results = []
     for rank, (number, score) in enumerate(zip(answer.numbers, answer.scores, strict=True), start=1):
         found = gallery.cache.images[sentences.images[number]]

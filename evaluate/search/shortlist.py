@@ -10,7 +10,7 @@ per anchor, computed once for the cost of about two exact scores each, and a fir
 anchors are k-means centres of the images' vectors, and every image uses the nearest one: the more anchors, the more
 accurate the scores.
 
-First-order scores only select what is scored exactly (mrnn.evaluate.search.gallery). They give a shortlist, not an
+First-order scores only select what is scored exactly (mrnn.evaluate.search.numbers). They give a shortlist, not an
 answer.
 """
 

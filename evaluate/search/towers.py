@@ -4,17 +4,19 @@ Images are ranked by the score S, sentences by S standardised over training imag
 the scores of each image, too (mrnn.evaluate.retrieval.two_towers).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from mrnn.data.progress import Progress
 from mrnn.evaluate.retrieval.ranking import largest
 from mrnn.evaluate.retrieval.two_towers import IMAGES, TowerPairs, moments, numbered_sentences
-from mrnn.evaluate.search.gallery import Answer, Gallery, GallerySentences
+from mrnn.evaluate.search.gallery import KEPT_BYTES, Gallery
+from mrnn.evaluate.search.numbers import Answer
 from mrnn.train.features import RegionRows
 from mrnn.train.models.two_towers import TwoTowers
-from mrnn.train.pair_scores import pair_scores, region_vectors, word_vectors
+from mrnn.train.pair_scores import WordVectors, pair_scores, region_vectors, word_vectors
 
 SENTENCES = 4096  # scored at a time: with 1,000 training images 16 MB of scores
 
@@ -33,7 +35,6 @@ def match_images(model: TwoTowers, gallery: Gallery, sentence: Sequence[int], *,
 def match_sentences(
     model: TwoTowers,
     gallery: Gallery,
-    sentences: GallerySentences,
     rows: RegionRows,
     image: int,
     *,
@@ -42,26 +43,48 @@ def match_sentences(
 ) -> Answer:
     """The sentences with the largest (S - mean) / deviation; equal ones are in the order of the gallery.
 
-    sentences : of the gallery
     rows, image : the image, by its number among the rows
     top : number of sentences to return
     priors : (J,) numbers of the training images that mean and deviation of each sentence are taken over; with J = 0,
         sentences are ranked by S alone
     """
     asked = region_vectors(model, rows, np.array([image]))
-    training = region_vectors(model, gallery.features, priors) if len(priors) else None
-    found = []
-    with Progress("search", len(sentences.tokens), unit="sentences") as progress:
-        for start in range(0, len(sentences.tokens), SENTENCES):
-            part = sentences.tokens[start : start + SENTENCES]
-            words = word_vectors(model, numbered_sentences(part))
-            scores = pair_scores(words, asked, score=model.score)[:, 0].cpu().numpy().astype(np.float64)
-            if training is not None:
-                mean, deviation = moments(pair_scores(words, training, score=model.score).cpu().numpy().T)
-                scores = (scores - mean) / deviation
-            found.append(scores)
+    key = ("moments", priors.tobytes())
+    mean, deviation = gallery.keep(key, lambda: _moments(model, gallery, priors))
+    scores = np.concatenate([scores[:, 0] for scores in _scores(model, gallery, asked)]).astype(np.float64)
+    return _best((scores - mean) / deviation, top)
+
+
+def _scores(model: TwoTowers, gallery: Gallery, regions: Tensor) -> Iterator[np.ndarray]:
+    """S of the sentences of a gallery with some images, part by part: (n, images) float32. regions : the images'."""
+    for words in _words(model, gallery):
+        yield pair_scores(words, regions, score=model.score).cpu().numpy()
+
+
+def _words(model: TwoTowers, gallery: Gallery) -> Iterable[WordVectors]:
+    """The vectors of the sentences of a gallery, part by part; kept in memory if they take at most KEPT_BYTES."""
+    tokens = gallery.sentences().tokens
+    if 4 * model.config.joint * sum(map(len, tokens)) > KEPT_BYTES:
+        return _compute_words(model, tokens)
+    kept: list[WordVectors] = gallery.keep("words", lambda: [*_compute_words(model, tokens)])
+    return kept
+
+
+def _compute_words(model: TwoTowers, tokens: Sequence[np.ndarray]) -> Iterator[WordVectors]:
+    with Progress("search", len(tokens), unit="sentences") as progress:
+        for start in range(0, len(tokens), SENTENCES):
+            part = tokens[start : start + SENTENCES]
+            yield word_vectors(model, numbered_sentences(part))
             progress.add(len(part))
-    return _best(np.concatenate(found), top)
+
+
+def _moments(model: TwoTowers, gallery: Gallery, priors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of S of each sentence over training images, each (S,); 0 and 1 without any."""
+    if not len(priors):
+        return np.zeros(len(gallery.sentences().tokens)), np.ones(len(gallery.sentences().tokens))
+    training = region_vectors(model, gallery.features, priors)
+    found = [moments(scores.T) for scores in _scores(model, gallery, training)]
+    return np.concatenate([mean for mean, _ in found]), np.concatenate([deviation for _, deviation in found])
 
 
 def _best(scores: np.ndarray, top: int) -> Answer:

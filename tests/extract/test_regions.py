@@ -25,7 +25,7 @@ from mrnn.extract.extraction import extract_dataset
 from mrnn.extract.images import decode_picture, frame, load_image
 from mrnn.extract.regions import GRID_MOST, Grid, open_source
 from mrnn.extract.roi import PooledRegions, default_side, pool, split_network
-from mrnn.extract.runner import rows_of_files
+from mrnn.extract.runner import rows_of_pictures
 from mrnn.extract.sampling import CONTEXT, WholePictures, context_box, cut_region
 
 CPU = torch.device("cpu")
@@ -171,7 +171,7 @@ def test_a_crop_has_the_features_of_the_file_that_is_cut_out(corpus: Corpus, tmp
     assert len(rows) >= 3
     backbone = small_backbone()
     backbone.preprocessing = replace(backbone.preprocessing, resize=64, mode="warp")
-    alone = rows_of_files(WholePictures(backbone, batch_size=8, device=CPU, precision="float32"), files, threads=1)
+    alone = rows_of_pictures(WholePictures(backbone, batch_size=8, device=CPU, precision="float32"), files, threads=1)
     np.testing.assert_allclose(cache.features[rows], alone.features[:, 0], rtol=1e-5, atol=1e-6)
 
 

@@ -328,19 +328,19 @@ def test_an_error_of_the_machine_ends_the_run(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("decode", "write"))]
 
 
-def test_rows_of_files_equal_those_in_a_cache(tmp_path: Path, corpus: Corpus, backbone: Backbone) -> None:
+def test_rows_of_pictures_equal_those_in_a_cache(tmp_path: Path, corpus: Corpus, backbone: Backbone) -> None:
     break_pictures(corpus, 5)
     cache = open_cache(extract_to(tmp_path / "a.h5", corpus, backbone))
     paths = [corpus.root / image.path for image in corpus.images]
     sampler = sampler_of(backbone, batch_size=BATCH, device="cpu")
-    found = runner.rows_of_files(sampler, paths, workers=2, threads=1)
+    found = runner.rows_of_pictures(sampler, paths, workers=2, threads=1)
     assert list(found.reasons) == [5]
     assert np.isnan(found.features[5]).all()
     done = cache.done()
     assert found.features[done].tobytes() == cache.features[done].tobytes()
     assert found.regions[done].rectangles.tolist() == cache.regions.rectangles[done].tolist()
     assert found.regions.valid.tolist() == [number != 5 for number in range(COUNT)]
-    assert runner.rows_of_files(sampler, []).features.shape == (0, 1, SIZE)
+    assert runner.rows_of_pictures(sampler, []).features.shape == (0, 1, SIZE)
 
 
 def test_recorded_threads_are_used_and_given_back(tmp_path: Path, corpus: Corpus, backbone: Backbone) -> None:

@@ -18,7 +18,7 @@ from mrnn.evaluate.generation.decode import Caption, generate
 from mrnn.evaluate.image_rows import rows_of_images
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.runner import rows_of_files
+from mrnn.extract.runner import rows_of_pictures
 from mrnn.extract.sampling import WholePictures
 from mrnn.train.checkpoint import load_trained
 
@@ -63,7 +63,7 @@ def test_json_says_what_the_model_says(run: Path, pictures: list[Path], backbone
     assert [entry["file"] for entry in said] == [str(path) for path in pictures]
     trained = load_trained(run)
     sampler = WholePictures(backbone, batch_size=4, device=torch.device("cpu"), precision="float32")
-    features = rows_of_files(sampler, pictures).features[:, 0]
+    features = rows_of_pictures(sampler, pictures).features[:, 0]
     rows = torch.from_numpy(features.astype(np.float16).astype(np.float32))
     for entry, (best, *_) in zip(said, generate(trained.model.double(), rows, DecodingConfig(beam=3)), strict=True):
         words = trained.vocabulary.decode(best.words)
@@ -71,6 +71,9 @@ def test_json_says_what_the_model_says(run: Path, pictures: list[Path], backbone
         assert entry["log_prob"] == pytest.approx(best.log_prob, abs=1e-4)
         assert entry["log_prob"] == pytest.approx(sum(word["log_prob"] for word in entry["words"]))
         assert [word["word"] for word in entry["words"]] == [*words, *(["<end>"] if best.complete else [])]
+        for word in entry["words"]:
+            assert word["parts"].keys() == {"base", "words", "image"}
+            assert sum(word["parts"].values()) == pytest.approx(word["log_prob"], abs=1e-4)
 
 
 def test_a_caption_does_not_depend_on_the_pictures_beside_it(run: Path, pictures: list[Path]) -> None:

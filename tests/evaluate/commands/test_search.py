@@ -19,7 +19,7 @@ from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.index_file import new_index, open_index
 from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.runner import rows_of_files
+from mrnn.extract.runner import rows_of_pictures
 from mrnn.extract.sampling import WholePictures
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
@@ -101,7 +101,7 @@ def test_images_come_in_brute_force_order(world: World, split: str | None) -> No
 
 def test_sentences_come_in_brute_force_order(pictured: World, picture: Path, backbone: Backbone) -> None:
     sampler = WholePictures(backbone, batch_size=1, device=torch.device("cpu"), precision="float32")
-    rows = rows_of_files(sampler, [picture]).features[:, 0]
+    rows = rows_of_pictures(sampler, [picture]).features[:, 0]
     expected = brute_force_sentences(pictured, torch.from_numpy(rows.astype(np.float16).astype(np.float32))[0])
     found = answer(pictured, "--image", picture, "--top", 100)
     texts = [" ".join(tokenize(result["sentences"][0])) for result in found["results"]]

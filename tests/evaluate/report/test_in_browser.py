@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrnn.evaluate.generation.words import END
 from mrnn.evaluate.report import sections
-from mrnn.evaluate.report.cards import END, Card, Question, Said, Score
+from mrnn.evaluate.report.cards import Card, Question, Said, Score
 from mrnn.evaluate.report.page import Page, render, section
 from mrnn.evaluate.report.region_captions import regions_page
 from tests.browser import CHROMIUM, Browser

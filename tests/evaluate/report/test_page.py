@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mrnn.evaluate.generation.words import END
 from mrnn.evaluate.report import sections
-from mrnn.evaluate.report.cards import END, Card, Question, Said, Score
+from mrnn.evaluate.report.cards import Card, Question, Said, Score
 from mrnn.evaluate.report.page import Page, asset, render
 from mrnn.evaluate.report.pictures import BUDGET
 

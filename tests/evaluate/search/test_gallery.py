@@ -10,14 +10,11 @@ import pytest
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.retrieval.stage import sample_training_images
-from mrnn.evaluate.search.gallery import (
-    IMAGE_ANCHORS,
+from mrnn.evaluate.search.gallery import IMAGE_ANCHORS, SENTENCE_ANCHORS, Gallery, gallery_sentences
+from mrnn.evaluate.search.numbers import (
     IMAGE_PERCENT,
     RECALL,
-    SENTENCE_ANCHORS,
     SENTENCE_PERCENT,
-    Gallery,
-    gallery_sentences,
     measured_recall,
     search_images,
     search_sentences,
@@ -52,18 +49,17 @@ def test_the_shortlist_is_a_part_of_the_exact_order(gallery: Gallery, monkeypatc
 
 
 def test_sentences_of_a_shortlist_have_exact_scores(gallery: Gallery, tmp_path: Path) -> None:
-    sentences = gallery_sentences(gallery)
     priors = sample_training_images(gallery.cache, 50, seed=0)
     for image in (0, 61, 100):
         feature = gallery.features[np.array([image])][0]
-        exact = search_sentences(gallery, sentences, feature, top=100, priors=priors, percent=100)
-        found = search_sentences(gallery, sentences, feature, top=5, priors=priors, percent=50)
+        exact = search_sentences(gallery, feature, top=100, priors=priors, percent=100)
+        found = search_sentences(gallery, feature, top=5, priors=priors, percent=50)
         assert (exact.exact, found.exact) == (True, False)
         scores = dict(zip(exact.numbers, exact.scores, strict=True))
         assert found.scores.tolist() == pytest.approx([scores[number] for number in found.numbers], abs=1e-4)
         assert len(set(found.numbers) & set(exact.numbers[:5])) >= 4
     other = replace(gallery, folder=tmp_path / "other")
-    again = search_sentences(other, sentences, feature, top=5, priors=priors, percent=50)
+    again = search_sentences(other, feature, top=5, priors=priors, percent=50)
     np.testing.assert_array_equal(again.scores, found.scores)
 
 
@@ -84,7 +80,7 @@ def test_shortlist_sizes() -> None:
 
 
 def test_the_recall_stated_is_that_of_the_next_smaller_shortlist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrnn.evaluate.search.gallery.RECALL", {True: {1: 0.9, 5: 0.99}, False: {}})
+    monkeypatch.setattr("mrnn.evaluate.search.numbers.RECALL", {True: {1: 0.9, 5: 0.99}, False: {}})
     assert [measured_recall(p, images=True) for p in (0.5, 1, 4.9, 5, 60)] == [None, 0.9, 0.9, 0.99, 0.99]
     assert measured_recall(50, images=False) is None
 

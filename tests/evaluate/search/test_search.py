@@ -11,7 +11,8 @@ import pytest
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
-from mrnn.evaluate.search.gallery import Gallery, gallery_sentences, search_images, search_sentences
+from mrnn.evaluate.search.gallery import Gallery, gallery_sentences
+from mrnn.evaluate.search.numbers import search_images, search_sentences
 from mrnn.evaluate.search.search import open_gallery, prior_images, search_by_image, search_by_sentence
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.models.mrnn import RNNBase
@@ -44,7 +45,7 @@ def test_sentences_for_a_feature(gallery: Gallery, quietly: Callable[..., Any]) 
     assert len(priors) == 6
     found = quietly(search_by_image, gallery, gallery.features, 2, top=3, percent=40.0, priors=priors)
     sentences = gallery_sentences(gallery)
-    answer = search_sentences(gallery, sentences, feature, top=3, percent=40.0, priors=priors)
+    answer = search_sentences(gallery, feature, top=3, percent=40.0, priors=priors)
     assert [result.sentences for result in found.results] == [[sentences.texts[number]] for number in answer.numbers]
     assert [result.score for result in found.results] == answer.scores.tolist()
     assert not found.method["exact"]
