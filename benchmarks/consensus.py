@@ -14,7 +14,7 @@ import click
 import numpy as np
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from mrnn.evaluate.metrics.cider import SentenceVectors
+from mrnn.data.cider import SentenceVectors
 
 IMAGES, PER_IMAGE, WORDS = 6000, 5, 7000
 

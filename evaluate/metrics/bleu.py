@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from mrnn.evaluate.metrics.ngrams import ORDERS, index_ngrams, look_up
+from mrnn.data.ngrams import ORDERS, index_ngrams, look_up
 
 LONGEST = ORDERS
 TINY, SMALL = 1e-15, 1e-9  # coco-caption adds these to numerators and denominators; equal scores need them too

@@ -7,9 +7,9 @@ mrnn.evaluate.metrics.tokenizers: the model's own, or those of coco-caption.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mrnn.data.cider import DocumentFrequencies
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.bleu import BleuCounts
-from mrnn.evaluate.metrics.cider import DocumentFrequencies
 from mrnn.evaluate.metrics.scorers import Scored, bleu_counts, cider
 
 OTHER_DEFINITIONS = {

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from mrnn.data.cider import DocumentFrequencies, cider_d
 from mrnn.evaluate.metrics.bleu import BleuCounts, count_clipped
-from mrnn.evaluate.metrics.cider import DocumentFrequencies, cider_d
 from mrnn.evaluate.metrics.rouge import rouge_l_score
 
 References = Mapping[str, Sequence[Sequence[str]]]  # image id -> sentences, each with a word

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mrnn.data.annotation_files import json_field, json_id, parse_json, read_lines, read_text, shortened
+from mrnn.data.cider import DocumentFrequencies
 from mrnn.data.errors import EvaluationError, ScorerUnavailable
 from mrnn.data.progress import silent
 from mrnn.evaluate.metrics.captions import CaptionScores, cider_warning, definitions, score_captions
-from mrnn.evaluate.metrics.cider import DocumentFrequencies
 from mrnn.evaluate.metrics.java_scorers import java_scores
 from mrnn.evaluate.metrics.scorers import document_frequencies
 from mrnn.evaluate.metrics.tokenizers import (

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mrnn.data.cider import DocumentFrequencies, SentenceVectors, cider_d
 from mrnn.data.flickr import read_flickr8k
 from mrnn.evaluate.metrics.captions import score_captions
-from mrnn.evaluate.metrics.cider import DocumentFrequencies, SentenceVectors, cider_d
 from mrnn.evaluate.metrics.tokenizers import tokenize_all
 
 bleu = pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pycocoevalcap, of the extra java, is not installed")

@@ -5,7 +5,7 @@ from math import exp, log, sqrt
 import numpy as np
 import pytest
 
-from mrnn.evaluate.metrics.cider import DocumentFrequencies, SentenceVectors, cider_d
+from mrnn.data.cider import DocumentFrequencies, SentenceVectors, cider_d
 
 
 def test_by_hand() -> None:

@@ -17,7 +17,7 @@ from itertools import chain
 
 import numpy as np
 
-from mrnn.evaluate.metrics.ngrams import KEY, ORDERS, NgramCounts, NgramIndex, index_ngrams, look_up
+from mrnn.data.ngrams import KEY, ORDERS, NgramCounts, NgramIndex, index_ngrams, look_up
 
 SIGMA = 6.0  # of the penalty on lengths
 

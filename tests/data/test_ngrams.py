@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrnn.evaluate.metrics.ngrams import ORDERS, index_ngrams, look_up
+from mrnn.data.ngrams import ORDERS, index_ngrams, look_up
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcde"), max_size=8), max_size=6)
 
