@@ -11,7 +11,7 @@ from typing import Any
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
 from mrnn.train.models.config import ModelConfig
-from mrnn.train.models.kinds import CAPTIONERS, KINDS, kind_of
+from mrnn.train.models.kinds import CAPTIONERS, KINDS, LATE_FUSION, kind_of
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMISERS = ("adam", "sgd", "rmsprop")
@@ -60,6 +60,21 @@ class TrainSettings:
         "File that align-sentences wrote for the splits train and val: captioners learn from its regions and their "
         "words in place of images and sentences.",
     )
+    contrast: float = setting(
+        0.0,
+        "Weight of the contrastive term of m-RNN and the Transformer: softmax cross-entropy, in bits, of the scores that "
+        "retrieval ranks by, from sentence to image and back, within a batch; 0 for none.",
+        at_least=0,
+    )
+    contrast_pictures: int = setting(
+        16, "Images of the batch that the contrastive term compares each sentence with, its own included.", at_least=2
+    )
+    contrast_sentences: int = setting(
+        4,
+        "Sentences of the batch that the contrastive term compares, at most one for each image. The time of the term is "
+        "proportional to this times --contrast-pictures.",
+        at_least=1,
+    )
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,6 +82,25 @@ class TrainSettings:
         self.config(vocabulary=2, features=1)  # checks the model's own
         if self.segments and self.model not in CAPTIONERS:
             raise SettingError(f"segments are for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
+        if self.contrast:
+            self._check_contrast()
+
+    def _check_contrast(self) -> None:
+        if self.model not in LATE_FUSION:
+            raise SettingError(
+                f"contrast is for {' and '.join(LATE_FUSION)}, whose words do not see the image, so that a sentence is "
+                f"compared with many images at little cost; not for {self.model}"
+            )
+        if self.contrast_pictures > self.batch_size:
+            raise SettingError(
+                f"contrast_pictures ({self.contrast_pictures}) must not exceed the sentences per batch, batch_size "
+                f"({self.batch_size})"
+            )
+        if self.contrast_sentences > self.contrast_pictures:
+            raise SettingError(
+                f"contrast_sentences ({self.contrast_sentences}) must not exceed contrast_pictures "
+                f"({self.contrast_pictures}): each sentence is of another image"
+            )
 
     @classmethod
     def of(cls, **values: Any) -> "TrainSettings":

@@ -4,7 +4,10 @@ The cost of the m-RNN paper, in bits (A3 of its re-implementation notes; Eq. 6 o
 
     C = -(1/N) sum_n log2 P(w_n | w_1..w_{n-1}, I) + lambda ||theta||^2        N words, END counted
 
-The optimiser adds lambda ||theta||^2 (mrnn.train.optim).
+The optimiser adds lambda ||theta||^2 (mrnn.train.optim). Settings change what training minimises, not what validation
+measures:
+
+    --contrast W            adds W times the contrastive term (mrnn.train.tasks.contrast) to C
 """
 
 from collections.abc import Callable, Iterator
@@ -21,9 +24,10 @@ from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
 from mrnn.train.losses import linear_cross_entropy
 from mrnn.train.measures import BITS, PERPLEXITY
-from mrnn.train.models.captioner import Captioner, Predictor
+from mrnn.train.models.captioner import Captioner, LateFusion, Predictor
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
+from mrnn.train.tasks.contrast import ContrastBatch, contrast_batches, contrast_bits
 from mrnn.train.tasks.task import TrainingData
 
 EXPLODED = 10  # times log2 V, the bits per word of a uniform distribution
@@ -35,7 +39,11 @@ class Captioning:
     name = "captioning"
     criterion = PERPLEXITY
     measure = BITS
-    divisible = True
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+        # The contrastive term compares the sentences and images of a batch, and so depends on how it is divided.
+        self.divisible = settings.contrast == 0
 
     def batches(
         self,
@@ -48,7 +56,7 @@ class Captioning:
         rectangular: bool,
     ) -> Iterator[CaptionBatch]:
         """See `Task`."""
-        return epoch_batches(
+        batches = epoch_batches(
             data.train,
             data.features,
             settings.batch_size,
@@ -59,14 +67,31 @@ class Captioning:
             part=part,
             rectangular=rectangular,
         )
+        if not settings.contrast:
+            return batches
+        return contrast_batches(
+            batches,
+            data.train.image,
+            images=settings.contrast_pictures,
+            sentences=settings.contrast_sentences,
+            seed=[settings.seed, epoch],
+            skip=skip,
+        )
 
     def batch_count(self, data: TrainingData, settings: TrainSettings) -> int:
         """See `Task`."""
         return len(batch_bounds(len(data.train), settings.batch_size))
 
     def cost(self, model: Captioner, batch: CaptionBatch) -> Tensor:
-        """See `Task`: bits, summed over words."""
-        return batch_bits(model, batch)
+        """See `Task`: bits, summed over words, and the contrastive term for every word."""
+        if not isinstance(batch, ContrastBatch):
+            return batch_bits(model, batch)
+        assert isinstance(model, LateFusion)
+        language, image = model.language_packed(batch), model.image(batch.features)
+        hidden = model.fuse(language, image.index_select(0, batch.image_of_token))
+        bits = linear_cross_entropy(hidden, model.output.weight, model.output.bias, batch.targets)
+        contrast = contrast_bits(model, batch, language=language, image=image)
+        return bits + self._settings.contrast * batch.count * contrast
 
     def validate(self, model: Captioner, data: TrainingData) -> dict[str, float]:
         """See `Task`: bits per word and perplexity of the dev split."""

@@ -34,6 +34,9 @@ class Matching:
     measure = Cost("hinge", "hinge per pair", "pairs", "pairs")
     divisible = False
 
+    def __init__(self, settings: TrainSettings) -> None:
+        self._hardest_from: int = settings.config(vocabulary=2, features=1).hardest_from  # type: ignore[attr-defined]
+
     def batches(
         self,
         data: TrainingData,
@@ -45,7 +48,6 @@ class Matching:
         rectangular: bool,
     ) -> Iterator[MatchingBatch]:
         """See `Task`; part is all of it."""
-        hardest_from = settings.config(vocabulary=2, features=1).hardest_from  # type: ignore[attr-defined]
         return epoch_batches(
             data.train,
             data.features,
@@ -54,7 +56,7 @@ class Matching:
             epoch=epoch,
             skip=skip,
             device=data.device,
-            hardest=bool(hardest_from) and epoch + 1 >= hardest_from,
+            hardest=bool(self._hardest_from) and epoch + 1 >= self._hardest_from,
             rectangular=rectangular,
         )
 
