@@ -62,8 +62,8 @@ class TrainSettings:
     )
     contrast: float = setting(
         0.0,
-        "Weight of the contrastive term of m-RNN and the Transformer: softmax cross-entropy, in bits, of the scores that "
-        "retrieval ranks by, from sentence to image and back, within a batch; 0 for none.",
+        "Weight of the contrastive term of m-RNN and the Transformer: softmax cross-entropy, in bits, of the scores "
+        "that retrieval ranks by, from sentence to image and back, within a batch; 0 for none.",
         at_least=0,
     )
     contrast_pictures: int = setting(
@@ -71,7 +71,7 @@ class TrainSettings:
     )
     contrast_sentences: int = setting(
         4,
-        "Sentences of the batch that the contrastive term compares, at most one for each image. The time of the term is "
+        "Sentences of the batch that the contrastive term compares, at most one for each image. Its time is "
         "proportional to this times --contrast-pictures.",
         at_least=1,
     )

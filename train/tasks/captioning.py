@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mrnn.data.vocabulary import UNKNOWN_ID
-from mrnn.train.batches import CaptionBatch, batch_bounds, epoch_batches, pack
+from mrnn.train.batches import NOTHING, CaptionBatch, batch_bounds, epoch_batches, pack
 from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
 from mrnn.train.losses import linear_cross_entropy
@@ -91,7 +91,9 @@ class Captioning:
         hidden = model.fuse(language, image.index_select(0, batch.image_of_token))
         bits = linear_cross_entropy(hidden, model.output.weight, model.output.bias, batch.targets)
         contrast = contrast_bits(model, batch, language=language, image=image)
-        return bits + self._settings.contrast * batch.count * contrast
+        # Not batch.count, a number that a CUDA graph would keep for later batches of the shape.
+        count = (batch.targets != NOTHING).sum()
+        return bits + self._settings.contrast * contrast * count
 
     def validate(self, model: Captioner, data: TrainingData) -> dict[str, float]:
         """See `Task`: bits per word and perplexity of the dev split."""

@@ -23,6 +23,7 @@ from mrnn.train.models.captioner import LateFusion
 from mrnn.train.models.kinds import LATE_FUSION
 from mrnn.train.prepare import Training, prepare
 from mrnn.train.run_files import LAST
+from mrnn.train.sentences import Sentences
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits, sentence_bits
 from mrnn.train.tasks.contrast import ContrastBatch, contrast_bits, contrast_of_scores
@@ -69,17 +70,16 @@ def test_a_batch_compares_sentences_with_images_by_log_p(
     assert isinstance(batch, ContrastBatch)
     model: Any = training.model.double()
     with torch.no_grad():
-        model.output.weight_orig = None if name else None
         model.image_to_multimodal.weight.mul_(20)  # an untrained model hardly looks at the image
     batch = replace(batch, features=batch.features.double())
-    columns = [int(torch.nonzero(batch.rows[n, 0] == torch.arange(batch.sizes[0]))[0, 0]) for n in range(3)]
-    numbers = batch.sentences[columns]
+    numbers = batch.sentences[batch.rows[:, 0].numpy()]  # the rows of the first step are the sentences in order
+    alone = Sentences(
+        tokens=np.concatenate([tokens_of(data.train, n) for n in numbers]),
+        starts=np.concatenate([[0], np.cumsum(data.train.lengths[numbers])]),
+        image=np.zeros(3, dtype=np.int64),
+    )
     scores = torch.zeros(5, 3, dtype=torch.float64)
     for k, image in enumerate(batch.images):
-        other = replace(data.train, image=np.zeros(len(data.train), dtype=np.int64))
-        alone = replace(other, tokens=np.concatenate([tokens_of(data.train, n) for n in numbers]))
-        lengths = data.train.lengths[numbers]
-        alone = replace(alone, starts=np.concatenate([[0], np.cumsum(lengths)]), image=np.zeros(3, dtype=np.int64))
         found = sentence_bits(model, alone, One(batch.features[image]))  # type: ignore[arg-type]
         scores[k] = -torch.from_numpy(found.bits) * math.log(2)
     expected = contrast_of_scores(scores).item() / math.log(2)
@@ -87,6 +87,23 @@ def test_a_batch_compares_sentences_with_images_by_log_p(
     assert found_bits == pytest.approx(expected, rel=1e-9)
     total = training.task.cost(model, batch).item()
     assert total == pytest.approx(batch_bits(model, batch).item() + 0.3 * batch.count * expected, rel=1e-9)
+
+
+class StopAfter(StopRequest):
+    """A request to stop that comes after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    @property
+    def code(self) -> int:
+        return int(bool(self.reason))
+
+    @property
+    def reason(self) -> str:
+        self._left -= 1
+        return "" if self._left > 0 else "the test"
 
 
 class One:
@@ -99,7 +116,7 @@ class One:
         return self._feature.expand(len(images), -1)
 
 
-def tokens_of(sentences: Any, number: int) -> np.ndarray:
+def tokens_of(sentences: Sentences, number: int) -> np.ndarray:
     tokens: np.ndarray = sentences.tokens[sentences.starts[number] : sentences.starts[number + 1]]
     return tokens
 
@@ -179,7 +196,7 @@ def test_training_tells_images_apart_better_with_the_term_than_without(
 ) -> None:
     found = {}
     for weight in (0.0, 2.0):
-        settings = tiny.but(contrast=weight, **SIZES)
+        settings = tiny.but(contrast=weight, image_dropout=0.0, **SIZES)
         train(cache, tmp_path / str(weight), settings, options=OPTIONS)
         training = prepared(cache, tiny, contrast=1.0)
         training.model.load_state_dict(read_checkpoint(tmp_path / str(weight) / LAST)["weights"])
@@ -193,19 +210,8 @@ def test_training_tells_images_apart_better_with_the_term_than_without(
 def test_a_resumed_run_draws_the_same(cache: FeatureCache, tiny: TrainSettings, tmp_path: Path) -> None:
     settings = tiny.but(epochs=1, contrast=1.0, **SIZES)
     train(cache, tmp_path / "whole", settings, options=OPTIONS)
-    stop = StopRequest()
-
-    class AtStepSeven(StopRequest):
-        asked = 0
-
-        @property
-        def reason(self) -> str:  # type: ignore[override]
-            type(self).asked += 1
-            return "test" if self.asked > 6 else ""
-
-    del stop
     with pytest.raises(Stopped):
-        train(cache, tmp_path / "parts", settings, options=OPTIONS, stop=AtStepSeven())
+        train(cache, tmp_path / "parts", settings, options=OPTIONS, stop=StopAfter(7))
     train(cache, tmp_path / "parts", settings, options=OPTIONS)
     whole, parts = (read_checkpoint(tmp_path / name / LAST)["weights"] for name in ("whole", "parts"))
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
