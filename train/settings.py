@@ -60,6 +60,16 @@ class TrainSettings:
         "File that align-sentences wrote for the splits train and val: captioners learn from its regions and their "
         "words in place of images and sentences.",
     )
+    label_smoothing: float = setting(
+        0.0,
+        "Share of the probability of the target that captioners spread over all words in training; validation stays "
+        "plain.",
+        at_least=0,
+        below=1,
+    )
+    word_dropout: float = setting(
+        0.0, "Fraction of the words that captioners read which training replaces by <unk>.", at_least=0, below=1
+    )
     contrast: float = setting(
         0.0,
         "Weight of the contrastive term of m-RNN and the Transformer: softmax cross-entropy, in bits, of the scores "
@@ -82,6 +92,9 @@ class TrainSettings:
         self.config(vocabulary=2, features=1)  # checks the model's own
         if self.segments and self.model not in CAPTIONERS:
             raise SettingError(f"segments are for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
+        for name in ("label_smoothing", "word_dropout"):
+            if getattr(self, name) and self.model not in CAPTIONERS:
+                raise SettingError(f"{name} is for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
         if self.contrast:
             self._check_contrast()
 

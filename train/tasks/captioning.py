@@ -7,18 +7,21 @@ The cost of the m-RNN paper, in bits (A3 of its re-implementation notes; Eq. 6 o
 The optimiser adds lambda ||theta||^2 (mrnn.train.optim). Settings change what training minimises, not what validation
 measures:
 
+    --label-smoothing E     takes the cross-entropy with (1 - E) onehot(w_n) + E/V in place of w_n
+    --word-dropout P        lets the model read <unk> in place of a fraction P of the words, drawn afresh in each step
+                            (Bowman et al. 2016, arXiv 1511.06349; Gal's variant drops every occurrence of a word)
     --contrast W            adds W times the contrastive term (mrnn.train.tasks.contrast) to C
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mrnn.data.vocabulary import UNKNOWN_ID
+from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
 from mrnn.train.batches import NOTHING, CaptionBatch, batch_bounds, epoch_batches, pack
 from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
@@ -30,7 +33,7 @@ from mrnn.train.settings import TrainSettings
 from mrnn.train.tasks.contrast import ContrastBatch, contrast_batches, contrast_bits
 from mrnn.train.tasks.task import TrainingData
 
-EXPLODED = 10  # times log2 V, the bits per word of a uniform distribution
+EXPLODED = 10  # times the cost of uniform distributions: log2 V bits per word
 
 
 class Captioning:
@@ -84,12 +87,14 @@ class Captioning:
 
     def cost(self, model: Captioner, batch: CaptionBatch) -> Tensor:
         """See `Task`: bits, summed over words, and the contrastive term for every word."""
+        if self._settings.word_dropout:
+            batch = replace(batch, inputs=drop_words(batch.inputs, self._settings.word_dropout))
         if not isinstance(batch, ContrastBatch):
-            return batch_bits(model, batch)
+            return batch_bits(model, batch, smoothing=self._settings.label_smoothing)
         assert isinstance(model, LateFusion)
         language, image = model.language_packed(batch), model.image(batch.features)
         hidden = model.fuse(language, image.index_select(0, batch.image_of_token))
-        bits = linear_cross_entropy(hidden, model.output.weight, model.output.bias, batch.targets)
+        bits = output_bits(model, hidden, batch, smoothing=self._settings.label_smoothing)
         contrast = contrast_bits(model, batch, language=language, image=image)
         # Not batch.count, a number that a CUDA graph would keep for later batches of the shape.
         count = (batch.targets != NOTHING).sum()
@@ -112,12 +117,29 @@ class Captioning:
 
     def limit(self, data: TrainingData) -> float:
         """See `Task`."""
-        return EXPLODED * log2(len(data.vocabulary))
+        settings = self._settings
+        chance = log2(len(data.vocabulary))
+        if settings.contrast:
+            chance += settings.contrast * (log2(settings.contrast_pictures) + log2(settings.contrast_sentences))
+        return EXPLODED * chance
 
 
-def batch_bits(model: Captioner, batch: CaptionBatch) -> Tensor:
-    """Sum over the words of a batch of -log2 P(word | words before, image)."""
-    return linear_cross_entropy(model(batch), model.output.weight, model.output.bias, batch.targets)
+def batch_bits(model: Captioner, batch: CaptionBatch, *, smoothing: float = 0.0) -> Tensor:
+    """Sum over the words of a batch of -log2 P(word | words before, image), with label smoothing if requested."""
+    return output_bits(model, model(batch), batch, smoothing=smoothing)
+
+
+def output_bits(model: Captioner, hidden: Tensor, batch: CaptionBatch, *, smoothing: float) -> Tensor:
+    """The same from the hidden vectors of the batch, (P, M)."""
+    output = model.output
+    return linear_cross_entropy(hidden, output.weight, output.bias, batch.targets, smoothing=smoothing)
+
+
+def drop_words(inputs: Tensor, share: float) -> Tensor:
+    """Word numbers, (P,) int64, of which each is `<unk>` with probability `share`; START is kept."""
+    # From torch's global generator, as dropout draws.
+    dropped = torch.rand(inputs.shape, device=inputs.device) < share
+    return inputs.masked_fill(dropped & (inputs != BOUNDARY_ID), UNKNOWN_ID)
 
 
 @dataclass(frozen=True)
