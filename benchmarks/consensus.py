@@ -3,7 +3,7 @@
     python benchmarks/consensus.py [--candidates 10] [--captions 75]
 
 The sentences are drawn: as many as Flickr8k's training captions, of words with Zipf's frequencies. That both give the
-same similarities is tested (tests/evaluate/metrics/test_pair_cider.py); here pycocoevalcap takes its document
+same similarities is tested (tests/data/test_pair_cider.py); here pycocoevalcap takes its document
 frequencies from the captions of the picture alone, which needs no more time. Medians over the rounds are printed.
 """
 
@@ -14,7 +14,7 @@ import click
 import numpy as np
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from mrnn.evaluate.metrics.pair_cider import SentenceVectors
+from mrnn.data.pair_cider import SentenceVectors
 
 IMAGES, PER_IMAGE, WORDS = 6000, 5, 7000
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
+from mrnn.train.measures import SELECTIONS
 from mrnn.train.models.config import ModelConfig
 from mrnn.train.models.kinds import CAPTIONERS, KINDS, LATE_FUSION, kind_of
 
@@ -54,6 +55,13 @@ class TrainSettings:
         below=1,
     )
     precision: str = setting("fp32", "Arithmetic; bf16 is for GPUs.", choices=PRECISIONS)
+    select: str = setting(
+        "perplexity",
+        "How the best checkpoint of a captioner is chosen: by the perplexity of the dev split, or by the CIDEr of "
+        "greedy captions or the sum of recalls of a sample of it.",
+        choices=tuple(SELECTIONS),
+    )
+    select_images: int = setting(200, "Images of the dev split in that sample.", at_least=2)
     init_from: str = setting("", "Run folder whose best weights and vocabulary a new run starts from.")
     segments: str = setting(
         "",
@@ -92,8 +100,8 @@ class TrainSettings:
         self.config(vocabulary=2, features=1)  # checks the model's own
         if self.segments and self.model not in CAPTIONERS:
             raise SettingError(f"segments are for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
-        for name in ("label_smoothing", "word_dropout"):
-            if getattr(self, name) and self.model not in CAPTIONERS:
+        for name in ("label_smoothing", "word_dropout", "select"):
+            if getattr(self, name) != getattr(type(self), name) and self.model not in CAPTIONERS:
                 raise SettingError(f"{name} is for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
         if self.contrast:
             self._check_contrast()

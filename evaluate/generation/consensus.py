@@ -4,7 +4,7 @@ Mao et al. 2015 (arXiv 1412.6632, section "Consensus reranking"), as their progr
 
 1. a beam search of width 10 gives the candidates;
 2. the nearest training images, by the distance of the image's contribution to the multimodal layer, V_I I;
-3. CIDEr of each candidate with every caption of those images (mrnn.evaluate.metrics.pair_cider), document frequencies
+3. CIDEr of each candidate with every caption of those images (mrnn.data.pair_cider), document frequencies
    of the training captions;
 4. the candidate with the largest sum of its m largest similarities wins.
 
@@ -28,10 +28,10 @@ from torch import Tensor
 
 from mrnn.data.cache import FeatureCache, open_cache
 from mrnn.data.errors import EvaluationError
+from mrnn.data.pair_cider import SentenceVectors
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features, features_for
 from mrnn.evaluate.generation.decode import Caption
-from mrnn.evaluate.metrics.pair_cider import SentenceVectors
 from mrnn.evaluate.settings import ConsensusConfig
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features

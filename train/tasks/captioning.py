@@ -13,6 +13,7 @@ measures:
     --contrast W            adds W times the contrastive term (mrnn.train.tasks.contrast) to C
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import log2
@@ -26,11 +27,12 @@ from mrnn.train.batches import NOTHING, CaptionBatch, batch_bounds, epoch_batche
 from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
 from mrnn.train.losses import linear_cross_entropy
-from mrnn.train.measures import BITS, PERPLEXITY
+from mrnn.train.measures import BITS, PERPLEXITY, SAMPLE_SECONDS, SELECTIONS
 from mrnn.train.models.captioner import Captioner, LateFusion, Predictor
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
 from mrnn.train.tasks.contrast import ContrastBatch, contrast_batches, contrast_bits
+from mrnn.train.tasks.dev_sample import sample_cider, sample_recalls, sampled_images
 from mrnn.train.tasks.task import TrainingData
 
 EXPLODED = 10  # times the cost of uniform distributions: log2 V bits per word
@@ -45,6 +47,7 @@ class Captioning:
 
     def __init__(self, settings: TrainSettings) -> None:
         self._settings = settings
+        self.criterion = SELECTIONS[settings.select]
         # The contrastive term compares the sentences and images of a batch, and so depends on how it is divided.
         self.divisible = settings.contrast == 0
 
@@ -101,13 +104,26 @@ class Captioning:
         return bits + self._settings.contrast * contrast * count
 
     def validate(self, model: Captioner, data: TrainingData) -> dict[str, float]:
-        """See `Task`: bits per word and perplexity of the dev split."""
+        """See `Task`: bits per word and perplexity of the dev split, and what `select` asks of a sample of it."""
         found = perplexity(model, data.val, data.features)
         return {
             "val_bits": found.bits,
             "val_perplexity": found.perplexity,
             "val_perplexity_known": found.perplexity_known,
-        }
+        } | self._sample(model, data)
+
+    def _sample(self, model: Captioner, data: TrainingData) -> dict[str, float]:
+        if self.criterion == PERPLEXITY:
+            return {}
+        start, was_training = time.perf_counter(), model.training
+        model.eval()
+        images = sampled_images(data.val, self._settings.select_images)
+        if self._settings.select == "recall":
+            found = sample_recalls(model, data.val, data.features, images=images)
+        else:
+            found = {self.criterion.key: sample_cider(model, data.val, data.features, images=images)}
+        model.train(was_training)
+        return found | {SAMPLE_SECONDS: time.perf_counter() - start}
 
     def begin(self, model: Captioner, data: TrainingData, settings: TrainSettings) -> None:
         """See `Task`: sets the output bias to the words' log frequencies, and the mean and scale of image features."""

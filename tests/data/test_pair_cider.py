@@ -6,7 +6,7 @@ from math import exp, log, sqrt
 import numpy as np
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from mrnn.evaluate.metrics.pair_cider import SentenceVectors
+from mrnn.data.pair_cider import SentenceVectors
 
 
 class OnePair(CiderScorer):
