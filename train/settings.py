@@ -13,6 +13,7 @@ from mrnn.data.settings import check_settings, setting
 from mrnn.train.measures import SELECTIONS
 from mrnn.train.models.config import ModelConfig
 from mrnn.train.models.kinds import CAPTIONERS, KINDS, LATE_FUSION, kind_of
+from mrnn.train.presets import MODEL, PRESETS
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMISERS = ("adam", "sgd", "rmsprop")
@@ -28,6 +29,12 @@ class TrainSettings:
     """
 
     model: str = setting("mrnn", "Kind of model to train; rnn-base is mrnn without the image.", choices=tuple(KINDS))
+    preset: str = setting(
+        "paper",
+        "Settings to start from, which other options override. paper: the defaults, with the m-RNN of 2014. retrieval: "
+        "m-RNN for retrieval. best: m-RNN for captions and retrieval. They are listed below.",
+        choices=tuple(PRESETS),
+    )
     epochs: int = setting(8, "Number of passes over the training sentences.", at_least=1)
     batch_size: int = setting(100, "Sentences per batch.", at_least=1)
     lr: float = setting(2e-3, "Highest learning rate.", above=0)
@@ -97,6 +104,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.preset != "paper" and self.model != MODEL:
+            raise SettingError(f"preset {self.preset} is for {MODEL}, not {self.model}")
         self.config(vocabulary=2, features=1)  # checks the model's own
         if self.segments and self.model not in CAPTIONERS:
             raise SettingError(f"segments are for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
@@ -125,11 +134,13 @@ class TrainSettings:
 
     @classmethod
     def of(cls, **values: Any) -> "TrainSettings":
-        """Settings from general ones and the model's own, given together; the rest have the defaults of their kind.
+        """Settings from general ones and the model's own, given together.
 
-        Raises SettingError for a setting that the model does not have.
+        The rest are those of the preset, or have the defaults of their kind. Raises SettingError for a setting that the
+        model does not have.
         """
-        values = {**kind_of(values.get("model", cls.model)).defaults, **values}
+        kind, preset = kind_of(values.get("model", cls.model)), PRESETS.get(values.get("preset", cls.preset), {})
+        values = {**kind.defaults, **preset, **values}
         general = {each.name for each in fields(cls)} - {"network"}
         own = {name: value for name, value in values.items() if name not in general}
         return cls(**{name: value for name, value in values.items() if name in general}, network=own)

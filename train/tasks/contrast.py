@@ -83,8 +83,9 @@ def contrast_bits(model: LateFusion, batch: ContrastBatch, *, language: Tensor, 
     language : (P, M), the language half of its rows.
     image : (I, M), the image half of its images.
     """
-    words = language[batch.rows.flatten()]
-    hidden = model.fuse(words, image[batch.images, None])  # (K, n T, M)
+    words, images = language[batch.rows.flatten()], image[batch.images, None]
+    # Without the dropout of `fuse`: draws that differ from image to image would drown what tells the images apart.
+    hidden = model.fusion(words + images.to(words.dtype))  # (K, n T, M)
     logits = linear(hidden.flatten(0, 1), model.output.weight) + model.output.bias
     targets = batch.words.flatten().expand(len(hidden), -1).flatten()
     costs = functional.cross_entropy(logits, targets, ignore_index=NOTHING, reduction="none")
