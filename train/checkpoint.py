@@ -70,7 +70,7 @@ class TrainedModel:
     @property
     def cost(self) -> Cost:
         """What its training minimised."""
-        cost: Cost = KINDS[self.name].make_task().measure
+        cost: Cost = KINDS[self.name].task_class().measure
         return cost
 
 

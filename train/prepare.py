@@ -158,11 +158,11 @@ def prepare(
     """
     ranks = ranks or Ranks()
     kind = kind_of(settings.model)
-    task: Task = kind.make_task()
+    task: Task = kind.task_class()(settings)
     if ranks.count > 1 and not task.divisible:
         raise TrainingError(
-            f"{settings.model} is trained by one process, since its cost compares all pairs of a batch; start it "
-            "without torchrun, and without srun's several tasks"
+            f"{settings.model}{' with --contrast' * bool(settings.contrast)} is trained by one process, since its cost "
+            "compares the pairs of a batch; start it without torchrun, and without srun's several tasks"
         )
     fingerprint = cache_fingerprint(cache)
     segments = read_segments(settings.segments, cache) if settings.segments else None

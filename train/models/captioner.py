@@ -109,8 +109,18 @@ class LateFusion(Captioner):
         """
 
     @abstractmethod
+    def language_packed(self, batch: CaptionBatch) -> Tensor:
+        """The contribution of the words at every row of a packed batch: (P, M)."""
+
+    @abstractmethod
     def fuse(self, language: Tensor, image: Tensor) -> Tensor:
         """The hidden vector, fusion(language + image), with dropout in training: two (..., M) -> (..., M)."""
+
+    def forward(self, batch: CaptionBatch) -> Tensor:
+        """See `Captioner`."""
+        language = self.language_packed(batch)
+        # The image half is computed once per distinct image and then copied to the rows of its words.
+        return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
 
     def image_vector(self, features: Tensor) -> Tensor:
         """See `Predictor`: the image half."""

@@ -95,12 +95,10 @@ class MRNN(MRNNLayers, LateFusion):
         """V_I I: (..., D) -> (..., M)."""
         return self.image_to_multimodal(self.image_dropout(self.centred(features)))
 
-    def forward(self, batch: CaptionBatch) -> Tensor:
-        """m(t) of every row of a packed batch: (P, M)."""
+    def language_packed(self, batch: CaptionBatch) -> Tensor:
+        """See `LateFusion`."""
         words = self.words(batch.inputs)
-        language = self.combine(words, self.recur_packed(words, batch.sizes))
-        # V_I I is computed once per distinct image and then copied to the rows of its words.
-        return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
+        return self.combine(words, self.recur_packed(words, batch.sizes))
 
 
 class RNNBase(MRNN):

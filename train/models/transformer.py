@@ -82,8 +82,8 @@ class Transformer(LateFusion):
         """m(t) = g(language + image): (..., M)."""
         return self.dropout(self.fusion(language + image.to(language.dtype)))
 
-    def forward(self, batch: CaptionBatch) -> Tensor:
-        """m(t) of every row of a packed batch: (P, M)."""
+    def language_packed(self, batch: CaptionBatch) -> Tensor:
+        """See `LateFusion`."""
         words, places = as_table(batch)
         context = self.config.context
         states = self.read(words[:, :context])
@@ -93,8 +93,7 @@ class Transformer(LateFusion):
             later = self.read(windows.flatten(0, 1))[:, -1].unflatten(0, windows.shape[:2])
             missing = len(words) - len(later)
             states = torch.cat([states, functional.pad(later, (0, 0, 0, 0, 0, missing))], 1)
-        language = self.words_to_multimodal(states.flatten(0, 1).index_select(0, places))
-        return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
+        return self.words_to_multimodal(states.flatten(0, 1).index_select(0, places))
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:

@@ -15,7 +15,7 @@ from PIL import Image as Picture
 from mrnn.evaluate.commands.caption import main
 from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, generate
-from mrnn.evaluate.image_rows import rows_of_images
+from mrnn.evaluate.image_rows import PictureReader
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import Backbone, build_backbone
 from mrnn.extract.runner import rows_of_pictures
@@ -92,13 +92,13 @@ def test_several_layers_and_views_are_computed_as_in_training(
     done = caption(run, *pictures)
     assert done.exit_code == 0, done.output
     sampler = WholePictures(backbone, batch_size=4, device=torch.device("cpu"), precision="float32")
-    features = rows_of_files(sampler, pictures).features[:, 0]
-    rows = rows_of_images(load_trained(run), pictures).features[:, 0]
+    features = rows_of_pictures(sampler, pictures).features[:, 0]
+    rows = PictureReader(load_trained(run)).rows(pictures).features[:, 0]
     assert rows.shape == (4, 48 + 1024)
     np.testing.assert_array_equal(rows.numpy(), features.astype(np.float16).astype(np.float32))
     plain = build_backbone(NETWORK, overrides={"resize": 64, "crop": 64}, **{**settings, "views": "none"})
     other = make_world(provenance={**plain.provenance(), "dtype": "float16"}, size=plain.feature_size, name="other.h5")
-    assert not np.allclose(rows_of_images(load_trained(other[0]), pictures).features[:, 0], rows, rtol=1e-2)
+    assert not np.allclose(PictureReader(load_trained(other[0])).rows(pictures).features[:, 0], rows, rtol=1e-2)
 
 
 def test_a_page_with_the_same_captions(run: Path, pictures: list[Path], tmp_path: Path) -> None:
