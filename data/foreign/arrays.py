@@ -1,7 +1,5 @@
 """One matrix with a row or a column for each image: MATLAB (neuraltalk), NumPy or HDF5."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +83,7 @@ def _load(path: Path, wanted: tuple[str, str]) -> dict[str, np.ndarray]:
             return read_arrays(path, wanted)
         if magic.startswith(b"MATLAB 5"):
             return _load_matlab(path, wanted)
-    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise CacheError(f"{path} cannot be read as a features file: {error}") from error
     raise CacheError(
         f"{path} is none of .mat, .npy, .npz, HDF5, nor a file in the form of another project (--format lists them)"

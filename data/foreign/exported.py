@@ -1,8 +1,7 @@
-"""The .npz that `export-features` writes (mrnn.data.export): importing it makes an equal cache."""
+"""The .npz that `export-mrnn` writes (mrnn.data.export): importing it makes an equal cache."""
 
 import json
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +27,8 @@ def recognise(path: Path) -> bool:
 
 def read(path: Path, given: Given) -> list[Source]:
     """An .npz of ours, which is read into memory. feats is (n, D), or (n, R, D) with regions."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ARRAYS}
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(str(error)) from error
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in ARRAYS}
     features = arrays["feats"]
     if features.ndim not in (2, 3) or features.dtype not in (np.float16, np.float32):
         raise ValueError(f"feats is {features.dtype} of shape {features.shape}, not (n, D) or (n, R, D)")

@@ -5,6 +5,8 @@ returns Sources. It raises ValueError for contents that it cannot use. This modu
 that a command can show the formats without loading them.
 """
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 # In the order in which they are tried; arrays, the last, takes every file that the others do not.
 FORMATS = {
-    "mrnn": "mrnn.data.foreign.exported",  # .npz of export-features
+    "mrnn": "mrnn.data.foreign.exported",  # .npz of export-mrnn
     "vse": "mrnn.data.foreign.vse",  # VSE++, SCAN: SPLIT_ims.npy
     "bottom-up": "mrnn.data.foreign.bottom_up",  # tab-separated lines with base64
     "updown": "mrnn.data.foreign.updown",  # HDF5: image_features, image_bb
@@ -27,7 +29,17 @@ FORMATS = {
     "arrays": "mrnn.data.foreign.arrays",  # one matrix in .mat, .npy, .npz or HDF5
 }
 ORIENTATIONS = ("auto", "rows", "columns")
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, OverflowError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def read(path: Path, given: Given) -> list[Source]:
         raise ValueError(f"the {DESCRIPTOR} of {ids[0]} has shape {shape}, not one axis")
 
     def read_image(number: int) -> ImageRows:
-        return ImageRows(numbers(file, ids[number] + ending)[None, :])
+        return ImageRows(numbers(file, ids[number] + ending)[()][None])
 
     return [
         Source(

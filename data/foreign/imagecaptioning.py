@@ -5,13 +5,12 @@ fc holds (D,) of the whole picture. att holds, under 'feat' or 'z', (k, D) of re
 """
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from mrnn.data.foreign.formats import Given
+from mrnn.data.foreign.formats import UNREADABLE, Given
 from mrnn.data.foreign.source import LARGEST_FEATURE, MOST_REGIONS, ImageRows, Source, with_regions
 
 PARTS = ("fc", "att", "box")
@@ -97,38 +96,35 @@ def _shape(file: Path) -> tuple[int, ...]:
     try:
         if file.suffix == ".npy":
             with file.open("rb") as stream:
-                return _read_header(stream, file)
+                return _read_header(stream)
         with zipfile.ZipFile(file) as archive:
             member = next((name + ".npy" for name in NAMES if name + ".npy" in archive.namelist()), None)
             if member is None:
-                raise ValueError(f"{file.name} has no array {' or '.join(NAMES)}")
+                raise ValueError(f"no array {' or '.join(NAMES)}")
             with archive.open(member) as stream:
-                return _read_header(stream, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                return _read_header(stream)
+    except UNREADABLE as error:
         raise ValueError(f"{file.name}: {error}") from error
 
 
-def _read_header(stream: IO[bytes], file: Path) -> tuple[int, ...]:
+def _read_header(stream: IO[bytes]) -> tuple[int, ...]:
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise ValueError(f"{file.name}: version {version} of NumPy's format")
+        raise ValueError(f"version {version} of NumPy's format")
     shape, _, dtype = readers[version](stream)
     if dtype.kind not in "fiu" or not shape or min(shape) < 1:
-        raise ValueError(f"{file.name} is {dtype} of shape {shape}, not features")
+        raise ValueError(f"{dtype} of shape {shape}, not features")
     if shape[-1] > LARGEST_FEATURE or np.prod(shape[:-1], dtype=float) > MOST_REGIONS or np.prod(shape) > LARGEST:
-        raise ValueError(f"{file.name} has shape {shape}, more than features of an image have")
+        raise ValueError(f"shape {shape}, more than features of an image have")
     return tuple(map(int, shape))
 
 
 def _load(file: Path) -> np.ndarray:
     shape = _shape(file)
-    try:
-        with file.open("rb") as stream:
-            found = np.load(stream, allow_pickle=False)
-            if not isinstance(found, np.ndarray):
-                found = next(found[name] for name in NAMES if name in found)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{file.name}: {error}") from error
+    with file.open("rb") as stream:
+        found = np.load(stream, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            found = next(found[name] for name in NAMES if name in found)
     assert found.shape == shape
     return found

@@ -135,7 +135,7 @@ def _write(writer: CacheWriter, places: np.ndarray, images: Sequence[ImageRows],
     """Write some images, each padded with rows that are not valid, or cut, to the same number of rows."""
     count = len(images)
     size = images[0].features.shape[1]
-    features = np.zeros((count, rows, size), np.result_type(*(image.features for image in images)))
+    features = np.zeros((count, rows, size), np.result_type(np.float32, *(image.features for image in images)))
     regions = Regions.empty(count * rows)
     hashes = np.zeros((count, DIGEST_BYTES), np.uint8)
     for number, image in enumerate(images):

@@ -33,7 +33,7 @@ def read(path: Path, given: Given) -> list[Source]:
 
 
 def _read_split(path: Path, given: Given) -> Source:
-    features = np.load(path, mmap_mode="r", allow_pickle=False)
+    features = np.lib.format.open_memmap(path, mode="r")  # never a pickle
     if features.ndim not in (2, 3) or features.dtype.kind not in "fiu" or not features.size:
         raise ValueError(f"{features.dtype} of shape {features.shape}, not numbers of (images, D) or (images, k, D)")
     stem = path.name.removesuffix(ENDING)
