@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mrnn.data.errors import SettingError
 from mrnn.data.export import check_folder
 from mrnn.data.files import write_whole
 from mrnn.evaluate.model_card import model_card
@@ -20,7 +21,9 @@ def export_model(run: str | Path, output: str | Path, *, step: bool = False, ove
     Raises CheckpointError as `load_trained` does, and SettingError for a folder that holds other files or, without
     `overwrite`, an earlier export, and for the step of a model that is no captioner.
     """
-    output = Path(output)
+    run, output = Path(run), Path(output)
+    if output.exists() and any(folder.samefile(output) for folder in (run, run.parent) if folder.exists()):
+        raise SettingError(f"{output} holds the model to be exported; name another folder")
     check_folder(output, FILES, CONFIG, MARKS, overwrite)
     trained = load_trained(run)
     programs = step_programs(trained) if step else None

@@ -71,7 +71,7 @@ class Transformer(LateFusion):
         read = memory[:, :length].long().sub_(1).clamp_(min=0)  # what follows the last word is not seen
         rows = max(1, READ // length)
         parts = [(read, last)] if exporting else zip(read.split(rows), last.split(rows), strict=True)
-        states = [self.read(part)[torch.arange(len(part), device=part.device), place] for part, place in parts]
+        states = [self.read(part)[torch.arange(part.shape[0], device=part.device), place] for part, place in parts]
         return self.words_to_multimodal(torch.cat(states)), memory
 
     def image(self, features: Tensor) -> Tensor:
