@@ -71,7 +71,9 @@ def model_card(trained: TrainedModel, folder: Path, *, programs: bool) -> str:
             "captions", "value", [("data set", data), ("SHA-256", trained.features.get("annotation_sha256", "unknown"))]
         ),
         "Features": table("setting", "value", [(n, trained.features[n]) for n in ORIGIN if n in trained.features]),
-        "Training": table("setting", "value", sorted(trained.settings.items())),
+        "Training": table(
+            "setting", "value", sorted((n, v) for n, v in trained.settings.items() if v not in ("", None))
+        ),
         "Metrics": "\n".join(evaluations(trained.run)) or "No evaluation lay in the run folder.\n",
         "Limits": LIMITS,
         "Licence": LICENCE.format(dataset=data),

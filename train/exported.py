@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mrnn.data.errors import CheckpointError
-from mrnn.data.files import new_file, write_json, write_whole
+from mrnn.data.files import write_json, write_whole
 
 if TYPE_CHECKING:
     from mrnn.train.checkpoint import TrainedModel
@@ -45,8 +45,7 @@ def write_model(trained: "TrainedModel", folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in trained.model.state_dict().items()}
-    with new_file(folder / WEIGHTS, replace=True) as draft:
-        save_file(tensors, draft, metadata={"format": "pt"})
+    write_whole(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     write_whole(folder / VOCABULARY, "".join(f"{word}\n" for word in words).encode())
     content = {
         "format": FORMAT,
