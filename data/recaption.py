@@ -15,7 +15,9 @@ from mrnn.data.merge import copy_images, images_at_once
 
 
 def is_own_cache(path: Path) -> bool:
-    """Whether a file begins as our caches do; it may still be damaged."""
+    """Whether a path is a file that begins as our caches do; it may still be damaged."""
+    if path.is_dir():
+        return False
     with path.open("rb") as stream:
         return FORMAT.encode() in stream.read(64)
 

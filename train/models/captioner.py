@@ -129,7 +129,7 @@ class LateFusion(Captioner):
     def start(self, features: Tensor) -> State:
         """See `Predictor`: the image half and an empty memory."""
         image = self.image(features)
-        return image, image.new_zeros(len(image), self.memory_size)
+        return image, image.new_zeros(image.shape[0], self.memory_size)
 
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Captioner`."""

@@ -66,12 +66,12 @@ class Transformer(LateFusion):
         memory = torch.where(full[:, None], memory.roll(-1, 1), memory)  # forgets the first word
         last = count - full.long()  # place of the new word
         memory = memory.scatter(1, last[:, None], (words + 1).to(memory.dtype)[:, None])
-        read = memory[:, : int(last.max()) + 1].long().sub_(1).clamp_(min=0)  # what follows the last word is not seen
-        rows = max(1, READ // read.shape[1])
-        states = [
-            self.read(part)[torch.arange(len(part), device=part.device), place]
-            for part, place in zip(read.split(rows), last.split(rows), strict=True)
-        ]
+        exporting = torch.compiler.is_exporting()  # in a program of torch.export, no shape depends on values
+        length = self.config.context if exporting else int(last.max()) + 1
+        read = memory[:, :length].long().sub_(1).clamp_(min=0)  # what follows the last word is not seen
+        rows = max(1, READ // length)
+        parts = [(read, last)] if exporting else zip(read.split(rows), last.split(rows), strict=True)
+        states = [self.read(part)[torch.arange(part.shape[0], device=part.device), place] for part, place in parts]
         return self.words_to_multimodal(torch.cat(states)), memory
 
     def image(self, features: Tensor) -> Tensor:
