@@ -1,7 +1,7 @@
 """Image files instead of a feature cache: captions for them and their regions, and sentences aligned with them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from mrnn.evaluate.fit import check_captioner, known_prefix, searchable_words
+from mrnn.evaluate.generation.confidence import Calibration, Step
 from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.generation.stage import DECODE_IMAGES, decoding_settings
@@ -27,12 +28,19 @@ class FileCaption:
 
     words : without END. log_probs : natural log-probability of each word and, if the caption is complete, of END.
     complete : whether it ended with END before `max_steps`.
+    step : what captions of about this confidence were worth on the dev split, where a calibration was given.
     """
 
     file: Path
     words: tuple[str, ...]
     log_probs: tuple[float, ...]
     complete: bool
+    step: Step | None = None
+
+    @property
+    def confidence(self) -> float:
+        """Log-probability per word, END counted."""
+        return sum(self.log_probs) / len(self.log_probs)
 
     @property
     def text(self) -> str:
@@ -42,10 +50,15 @@ class FileCaption:
     def to_json(self) -> dict[str, Any]:
         """What caption-images prints with --json: log_prob is the natural log P(caption | image)."""
         written = [*self.words, *([END] if self.complete else [])]
+        sure: dict[str, Any] = {}
+        if self.step:
+            worth = {"dev_CIDEr": self.step.cider, "dev_captions": self.step.captions}
+            sure["confidence"] = {"log_prob_per_word": self.confidence, **worth}
         return {
             "file": str(self.file),
             "caption": self.text,
             "log_prob": sum(self.log_probs),
+            **sure,
             "words": [
                 {"word": word, "log_prob": log_prob} for word, log_prob in zip(written, self.log_probs, strict=True)
             ],
@@ -75,6 +88,7 @@ def caption_files(
     decoding: DecodingConfig | None = None,
     prefix: str = "",
     consensus: Consensus | None = None,
+    calibration: Calibration | None = None,
     weights: str | None = None,
     workers: int = 2,
 ) -> CaptionedFiles:
@@ -85,6 +99,8 @@ def caption_files(
     decoding : settings, None for the defaults
     prefix : words that every caption begins with
     consensus : ranks the captions of each search again; None to leave them as the search did
+    calibration : of the confidence in captions that are found with these settings, from `read_calibration`; None to
+        leave it out
     weights, workers : see `rows_of_images`
 
     Raises EvaluationError for a prefix with an unknown word, or for features of unknown origin.
@@ -102,6 +118,8 @@ def caption_files(
     if consensus:
         beams = consensus.rank(features, beams)
     captions = [file_caption(trained, path, best) for path, (best, *_) in zip(rows.files, beams, strict=True)]
+    if calibration:
+        captions = [replace(caption, step=calibration.step(caption.confidence)) for caption in captions]
     settings = {
         "checkpoint": str(trained.file),
         "decoding": decoding_settings(decoding, words, consensus.config if consensus else None),

@@ -10,6 +10,8 @@ import numpy as np
 from mrnn.data.captions import Image
 from mrnn.evaluate.ensemble import DEFINITION as ENSEMBLE_DEFINITION
 from mrnn.evaluate.ensemble import TrainedEnsemble
+from mrnn.evaluate.generation import confidence
+from mrnn.evaluate.generation.confidence import Calibration
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.generation.region_captions import DEFINITION as REGIONS_DEFINITION
 from mrnn.evaluate.grounding.stage import DEFINITION as GROUNDING_DEFINITION
@@ -20,7 +22,7 @@ from mrnn.evaluate.metrics.captions import definitions as caption_definitions
 from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
-from mrnn.evaluate.per_image import Record, build_records, intervals
+from mrnn.evaluate.per_image import Record, build_records, intervals, sure_and_scored
 from mrnn.evaluate.retrieval.combination import AVERAGED_DEFINITIONS
 from mrnn.evaluate.retrieval.combination import DEFINITIONS as COMBINED_DEFINITIONS
 from mrnn.evaluate.retrieval.result import RetrievalResult
@@ -33,6 +35,7 @@ OTHER_DEFINITIONS = {
     "consensus": "mean similarity, CIDEr-D from 0 to 10 with document frequencies of the training captions, with the "
     "consensus_captions most similar captions of the consensus_images nearest training images, plus consensus_log_prob "
     "times the natural log-probability per word; it chose among the captions of the beam",
+    "confidence": confidence.DEFINITION,
     "by_length": "of the sentences with so many words, END not counted",
     "intervals": f"{LEVEL:.0%} of {RESAMPLES:,} bootstrap resamples of the images (percentiles); an image is "
     "drawn with all its sentences, captions and queries; held fixed: document frequencies, P(w), the pool",
@@ -49,6 +52,7 @@ class Results:
     perplexity_splits : the same for further splits
     beams : for each image all captions that its search ended with, best first
     captions, greedy : the best caption and the greedy one of each image
+    calibration : of the confidence in captions, where a file of one was given
     retrieval, grounding, regions : what their stages returned
     combined : which models retrieved together, and how they were weighted
     """
@@ -58,6 +62,7 @@ class Results:
     beams: list[list[Caption]] | None = None
     captions: list[Caption] | None = None
     greedy: list[Caption] | None = None
+    calibration: Calibration | None = None
     retrieval: RetrievalResult | None = None
     combined: dict[str, Any] | None = None
     grounding: dict[str, Any] | None = None
@@ -116,6 +121,7 @@ def build_metrics(
     seed = settings["seed"]
     metrics["intervals"] = intervals(records, generator=np.random.default_rng(seed))
     metrics["bootstrap"] = {"resamples": RESAMPLES, "level": LEVEL, "over": "images", "seed": seed}
+    metrics |= _confidence(evaluation, results, records, seed=seed)
     in_split = sum(image.split == evaluation.split for image in cache.images)
     metrics = {
         **metrics,
@@ -246,6 +252,22 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tupl
     except ValueError:  # to this tokeniser an image's sentences consist of punctuation alone
         facts["ptb"] = None
     return facts, scores
+
+
+def _confidence(evaluation: Evaluation, results: Results, records: Sequence[Record], *, seed: int) -> dict[str, Any]:
+    """Whether the surer captions are the better ones, and what captions of the dev split as sure were worth."""
+    sure, scored = sure_and_scored(records)
+    if not len(sure):
+        return {}
+    found: dict[str, Any] = {"captions": len(sure), "rank_correlation": confidence.rank_correlation(sure, scored)}
+    calibration, fitted_here = results.calibration, evaluation.split == confidence.SPLIT
+    if fitted_here:
+        calibration = confidence.fit_calibration(sure, scored)
+    if calibration:
+        generator = np.random.default_rng(seed)
+        found |= {"fitted_here": fitted_here, "steps": [asdict(step) for step in calibration.steps]}
+        found |= confidence.reliability(calibration, sure, scored, generator=generator)
+    return {"confidence": found}
 
 
 def _diversity(evaluation: Evaluation, results: Results) -> dict[str, Any]:
