@@ -39,6 +39,7 @@ OTHER_DEFINITIONS = {
     "by_length": "of the sentences with so many words, END not counted",
     "intervals": f"{LEVEL:.0%} of {RESAMPLES:,} bootstrap resamples of the images (percentiles); an image is "
     "drawn with all its sentences, captions and queries; held fixed: document frequencies, P(w), the pool",
+    "within_percent": "percent of the queries whose first right answer is ranked within the best r percent of the pool",
     "retrieval": "percent, ranks from 1; of several sentences of an image the best counts; ties count against us "
     "(best_of_ties: for us, where there are any); median of an even number: mean of the middle two",
 }

@@ -165,7 +165,7 @@ def main(
     click.echo(details(metrics))
     click.echo(summary(metrics))
     if papers := papers_data_set(metrics["dataset"], Path(metrics["pictures"])):
-        click.echo(f"\n{papers_table(metrics, papers)}\n")
+        click.echo(f"\n{papers_table([metrics], papers)}\n")
     if figures:
         click.echo(f"figures: {output / 'figures'}")
     click.echo(f"report: {output / 'report.html'}")
