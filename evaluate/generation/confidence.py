@@ -99,7 +99,7 @@ def reliability(
     generator : of the bootstrap, over the captions of each bin
     """
     bins, predicted = bin_numbers(confidences), calibration.predict(confidences)
-    found = []
+    found: list[dict[str, Any]] = []
     for number in np.unique(bins):
         mine = bins == number
         mean = {"mean": ratio(ciders[mine], np.ones(mine.sum()))}
