@@ -1,16 +1,25 @@
-"""What evaluate-mrnn prints: intervals, perplexities, BLEU by its definitions, diversity, and the closing summary."""
+"""What evaluate-mrnn prints: intervals, perplexities, BLEU by its definitions, diversity, confidence, and the closing
+summary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrnn.evaluate.metrics import names
+from mrnn.evaluate.report.confidence import confidence_lines
 from mrnn.evaluate.report.grounding import grounding_lines
 from mrnn.evaluate.report.region_scores import region_lines
 
 
 def details(metrics: Mapping[str, Any]) -> str:
     """Tables of what metrics.json holds beside the headline numbers; '' where nothing was measured."""
-    blocks = [_intervals(metrics), _perplexities(metrics), _bleu(metrics), _diversity(metrics), _endings(metrics)]
+    blocks = [
+        _intervals(metrics),
+        _perplexities(metrics),
+        _bleu(metrics),
+        _diversity(metrics),
+        _endings(metrics),
+        confidence_lines(metrics["confidence"]) if "confidence" in metrics else [],
+    ]
     return "".join("\n".join(lines) + "\n\n" for lines in blocks if lines)[:-1]
 
 

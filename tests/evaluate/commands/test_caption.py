@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image as Picture
 
 from mrnn.evaluate.commands.caption import main
+from mrnn.evaluate.evaluation import evaluate
 from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, generate
 from mrnn.evaluate.image_rows import PictureReader
@@ -241,3 +242,36 @@ def test_a_photograph_is_never_replaced_by_the_page(run: Path, pictures: list[Pa
     page = pictures[0].with_name("page.html")
     assert caption(run, "--html", page, pictures[1]).exit_code == 0
     assert caption(run, "--html", page, pictures[2]).exit_code == 0, "a page of ours is replaced"
+
+
+def test_confidence_is_shown_with_every_caption(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    evaluate(run, tmp_path / "feats.h5", output=tmp_path / "val", split="val", stages=["generation"])
+    file = tmp_path / "val" / "confidence.json"
+    content = json.loads(file.read_text())
+    middle = json.loads(caption(run, "--json", pictures[0]).stdout)[0]
+    sure = middle["log_prob"] / len(middle["words"])
+    assert "confidence" not in middle
+    content["steps"] = [
+        {"lower": sure - 9, "captions": 70, "cider": 0.25},
+        {"lower": sure - 1e-4, "captions": 60, "cider": 0.75},
+    ]
+    file.write_text(json.dumps(content))
+    done = caption(run, "--confidence", file, "--html", tmp_path / "page.html", pictures[0])
+    assert done.stdout.endswith("(captions this sure scored CIDEr 0.75 on dev)\n")
+    page = (tmp_path / "page.html").read_text()
+    assert "CIDEr on dev of captions this sure" in page
+    assert '"dev_cider": 0.75' in page.replace('"dev_cider":0.75', '"dev_cider": 0.75')
+    said = json.loads(caption(run, "--json", "--confidence", file, *pictures).stdout)
+    assert said[0].pop("confidence") == {
+        "log_prob_per_word": pytest.approx(sure),
+        "dev_CIDEr": 0.75,
+        "dev_captions": 60,
+    }
+    assert said[0] == middle
+    for entry in said[1:]:
+        assert entry["confidence"]["log_prob_per_word"] == pytest.approx(entry["log_prob"] / len(entry["words"]))
+    done = caption(run, "--confidence", file, "--beam", "2", pictures[0])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "beam 5 there, 2 here" in done.stderr
+    done = caption(run, "--confidence", file, "--regions", "grid", pictures[0])
+    assert done.exit_code == 2
