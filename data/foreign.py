@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from mrnn.data.annotation_files import read_lines
-from mrnn.data.cache import create_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Problem
 from mrnn.data.errors import CacheError
