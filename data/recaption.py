@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrnn.data.cache import FeatureCache, create_cache
+from mrnn.data.cache import FeatureCache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_layout import FORMAT, STATE_FAILED, STATE_PENDING
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Problem

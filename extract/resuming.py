@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.cache import REGION_SETTINGS, FeatureCache, create_cache, open_cache
+from mrnn.data.cache import REGION_SETTINGS, FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError

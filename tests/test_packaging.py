@@ -15,7 +15,7 @@ MAY_IMPORT = {"data": {"data"}, "extract": {"data", "extract"}, "train": {"data"
 MAY_IMPORT["evaluate"] = {"data", "train", "evaluate"}
 IMAGE_ROWS = Path("evaluate/image_rows.py")  # beside the commands the only module that needs extract
 JAVA_SCORERS = Path("evaluate/metrics/java_scorers.py")  # pycocoevalcap, which holds GPL programs, is an extra
-HDF5 = (Path("data/cache.py"), Path("data/cache_tables.py"), Path("data/foreign/hdf5.py"))
+HDF5 = tuple(map(Path, ("data/cache.py", "data/cache_creation.py", "data/cache_tables.py", "data/foreign/hdf5.py")))
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 

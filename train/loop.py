@@ -15,10 +15,11 @@ from mrnn.train.batches import Batch
 from mrnn.train.distributed import joined
 from mrnn.train.measures import SAMPLE_SECONDS
 from mrnn.train.optim import gradient_norm, learning_rate, squared_norm
-from mrnn.train.prepare import Training, prepare
+from mrnn.train.prepare import prepare
 from mrnn.train.run_files import LAST
 from mrnn.train.run_folder import RunFolder, SaveTimer, WatchedFolder
 from mrnn.train.settings import RunOptions, TrainSettings
+from mrnn.train.training import Training
 
 
 def train(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrnn.data.cache import create_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Problem
 from mrnn.data.errors import CacheError

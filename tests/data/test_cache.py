@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mrnn.data.cache import STATE_PENDING, create_cache, matching_settings, open_cache
+from mrnn.data.cache import STATE_PENDING, matching_settings, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_layout import USER_BLOCKS, VERSION, static_digest, user_block
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Box, Corpus, Image, Problem

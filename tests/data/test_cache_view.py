@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrnn.data import open_cache
-from mrnn.data.cache import create_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import CacheError

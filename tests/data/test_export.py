@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mrnn.data import export
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.cli import import_
 from mrnn.data.datasets import read_dataset

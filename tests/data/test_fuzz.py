@@ -18,7 +18,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.cache import open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.captions import Corpus
 from mrnn.data.datasets import READERS
 from mrnn.data.errors import CorpusError, MrnnError, WeightsError

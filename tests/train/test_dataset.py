@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.cache import open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import CacheError

@@ -24,10 +24,11 @@ from mrnn.train.features import Features
 from mrnn.train.loop import train
 from mrnn.train.models import CAPTIONERS
 from mrnn.train.optim import build_optimiser, learning_rate
-from mrnn.train.prepare import Training, prepare
+from mrnn.train.prepare import prepare
 from mrnn.train.run_files import BEST, LAST
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits
+from mrnn.train.training import Training
 
 QUIET = RunOptions(device="cpu", tensorboard=False, log_every=4)
 

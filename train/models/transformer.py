@@ -22,7 +22,7 @@ from mrnn.train.batches import CaptionBatch, as_table
 from mrnn.train.initialise import draw_weights
 from mrnn.train.models.captioner import LateFusion
 from mrnn.train.models.captioner_configs import TransformerConfig
-from mrnn.train.models.layers import Dropout, Projection, ScaledTanh
+from mrnn.train.models.layers import Dropout, Projection
 
 READ = 4096  # words read at a time outside training: 17 MB in the widest layer at width 256
 
@@ -38,7 +38,6 @@ class Transformer(LateFusion):
     """
 
     config: TransformerConfig
-    fusion = ScaledTanh()
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
@@ -73,14 +72,6 @@ class Transformer(LateFusion):
         parts = [(read, last)] if exporting else zip(read.split(rows), last.split(rows), strict=True)
         states = [self.read(part)[torch.arange(part.shape[0], device=part.device), place] for part, place in parts]
         return self.words_to_multimodal(torch.cat(states)), memory
-
-    def image(self, features: Tensor) -> Tensor:
-        """V_I I: (..., D) -> (..., M)."""
-        return self.image_to_multimodal(self.image_dropout(self.centred(features)))
-
-    def fuse(self, language: Tensor, image: Tensor) -> Tensor:
-        """m(t) = g(language + image): (..., M)."""
-        return self.dropout(self.fusion(language + image.to(language.dtype)))
 
     def language_packed(self, batch: CaptionBatch) -> Tensor:
         """See `LateFusion`."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import EvaluationError, SettingError
