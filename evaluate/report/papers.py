@@ -185,7 +185,9 @@ def _our_generation(metrics: Mapping[str, Any], features: str) -> list[Row]:
 
 
 def _our_retrieval(retrieval: Mapping[str, Any], features: str) -> Row:
-    numbers = [f"{v:.1f}" for name in ("image_to_sentence", "sentence_to_image") for v in retrieval[name].values()]
+    columns = ("R@1", "R@5", "R@10", "median_rank")  # what the papers report
+    directions = ("image_to_sentence", "sentence_to_image")
+    numbers = [f"{retrieval[direction][column]:.1f}" for direction in directions for column in columns]
     return Row(f"> this run, {pool_size(retrieval)}", "", features, " ".join(numbers))
 
 
