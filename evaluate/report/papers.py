@@ -201,7 +201,9 @@ def _our_generation(name: str, metrics: Mapping[str, Any]) -> list[Row]:
 
 def _our_retrieval(name: str, metrics: Mapping[str, Any]) -> Row:
     retrieval = metrics["retrieval"]
-    numbers = [f"{v:.1f}" for key in ("image_to_sentence", "sentence_to_image") for v in retrieval[key].values()]
+    columns = ("R@1", "R@5", "R@10", "median_rank")  # what the papers report
+    directions = ("image_to_sentence", "sentence_to_image")
+    numbers = [f"{retrieval[direction][column]:.1f}" for direction in directions for column in columns]
     return Row(f"> {name}, {pool_size(retrieval)}", "", name_features(metrics["features"]), " ".join(numbers))
 
 

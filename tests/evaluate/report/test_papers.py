@@ -67,8 +67,8 @@ def test_our_row_stands_among_them_with_what_differs() -> None:
         "perplexity": 15.57, "CIDEr": 0.52, "Bleu_1": 0.615, "Bleu_2": 0.433, "Bleu_3": 0.292, "Bleu_4": 0.194,
         "generation": {"ngram_precision": [0.65, 0.31, 0.14, 0.06], "brevity_penalty": 0.94},
         "retrieval": {
-            "image_to_sentence": {"R@1": 23.9, "R@5": 52.1, "R@10": 66.6, "median_rank": 5.0},
-            "sentence_to_image": {"R@1": 21.9, "R@5": 49.1, "R@10": 62.4, "median_rank": 6.0},
+            "image_to_sentence": {"R@1": 23.9, "R@5": 52.1, "R@10": 66.6, "median_rank": 5.0, "mean_rank": 77.7},
+            "sentence_to_image": {"R@1": 21.9, "R@5": 49.1, "R@10": 62.4, "median_rank": 6.0, "mean_rank": 88.8},
             "images": 1000, "sentences": 5000,
         },
         "split": "test", "counts": {"images": 1000}, "vocabulary_size": 2539, "checkpoint": {"model": "mrnn"},
