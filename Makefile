@@ -13,7 +13,8 @@ setup: .venv/ready  ## virtual environment with everything (about 5 GB; two or t
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[timm,tensorboard,analysis,web,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[timm,tensorboard,analysis,java,parquet,web,dev]'
 	touch $@
 
 demo: setup     ## the whole pipeline in minutes; DATASET=flickr8k ROOT=folder for your own data

@@ -3,7 +3,7 @@
     python benchmarks/consensus.py [--candidates 10] [--captions 75]
 
 The sentences are drawn: as many as Flickr8k's training captions, of words with Zipf's frequencies. That both give the
-same similarities is tested (tests/evaluate/metrics/test_pair_cider.py); here pycocoevalcap takes its document
+same similarities is tested (tests/evaluate/metrics/test_parity.py); here pycocoevalcap takes its document
 frequencies from the captions of the picture alone, which needs no more time. Medians over the rounds are printed.
 """
 
@@ -14,7 +14,7 @@ import click
 import numpy as np
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from mrnn.evaluate.metrics.pair_cider import SentenceVectors
+from mrnn.data.cider import SentenceVectors
 
 IMAGES, PER_IMAGE, WORDS = 6000, 5, 7000
 
@@ -31,7 +31,7 @@ def main(candidates: int, captions: int, rounds: int) -> None:
     words = draw.choice(WORDS, int(lengths.sum()), p=chances / chances.sum()).astype(str)
     sentences = [list(part) for part in np.split(words, np.cumsum(lengths)[:-1])]
     start = time.process_time()
-    vectors = SentenceVectors(sentences, np.repeat(np.arange(IMAGES), PER_IMAGE))
+    vectors = SentenceVectors.of_images(sentences, np.repeat(np.arange(IMAGES), PER_IMAGE))
     print(f"counting {len(sentences):,} sentences: {time.process_time() - start:.2f} s")
     ours, theirs = [], []
     for _ in range(rounds):

@@ -27,7 +27,7 @@ import click
 import numpy as np
 import torch
 
-from mrnn.data.cache import create_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.stopping import EXIT_STOPPED

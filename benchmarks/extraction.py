@@ -27,7 +27,7 @@ import torch
 from PIL import Image as Picture
 from torchvision import transforms
 
-from mrnn.data.cache import create_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.extract.backbones import Backbone, build_backbone

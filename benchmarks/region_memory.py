@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.cache import open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.merge import merge_caches

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrnn.data.cache import create_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.datasets import read_dataset
 from mrnn.data.scenes.reader import read_scenes

@@ -13,8 +13,9 @@ layers have the paper's sizes; dropout is 0.5. All times are medians in millisec
     torch     the same three products by torch.mm (MKL)
     all       products, plus those of all other layers on our batch: the limit for a step with these products
 
-The script then compares the gated recurrent layers with torch's nn.GRU and nn.LSTM, fused Adam with Adam parameter by
-parameter, and the padding of two kinds of batches.
+The script then compares the gated recurrent layers as a loop over steps (`loop`), by torch's nn.GRU and nn.LSTM on
+packed (`packed`) and on padded sentences (`padded`), and as they are trained (`ours`), in CPU time; fused Adam with
+Adam parameter by parameter; and the padding of two kinds of batches.
 """
 
 import itertools
@@ -22,6 +23,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from mrnn.data.datasets import read_dataset
 from mrnn.data.memory import suit_process
@@ -103,11 +105,11 @@ def invent(lengths: np.ndarray, vocabulary: int) -> Sentences:
     )
 
 
-def milliseconds(work: Callable[..., None], *arguments: Any) -> float:
+def milliseconds(work: Callable[..., None], *arguments: Any, clock: Callable[[], float] = time.perf_counter) -> float:
     work(*arguments)  # untimed: afterwards caches and freed memory belong to this work, as in a long run
-    started = time.perf_counter()
+    started = clock()
     work(*arguments)
-    return (time.perf_counter() - started) * 1000
+    return (clock() - started) * 1000
 
 
 def naive_step(
@@ -208,23 +210,42 @@ def compare(sentences: Sentences, vocabulary: int, threads: int, repeats: int) -
 
 
 def compare_gated(lengths: np.ndarray, threads: int) -> None:
-    """Print the time of both passes of the gated layers, and of torch's own, on a batch of sentences of one length."""
-    steps = int(lengths.mean().round()) + 1
-    sizes, words = [BATCH] * steps, torch.rand(BATCH * steps, 256, requires_grad=True)
-    packed = nn.utils.rnn.PackedSequence(words, torch.tensor(sizes))
-    pairs = {"GRU": (GRU(256, 256), nn.GRU(256, 256)), "LSTM": (LSTM(256, 256), nn.LSTM(256, 256))}
-    for name, (ours, theirs) in pairs.items():
+    """Print the time of both passes of the gated layers, our loop and torch's layers, on nine batches of an epoch."""
+    layers = {"GRU": (GRU(256, 256), nn.GRU(256, 256)), "LSTM": (LSTM(256, 256), nn.LSTM(256, 256))}
+    order = epoch_order(lengths, BATCH, seed=0, epoch=0)[:9]
+    for name, (ours, theirs) in layers.items():
+        times: dict[str, list[float]] = {"loop": [], "packed": [], "padded": [], "ours": []}
+        for numbers in order:
+            sizes = (lengths[numbers][:, None] >= np.arange(lengths[numbers].max() + 1)).sum(0).tolist()
+            words = torch.rand(sum(sizes), 256, requires_grad=True)
+            passes = {
+                "loop": partial(Gated.packed, ours, words, sizes),
+                "packed": partial(packed_pass, theirs, words, sizes),
+                "padded": partial(padded_pass, theirs, words, sizes),
+                "ours": partial(ours.packed, words, sizes),
+            }
+            for label, forward in passes.items():
+                times[label].append(milliseconds(both_passes, forward, clock=time.process_time) / len(words))
+        middle = {label: 1000 * median(values) for label, values in times.items()}
+        columns = ", ".join(f"{label} {value:.1f}" for label, value in middle.items())
+        ratio = middle["loop"] / middle["ours"]
+        click.echo(f"{name}, {threads} threads, ms of CPU time per 1,000 words: {columns}; loop/ours {ratio:.2f}")
 
-        def our_passes(layer: Gated = ours) -> None:
-            layer.packed(words, sizes).sum().backward()
 
-        def their_passes(layer: nn.Module = theirs) -> None:
-            layer(packed)[0].data.sum().backward()
+def both_passes(forward: Callable[[], Tensor]) -> None:
+    forward().sum().backward()
 
-        times = [(milliseconds(our_passes), milliseconds(their_passes)) for _ in range(9)]
-        one, other = (median(column) for column in zip(*times, strict=True))
-        click.echo(f"{name}, {steps} steps of {BATCH} words, {threads} threads: {one:.1f} ms, torch", nl=False)
-        click.echo(f" {other:.1f} ms: {other / one:.2f}x")
+
+def packed_pass(layer: nn.Module, words: Tensor, sizes: list[int]) -> Tensor:
+    """r(t) by torch's layer of packed sentences."""
+    states: Tensor = layer(PackedSequence(words, torch.tensor(sizes)))[0].data
+    return states
+
+
+def padded_pass(layer: nn.Module, words: Tensor, sizes: list[int]) -> Tensor:
+    """r(t) by torch's layer of the sentences padded to the longest."""
+    table, lengths = pad_packed_sequence(PackedSequence(words, torch.tensor(sizes)))
+    return pack_padded_sequence(layer(table)[0], lengths).data
 
 
 def compare_adam(vocabulary: int) -> None:

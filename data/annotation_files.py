@@ -139,6 +139,12 @@ def json_field(record: object, key: str, kind: type[Field], *, where: str) -> Fi
     return value
 
 
+def json_id(record: object, key: str, *, where: str) -> str:
+    """record[key] as text, if it is a string or an integer, as ids are. Raises CorpusError otherwise."""
+    whole = isinstance(record, dict) and isinstance(record.get(key), int)
+    return str(json_field(record, key, int if whole else str, where=where))
+
+
 def printable(name: str) -> str:
     """A file name in which bytes that are no UTF-8 are written out."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

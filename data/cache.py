@@ -26,16 +26,15 @@ and, of fixed size, the only parts that change after creation:
     /region_score  (N * R,) float32    /region_class  (N * R,) int32, -1 for none; names in the provenance
     /valid         (N * R,) uint8: 1 where the row holds features
 
-The file is created whole: contiguous data sets allocated at once in the oldest file format, disk space reserved,
-synced, renamed into place. From then on no HDF5 library writes to it: rows are written in place at their known
-offsets (mrnn.data.cache_writer). So a killed process can leave rows that are not marked as done, but never a broken
-file, and the digest of all the rest is checked at each opening before an HDF5 library parses a byte.
+The file is created whole (mrnn.data.cache_creation): contiguous data sets allocated at once in the oldest file format,
+disk space reserved, synced, renamed into place. From then on no HDF5 library writes to it: rows are written in place at
+their known offsets (mrnn.data.cache_writer). So a killed process can leave rows that are not marked as done, but never
+a broken file, and the digest of all the rest is checked at each opening before an HDF5 library parses a byte.
 
 Version 1 has a user block of 512 bytes, the first four of these data sets, checksums without hash and regions, and
 boxes without words and kind. It is read, and an unfinished one is finished, but no new one is written.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,19 +52,13 @@ from mrnn.data.cache_layout import (
     STATE_FAILED,
     STATE_PENDING,
     TABLES,
-    USER_BLOCKS,
-    VERSION,
     check_bytes,
-    static_digest,
     table_shape,
-    user_block,
 )
-from mrnn.data.cache_tables import plain, read_tables, write_tables
+from mrnn.data.cache_tables import plain, read_tables
 from mrnn.data.cache_view import CacheView
-from mrnn.data.captions import Corpus, Image, Problem, is_storable
+from mrnn.data.captions import Corpus, Image, Problem
 from mrnn.data.errors import CacheError
-from mrnn.data.exhaustion import free_bytes
-from mrnn.data.files import new_file, reserve_space
 from mrnn.data.regions import REGION_TABLES, Regions
 from mrnn.data.settings import FEATURE_SETTINGS, REGION_SETTINGS
 
@@ -135,53 +128,6 @@ class FeatureCache(CacheView):
         return Corpus(self.dataset, self.root, self.images, problems=self.problems, integer_ids=self.integer_ids)
 
 
-def create_cache(
-    path: str | Path,
-    corpus: Corpus,
-    provenance: Mapping[str, str | int | float | bool],
-    *,
-    feature_size: int,
-    dtype: str = "float16",
-    rows_per_image: int = 1,
-    first: int = 0,
-    total: int | None = None,
-) -> None:
-    """Create a cache whose images are all pending; it appears at `path` whole or not at all.
-
-    corpus : the images of this file (of one shard, say), `first` the place of its first image among all `total`.
-    Raises CacheError for an empty corpus, for a root or provenance that is not UTF-8 and for a full disk,
-    FileExistsError if `path` exists.
-    """
-    if not corpus.images:
-        raise CacheError(f"{path}: a feature cache needs at least one image, and {corpus.name} has none here")
-    path = Path(path)
-    root = os.path.abspath(corpus.root)  # a later stage may run in another folder
-    for name, value in {"root": root, **provenance}.items():
-        if isinstance(value, str) and not is_storable(value):
-            raise CacheError(f"{path}: the {name}, {value!a}, is not UTF-8 text, which a cache holds; rename it")
-    with new_file(path) as draft:
-        with h5py.File(draft, "w", libver="earliest", userblock_size=USER_BLOCKS[VERSION], locking=False) as file:
-            file.attrs["dataset"] = corpus.name
-            file.attrs["root"] = root
-            file.attrs["integer_ids"] = corpus.integer_ids
-            file.attrs["first"] = first
-            file.attrs["total"] = len(corpus.images) if total is None else total
-            file.create_group("provenance").attrs.update(sorted(provenance.items()))
-            write_tables(file, corpus)
-            ranges = {}
-            for name, (kind, _, _) in TABLES.items():
-                shape = table_shape(
-                    name, images=len(corpus.images), rows_per_image=rows_per_image, feature_size=feature_size
-                )
-                data = _allocate(file, name, shape, np.dtype(kind or DTYPES[dtype]))
-                ranges[name] = [data.id.get_offset(), data.id.get_storage_size()]
-            file["features"].attrs["rows_per_image"] = rows_per_image
-        size = max(draft.stat().st_size, max(offset + length for offset, length in ranges.values()))
-        _reserve(draft, size, path)
-        with draft.open("r+b") as stream:
-            stream.write(user_block(size, ranges, static_digest(draft, ranges, size)))
-
-
 def open_cache(path: str | Path, *, allow_partial: bool = False) -> FeatureCache:
     """Open a cache for reading, everything but the features checked.
 
@@ -244,30 +190,6 @@ def matching_settings(one: Mapping[str, Any], other: Mapping[str, Any], *, regio
 def read_checksums(cache: FeatureCache) -> np.ndarray:
     """The stored checksums, (N,) uint32."""
     return np.memmap(cache.path, "<u4", mode="r", offset=cache.offsets["checksum"], shape=len(cache.images))
-
-
-def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
-    """A contiguous data set whose place in the file is settled now and whose bytes HDF5 never writes."""
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_layout(h5py.h5d.CONTIGUOUS)
-    properties.set_obj_track_times(False)  # equal contents, equal bytes
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    kind = h5py.h5t.py_create(dtype, logical=True)
-    return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), properties))
-
-
-def _reserve(draft: Path, size: int, path: Path) -> None:
-    """Take the disk space of the whole file now, so that a full disk shows before the first image is read."""
-    with draft.open("r+b") as stream:
-        try:
-            reserve_space(stream.fileno(), size)
-        except OSError as error:
-            free = free_bytes(draft.parent) / 1e6
-            raise CacheError(
-                f"{path} needs {size / 1e6:.0f} MB, and {draft.parent} has {free:.0f} MB free "
-                f"({error.strerror}); free some space, choose another --output, or use --dtype float16"
-            ) from error
 
 
 def _read(path: Path, file: h5py.File, offsets: dict[str, int], *, version: int) -> FeatureCache:

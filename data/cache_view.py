@@ -74,9 +74,14 @@ class CacheView:
         return self._row(self.number_of(image_id))
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A row for each image, by id: path, split, sentences, done (whether it has features). Needs pandas."""
-        import pandas
+        """A row for each image, by id: path, split, sentences, done (whether it has features).
 
+        Raises CacheError without the package pandas.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise CacheError("to_pandas needs the package pandas, which is not installed: pip install pandas") from None
         return pandas.DataFrame(
             {
                 "path": [image.path for image in self.images],

@@ -3,7 +3,6 @@
 Each function imports what it calls, so that --help waits for neither h5py nor NumPy.
 """
 
-import hashlib
 import json
 import sys
 from collections import Counter
@@ -14,6 +13,8 @@ import click
 
 from mrnn.data.captions import SPLITS
 from mrnn.data.command import EXIT_FAILED, EXIT_IMAGES_FAILED, command
+from mrnn.data.errors import SettingError
+from mrnn.data.foreign.formats import FORMATS, ORIENTATIONS, Given, read_sources
 from mrnn.data.options import (
     boxes_option,
     dataset_option,
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
 
 LISTED = 20
 SHEET_TITLE = "Contact sheet of mrnn"  # in the file, by which a later call knows that it may replace it
-ORIENTATIONS = ("auto", "rows", "columns")  # those of mrnn.data.foreign, which imports h5py; a test compares them
 cache_argument = click.argument("file", type=path_type)
 
 MERGE_EPILOG = """\b
 Example:
   merge-features feats.h5 feats-0.h5 feats-1.h5 feats-2.h5"""
 IMPORT_EPILOG = """\b
-Example (features of neuraltalk):
-  import-features vgg_feats.mat --dataset karpathy --root data/flickr8k"""
+Example (features of neuraltalk; regions of bottom-up attention):
+  import-features vgg_feats.mat --dataset karpathy --root data/flickr8k
+  import-features karpathy_*.tsv* --dataset karpathy --root data/coco"""
 VERIFY_EPILOG = """\b
 Example:
   verify-features feats.h5
@@ -77,7 +78,7 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
 
 
 @command("import-features", epilog=IMPORT_EPILOG)
-@click.argument("features", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("features", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @dataset_option("Data set whose images the features describe.")
 @root_option
 @boxes_option
@@ -85,11 +86,20 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
     "Feature cache to write.", metavar="FILE", default=Path("feats.h5"), type=OutputFile("a feature cache", is_cache)
 )
 @click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["auto", *FORMATS]),
+    default="auto",
+    show_default=True,
+    help="Form of the files; auto decides by their names and first bytes.",
+)
+@click.option(
     "--ids",
     "ids_file",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="Text file with one image id per line, in the order of the features.",
+    help="Image ids in the order of the features: a text file with one per line, or JSON (a list of neuraltalk2, "
+    "{id: row}).",
 )
 @click.option(
     "--features-name",
@@ -105,6 +115,12 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
     show_default=True,
     help="Whether each row or each column is an image; auto decides by the number of images.",
 )
+@click.option(
+    "--regions-per-image",
+    type=click.IntRange(min=0),
+    help="Largest number of regions to keep for each image, the best first; 0 keeps the whole image only.  "
+    "[default: all]",
+)
 @click.option("--layer", default="fc7", show_default=True, help="Name of the network layer, recorded in the cache.")
 @click.option(
     "--dtype",
@@ -114,49 +130,56 @@ def merge(output: Path, shards: tuple[Path, ...], no_lock: bool) -> None:
     help="Number format in which the features are stored.",
 )
 def import_(
-    features: Path,
+    features: tuple[Path, ...],
     dataset: str,
     root: Path | None,
     boxes: Path | None,
     output: Path,
+    format_: str,
     ids_file: Path | None,
     features_name: str,
     ids_name: str,
     orientation: str,
+    regions_per_image: int | None,
     layer: str,
     dtype: str,
 ) -> None:
     """Make a feature cache from existing features and the captions of a data set.
 
-    FEATURES is a MATLAB (.mat), NumPy (.npy, .npz) or HDF5 file. Without ids, its rows are taken to be in the order of
-    the data set's own file. A feature cache of extract-features keeps its provenance and regions and gets the captions,
-    splits and boxes of the data set; its images are joined by id, and the options for other files do not apply.
+    FEATURES are files or folders of one form: a MATLAB (.mat), NumPy (.npy, .npz) or HDF5 file with a matrix; files of
+    VSE++ or SCAN, bottom-up attention (.tsv), updown (HDF5), ImageCaptioning.pytorch or hloc. Without ids, the rows of
+    a matrix are taken to be in the order of the data set's own file. Regions follow the whole image, which is their
+    mean where the files have no row for it.
+
+    A feature cache of extract-features keeps its provenance and regions and gets the captions, splits and boxes of the
+    data set; its images are joined by id, and the options for other files do not apply.
     Exit code 3: imported, but some images of the data set have no features.
     """
     from mrnn.data.cache import open_cache
     from mrnn.data.datasets import read_dataset
-    from mrnn.data.foreign import import_features, read_foreign
+    from mrnn.data.foreign.importing import import_features
     from mrnn.data.recaption import is_own_cache, recaption
 
     corpus = read_dataset(dataset, root, boxes=boxes)
     for note in corpus.notes:
         click.echo(note, err=True)
-    if is_own_cache(features):
-        absent, strays = recaption(output, corpus, open_cache(features, allow_partial=True))
+    if any(is_own_cache(path) for path in features):
+        if len(features) > 1:
+            raise SettingError("a feature cache is imported by itself; merge-features joins the shards of one")
+        absent, strays = recaption(output, corpus, open_cache(features[0], allow_partial=True))
     else:
-        foreign = read_foreign(
-            features,
-            features_name=features_name,
-            ids_name=ids_name,
-            ids_file=ids_file,
-            count=len(corpus.images),
-            orientation=orientation,
+        given = Given(features_name, ids_name, ids_file, orientation, count=len(corpus.images))
+        found = import_features(
+            output,
+            corpus,
+            read_sources(features, given, format=format_),
+            layer=layer,
+            dtype=dtype,
+            regions_per_image=regions_per_image,
         )
-        with features.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        absent, strays = import_features(
-            output, corpus, foreign, source=features, source_sha256=digest, layer=layer, dtype=dtype
-        )
+        absent, strays = found.absent, found.strays
+        if found.joined_by not in ("id", "order"):
+            click.echo(f"images joined by {found.joined_by}", err=True)
     for kind, number in sorted(Counter(problem.kind for problem in corpus.problems).items()):
         click.echo(f"{kind}: {number}", err=True)
     click.echo(f"{output}: {_counts(open_cache(output))}; {strays} rows of other images left out")

@@ -14,6 +14,10 @@ COMMANDS = {
     "verify": ("mrnn.data.cli:verify", "Check every row of a feature cache against its checksum."),
     "inspect": ("mrnn.data.cli:inspect", "Show what a feature cache contains and where it came from."),
     "import": ("mrnn.data.cli:import_", "Make a feature cache from existing features and the captions of a data set."),
+    "export": (
+        "mrnn.evaluate.commands.export:main",
+        "Export a feature cache or a trained model to files that other programs read.",
+    ),
     "train": ("mrnn.train.cli:main", "Train a model on a feature cache, or resume a run."),
     "evaluate": (
         "mrnn.evaluate.commands.evaluate:main",
@@ -35,6 +39,10 @@ COMMANDS = {
     "score-captions": (
         "mrnn.evaluate.commands.score_captions:main",
         "Score the captions of any program against the captions of a data set.",
+    ),
+    "score-retrieval": (
+        "mrnn.evaluate.commands.score_retrieval:main",
+        "Rank images and sentences by the matrix of scores of any program.",
     ),
     "baselines": (
         "mrnn.evaluate.commands.baselines:main",

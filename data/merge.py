@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrnn.data.cache import STATE_DONE, STATE_FAILED, FeatureCache, create_cache, open_cache, read_checksums
+from mrnn.data.cache import STATE_DONE, STATE_FAILED, FeatureCache, open_cache, read_checksums
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrnn.data.cache import FeatureCache, create_cache
+from mrnn.data.cache import FeatureCache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_layout import FORMAT, STATE_FAILED, STATE_PENDING
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Problem
@@ -15,7 +16,9 @@ from mrnn.data.merge import copy_images, images_at_once
 
 
 def is_own_cache(path: Path) -> bool:
-    """Whether a file begins as our caches do; it may still be damaged."""
+    """Whether a path is a file that begins as our caches do; it may still be damaged."""
+    if path.is_dir():
+        return False
     with path.open("rb") as stream:
         return FORMAT.encode() in stream.read(64)
 

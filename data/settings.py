@@ -4,7 +4,7 @@ The dataclass checks its values against the declarations (`check_settings`), and
 them (`mrnn.data.command.setting_options`), so that no default and no text exists twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,7 +12,7 @@ from mrnn.data.errors import SettingError
 
 FEATURE_DTYPES = ("float16", "float32")  # in which features can be stored; mrnn.data.cache has their bytes
 # The settings in a cache's provenance that decide what its features mean. Here, for commands that load no h5py.
-FEATURE_SETTINGS = ("backbone", "layer", "relu", "weights_sha256", "preprocessing")
+FEATURE_SETTINGS = ("backbone", "layer", "views", "relu", "weights_sha256", "preprocessing")
 # Those that decide which regions there are, for models that look at more than the whole image.
 REGION_SETTINGS = (
     "regions",
@@ -24,6 +24,19 @@ REGION_SETTINGS = (
 )
 # Those of them that decide how the features of a region are computed, wherever it is.
 SAMPLING_SETTINGS = ("region_features", "region_sampling")
+
+
+def layer_sizes(provenance: Mapping[str, Any]) -> tuple[int, ...]:
+    """How many numbers of a feature come from each of several layers; () if they come from one."""
+    return tuple(int(size) for size in str(provenance.get("layer_sizes", "")).split("+") if size)
+
+
+def name_features(provenance: Mapping[str, Any]) -> str:
+    """What features are, in a few words: backbone, layer, and views if there are several."""
+    names = [str(provenance.get("backbone", "?")), str(provenance.get("layer", ""))]
+    if "views" in provenance:
+        names.append(f"({provenance['views']})")
+    return " ".join(filter(None, names))
 
 
 @dataclass(frozen=True)

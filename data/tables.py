@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mrnn.data.annotation_files import json_field, parse_json, read_lines, read_text, shortened
+from mrnn.data.annotation_files import json_field, json_id, parse_json, read_lines, read_text, shortened
 from mrnn.data.errors import CorpusError
 
 IMAGE_KEYS = ("image", "file", "filename", "file_name", "image_path", "path", "image_name")
+ID_KEYS = ("image_id", *IMAGE_KEYS)  # where pictures are named by ids
 CAPTION_KEYS = ("caption", "sentence", "text", "comment")
 SPLIT_KEYS = ("split", "set", "subset", "partition")
 NUMBERED = re.compile(r"s?(?:[\s_.:#-]*\d+)?")  # captions, caption_1, caption 2, caption.3
@@ -52,12 +53,13 @@ class _Columns:
     ignored: list[str] = field(default_factory=list)
 
 
-def read_caption_table(path: str | Path, *, with_splits: bool = True) -> Table:
+def read_caption_table(path: str | Path, *, with_splits: bool = True, image_keys: Sequence[str] = IMAGE_KEYS) -> Table:
     """A table with a header, with commas, semicolons or tabs, whichever the header has most of.
 
     with_splits : whether a column of splits is read; if not, every row has none.
+    image_keys : columns that can name the picture, the first of them that is there
 
-    One column names the picture (IMAGE_KEYS); all columns of captions count (`caption`, or `caption_1` and so on, or
+    One column names the picture; all columns of captions count (`caption`, or `caption_1` and so on, or
     `caption` several times); `split`, or another of SPLIT_KEYS that holds nothing but splits, gives the split.
     Raises CorpusError for a header that lacks picture or caption, rows of another length than the header, unknown
     splits, and double quotes that are not in pairs; the line named is the first of the row concerned.
@@ -67,7 +69,7 @@ def read_caption_table(path: str | Path, *, with_splits: bool = True) -> Table:
     delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
     lines, notes = _tabbed(text, path) if delimiter == "\t" else (_separated(text, path, delimiter), [])
     header = [cell.strip().lower() for cell in lines[0][1]] if lines else []
-    columns = _choose(header, [row for _, row in lines[1:]], path, with_splits=with_splits)
+    columns = _choose(header, [row for _, row in lines[1:]], path, with_splits=with_splits, image_keys=image_keys)
     rows = []
     for number, row in lines[1:]:
         where = f"{path}, line {number}"
@@ -89,9 +91,10 @@ def read_caption_table(path: str | Path, *, with_splits: bool = True) -> Table:
     return Table(rows, tuple(notes))
 
 
-def read_json_lines(path: str | Path) -> Table:
-    """A JSON object per line: a picture under one of IMAGE_KEYS, its captions (a string or a list) under CAPTION_KEYS.
+def read_json_lines(path: str | Path, *, image_keys: Sequence[str] = IMAGE_KEYS) -> Table:
+    """A JSON object per line: a picture under one of image_keys, its captions (a string or a list) under CAPTION_KEYS.
 
+    A picture is named by a string, under `image_id` also by an integer.
     Numbered keys (`caption_1`) and keys that occur several times are all read. Raises CorpusError as
     `read_caption_table` does.
     """
@@ -103,7 +106,7 @@ def read_json_lines(path: str | Path) -> Table:
         record = parse_json(line, where=where, pairs=_all_captions)
         if not isinstance(record, dict):
             raise CorpusError(f"{where}: expected an object with 'image' and 'caption', found {shortened(record)}")
-        image = next((key for key in IMAGE_KEYS if key in record), "image")
+        image = next((key for key in image_keys if key in record), "image")
         base = next((base for base in CAPTION_KEYS if any(_is_numbered(key, base) for key in record)), "caption")
         captions: list[str] = []
         for key in [key for key in record if _is_numbered(key, base)] or [base]:
@@ -117,7 +120,9 @@ def read_json_lines(path: str | Path) -> Table:
         key = "split" if "split" in record or not others else others[0]
         split = json_field(record, key, str, where=where) if record.get(key) is not None else ""
         ignored.update(each for each in record if each not in (image, key) and not _is_numbered(each, base))
-        rows.append(Row(where, json_field(record, image, str, where=where), captions, parse_split(split, where=where)))
+        is_id = image == "image_id"
+        name = json_id(record, image, where=where) if is_id else json_field(record, image, str, where=where)
+        rows.append(Row(where, name, captions, parse_split(split, where=where)))
     notes = (f"{path.name}: keys that are not read: {', '.join(map(shortened, ignored))}",) if ignored else ()
     return Table(rows, notes)
 
@@ -153,13 +158,20 @@ def _all_captions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _choose(header: list[str], rows: Sequence[Sequence[str]], path: Path, *, with_splits: bool) -> _Columns:
+def _choose(
+    header: list[str],
+    rows: Sequence[Sequence[str]],
+    path: Path,
+    *,
+    with_splits: bool,
+    image_keys: Sequence[str],
+) -> _Columns:
     """The columns by their names. Raises CorpusError without one for the picture or one for the caption."""
-    image = next((header.index(key) for key in IMAGE_KEYS if key in header), None)
+    image = next((header.index(key) for key in image_keys if key in header), None)
     base = next((base for base in CAPTION_KEYS if any(_is_numbered(name, base) for name in header)), None)
     if image is None or base is None:
         raise CorpusError(
-            f"{path}, line 1: expected a column for the picture ({', '.join(IMAGE_KEYS)}) and one for the caption "
+            f"{path}, line 1: expected a column for the picture ({', '.join(image_keys)}) and one for the caption "
             f"({', '.join(CAPTION_KEYS)}); found the columns {', '.join(map(repr, header)) or 'none'}"
         )
     captions = [number for number, name in enumerate(header) if number != image and _is_numbered(name, base)]

@@ -1,13 +1,14 @@
 """Captions of pictures that are in no cache, and of their regions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from mrnn.evaluate.fit import check_captioner, known_prefix
+from mrnn.evaluate.generation.confidence import Calibration, Step
 from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, Decoder
 from mrnn.evaluate.generation.stage import DECODE_IMAGES, decoding_settings
@@ -22,10 +23,12 @@ class PictureCaption:
 
     picture : its name, see mrnn.evaluate.image_rows.name_pictures.
     words : with log-probabilities and reasons; the last is END if the caption is complete.
+    step : what captions of about this confidence were worth on the dev split, where a calibration was given.
     """
 
     picture: str
     words: tuple[CaptionWord, ...]
+    step: Step | None = None
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -43,6 +46,11 @@ class PictureCaption:
         return sum(each.log_prob for each in self.words)
 
     @property
+    def confidence(self) -> float:
+        """Log-probability per word, END counted."""
+        return self.log_prob / len(self.words)
+
+    @property
     def complete(self) -> bool:
         """Whether the model ended the caption before `max_steps`."""
         return bool(self.words) and self.words[-1].word == END
@@ -55,10 +63,15 @@ class PictureCaption:
 
     def to_json(self) -> dict[str, Any]:
         """What caption-images prints with --json."""
+        sure: dict[str, Any] = {}
+        if self.step:
+            worth = {"dev_CIDEr": self.step.cider, "dev_captions": self.step.captions}
+            sure["confidence"] = {"log_prob_per_word": self.confidence, **worth}
         return {
             "file": self.picture,
             "caption": self.text,
             "log_prob": self.log_prob,
+            **sure,
             "words": [each.to_json() for each in self.words],
         }
 
@@ -84,6 +97,7 @@ def caption_pictures(
     decoding: DecodingConfig | None = None,
     prefix: str = "",
     consensus: Consensus | None = None,
+    calibration: Calibration | None = None,
     strict: bool = False,
 ) -> CaptionedPictures:
     """Generate a caption for every picture, on the device of the model.
@@ -93,6 +107,8 @@ def caption_pictures(
     decoding : settings, None for the defaults
     prefix : words that every caption begins with
     consensus : ranks the captions of each search again; None to leave them as the search did
+    calibration : of the confidence in captions that are found with these settings, from `read_calibration`; None to
+        leave it out
     strict : whether a picture that cannot be read is an error, and not listed
 
     Raises EvaluationError for a model that writes no captions or a prefix with an unknown word, and as
@@ -112,7 +128,10 @@ def caption_pictures(
         "checkpoint": str(trained.file),
         "decoding": decoding_settings(decoding, words, consensus.config if consensus else None),
     }
-    return CaptionedPictures(_best(reader, rows.names, features, beams), beams, rows.unreadable, settings)
+    captions = _best(reader, rows.names, features, beams)
+    if calibration:
+        captions = [replace(caption, step=calibration.step(caption.confidence)) for caption in captions]
+    return CaptionedPictures(captions, beams, rows.unreadable, settings)
 
 
 def _best(

@@ -21,6 +21,8 @@ from mrnn.data.progress import silent
 from mrnn.data.stopping import StopRequest
 from mrnn.evaluate.ensemble import TrainedEnsemble, checkpoint_digest, describe, load_together
 from mrnn.evaluate.fit import cache_digest, check_fit, features_for, known_prefix, possible_stages
+from mrnn.evaluate.generation.confidence import SPLIT as CALIBRATED
+from mrnn.evaluate.generation.confidence import read_calibration
 from mrnn.evaluate.generation.consensus import check_consensus
 from mrnn.evaluate.generation.region_captions import regions_stage
 from mrnn.evaluate.generation.stage import (
@@ -60,6 +62,7 @@ def evaluate(
     prefix: str = "",
     n_best: int | None = None,
     consensus: ConsensusConfig | None = None,
+    confidence: str | Path | None = None,
     retrieval: RetrievalConfig | None = None,
     combine: Sequence[tuple[str | Path, str | Path]] = (),
     segments: str | Path | None = None,
@@ -86,6 +89,8 @@ def evaluate(
     prefix : words that every caption begins with
     n_best : number of captions per image to write to nbest.json, at most the beam width; None for no such file
     consensus : how captions are ranked again by those of similar training images; None to leave them as the search did
+    confidence : confidence.json that the evaluation of the dev split wrote, which is measured on this one
+        (mrnn.evaluate.generation.confidence); None for no such measurement
     combine : further models, each with a cache of the same pictures, that retrieve together with this one
         (mrnn.evaluate.retrieval.combination); no other stage is run then
     segments : file that align-sentences wrote for the training split, from which an alignment model takes the captions
@@ -110,6 +115,10 @@ def evaluate(
         raise SettingError(
             "--combine measures retrieval, by one sum of scores: leave out --per-word, and --only without it"
         )
+    if confidence and split == CALIBRATED:
+        raise SettingError("--confidence is for another split than val, whose evaluation makes such a file itself")
+    if confidence and (combine or "generation" not in stages):
+        raise SettingError("--confidence is measured on captions: leave out --combine, and have generation in --only")
     if figures:
         check_matplotlib()
     checkpoints = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
@@ -130,6 +139,8 @@ def evaluate(
         pairs = read_segments(segments, cache, any_regions=True)
         pairs.of("train")  # raises if there are none
     words = known_prefix(trained, prefix)
+    settings = decoding_settings(decoding, words, consensus)
+    calibration = read_calibration(Path(confidence), trained, settings) if confidence else None
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
     members = [(trained, cache), *zip((other for other, _ in others), caches, strict=True)]
@@ -144,7 +155,7 @@ def evaluate(
         if overwrite:
             evaluation.parts.clear()
         report(f"{trained.file} on {cache.path}, {split}: {len(chosen)} images")
-        results = Results()
+        results = Results(calibration=calibration)
         results.perplexity = perplexity_stage(evaluation, run="perplexity" in stages)
         for other in perplexity_splits:
             if other != split and (found := perplexity_stage(evaluation, other, run="perplexity" in stages)):
@@ -176,7 +187,7 @@ def evaluate(
         results.grounding = grounding_stage(evaluation, run="grounding" in stages)
         results.regions = regions_stage(evaluation, decoding, prefix=words, segments=pairs, run="regions" in stages)
         described = {
-            "decoding": decoding_settings(decoding, words, consensus),
+            "decoding": settings,
             "seed": decoding.seed,
             "checkpoint": describe(trained),
         }

@@ -105,6 +105,14 @@ def bits_per_word(record: Record) -> float:
     return float(record["perplexity"]["bits"] / record["perplexity"]["targets"])
 
 
+def sure_and_scored(records: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence (log-probability per word, END counted) and CIDEr of the captions that were scored: both (n,)."""
+    scored = [record for record in records if "scores" in record]
+    words = [len(record["caption"].split()) + record["complete"] for record in scored]
+    sure = [record["log_prob"] / count for record, count in zip(scored, words, strict=True)]
+    return np.array(sure), np.array([record["scores"][names.MAIN_SCORE] for record in scored])
+
+
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Write the file whole or not at all."""
     write_json_lines(path, records)

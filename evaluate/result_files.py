@@ -4,6 +4,7 @@ metrics.json, captions.json, nbest.json   mrnn.evaluate.results
 region_*.json                             mrnn.evaluate.results
 per_image.jsonl                           mrnn.evaluate.per_image
 retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
+confidence.json                           mrnn.evaluate.generation.confidence
 correction.json                           mrnn.evaluate.grounding.corrector
 report.html, figures/                     mrnn.evaluate.report
 """
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mrnn.data.files import write_json, write_whole
+from mrnn.evaluate.generation.confidence import FILE as CONFIDENCE
+from mrnn.evaluate.generation.confidence import calibration_json
 from mrnn.evaluate.grounding.corrector import FILE as CORRECTION
 from mrnn.evaluate.grounding.stage import corrector_of
 from mrnn.evaluate.per_image import FILE as RECORDS
@@ -31,6 +34,7 @@ OUTPUTS = (
     "nbest.json",
     RECORDS,
     "retrieved_*.jsonl",
+    CONFIDENCE,
     CORRECTION,
     "region_*.json",
     "report.html",
@@ -61,6 +65,11 @@ def write_results(
         write_json(output / "captions.json", caption_list(evaluation, results.captions))
     if results.beams is not None and n_best:
         write_json(output / "nbest.json", best_list(evaluation, results.beams, n_best))
+    confidence = metrics.get("confidence", {})
+    if confidence.get("fitted_here"):
+        sha256 = settings["checkpoint"]["sha256"]
+        made = calibration_json(confidence["steps"], checkpoint_sha256=sha256, decoding=settings["decoding"])
+        write_whole(output / CONFIDENCE, made.encode())
     if results.regions is not None:
         captions, references = region_lists(results.regions)
         write_json(output / "region_captions.json", captions)

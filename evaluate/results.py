@@ -10,6 +10,8 @@ import numpy as np
 from mrnn.data.captions import Image
 from mrnn.evaluate.ensemble import DEFINITION as ENSEMBLE_DEFINITION
 from mrnn.evaluate.ensemble import TrainedEnsemble
+from mrnn.evaluate.generation import confidence
+from mrnn.evaluate.generation.confidence import Calibration
 from mrnn.evaluate.generation.decode import Caption
 from mrnn.evaluate.generation.region_captions import DEFINITION as REGIONS_DEFINITION
 from mrnn.evaluate.generation.words import CaptionWord
@@ -21,7 +23,7 @@ from mrnn.evaluate.metrics.captions import definitions as caption_definitions
 from mrnn.evaluate.metrics.diversity import DEFINITIONS as DIVERSITY_DEFINITIONS
 from mrnn.evaluate.metrics.diversity import diversity
 from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
-from mrnn.evaluate.per_image import Record, build_records, intervals
+from mrnn.evaluate.per_image import Record, build_records, intervals, sure_and_scored
 from mrnn.evaluate.retrieval.combination import AVERAGED_DEFINITIONS
 from mrnn.evaluate.retrieval.combination import DEFINITIONS as COMBINED_DEFINITIONS
 from mrnn.evaluate.retrieval.result import RetrievalResult
@@ -34,9 +36,11 @@ OTHER_DEFINITIONS = {
     "consensus": "mean similarity, CIDEr-D from 0 to 10 with document frequencies of the training captions, with the "
     "consensus_captions most similar captions of the consensus_images nearest training images, plus consensus_log_prob "
     "times the natural log-probability per word; it chose among the captions of the beam",
+    "confidence": confidence.DEFINITION,
     "by_length": "of the sentences with so many words, END not counted",
     "intervals": f"{LEVEL:.0%} of {RESAMPLES:,} bootstrap resamples of the images (percentiles); an image is "
     "drawn with all its sentences, captions and queries; held fixed: document frequencies, P(w), the pool",
+    "within_percent": "percent of the queries whose first right answer is ranked within the best r percent of the pool",
     "retrieval": "percent, ranks from 1; of several sentences of an image the best counts; ties count against us "
     "(best_of_ties: for us, where there are any); median of an even number: mean of the middle two",
 }
@@ -51,6 +55,7 @@ class Results:
     beams : for each image all captions that its search ended with, best first
     captions, greedy : the best caption and the greedy one of each image
     words : those of the best captions, with the reason for each
+    calibration : of the confidence in captions, where a file of one was given
     retrieval, grounding, regions : what their stages returned
     combined : which models retrieved together, and how they were weighted
     """
@@ -61,6 +66,7 @@ class Results:
     captions: list[Caption] | None = None
     words: list[tuple[CaptionWord, ...]] | None = None
     greedy: list[Caption] | None = None
+    calibration: Calibration | None = None
     retrieval: RetrievalResult | None = None
     combined: dict[str, Any] | None = None
     grounding: dict[str, Any] | None = None
@@ -120,6 +126,7 @@ def build_metrics(
     seed = settings["seed"]
     metrics["intervals"] = intervals(records, generator=np.random.default_rng(seed))
     metrics["bootstrap"] = {"resamples": RESAMPLES, "level": LEVEL, "over": "images", "seed": seed}
+    metrics |= _confidence(evaluation, results, records, seed=seed)
     in_split = sum(image.split == evaluation.split for image in cache.images)
     metrics = {
         **metrics,
@@ -250,6 +257,22 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tupl
     except ValueError:  # to this tokeniser an image's sentences consist of punctuation alone
         facts["ptb"] = None
     return facts, scores
+
+
+def _confidence(evaluation: Evaluation, results: Results, records: Sequence[Record], *, seed: int) -> dict[str, Any]:
+    """Whether the surer captions are the better ones, and what captions of the dev split as sure were worth."""
+    sure, scored = sure_and_scored(records)
+    if not len(sure):
+        return {}
+    found: dict[str, Any] = {"captions": len(sure), "rank_correlation": confidence.rank_correlation(sure, scored)}
+    calibration, fitted_here = results.calibration, evaluation.split == confidence.SPLIT
+    if fitted_here:
+        calibration = confidence.fit_calibration(sure, scored)
+    if calibration:
+        generator = np.random.default_rng(seed)
+        found |= {"fitted_here": fitted_here, "steps": [asdict(step) for step in calibration.steps]}
+        found |= confidence.reliability(calibration, sure, scored, generator=generator)
+    return {"confidence": found}
 
 
 def _diversity(evaluation: Evaluation, results: Results) -> dict[str, Any]:

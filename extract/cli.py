@@ -17,6 +17,7 @@ from mrnn.data.options import (
     root_option,
 )
 from mrnn.data.outputs import OutputFile, is_cache
+from mrnn.data.settings import name_features
 from mrnn.data.stopping import stop_on_signals
 from mrnn.extract.config import Colour, ExtractionConfig, parse_shard
 
@@ -25,6 +26,8 @@ Examples:
   extract-features --dataset flickr30k
   extract-features --dataset folder --root photos --backbone timm:tf_efficientnet_lite0 \\
       --weights tf_efficientnet_lite0.safetensors --output photos.h5
+  extract-features --dataset flickr8k --backbone timm:tf_efficientnet_lite0 \\
+      --layer blocks.4+blocks.5+penultimate --views flip --output layers.h5
   extract-features --dataset coco --shard 2/8 --output coco-2.h5 --threads 8
   extract-features --dataset flickr8k --regions detector:yolox-nano:yolox_nano_coco.safetensors \\
       --region-features roi --boxes entities_flickr8k.jsonl.gz --output regions.h5
@@ -124,7 +127,7 @@ def main(
     cache = made.cache
     click.echo(
         f"{output}: {len(cache.done())} of {len(cache.images)} images have {cache.feature_size} features of "
-        f"{cache.provenance['backbone']} {cache.provenance['layer']}; report: {made.report}"
+        f"{name_features(cache.provenance)}; report: {made.report}"
     )
     if cache.reasons:
         sys.exit(EXIT_IMAGES_FAILED)

@@ -10,6 +10,7 @@ from mrnn.data.settings import FEATURE_DTYPES, check_settings, setting
 
 # An image of twice the width and height, as region_features roi takes it, is as much work as four.
 ENLARGED = 4
+VIEWS = NO_VIEWS, FLIP = "none", "flip"
 Colour = tuple[float, float, float]
 
 
@@ -34,9 +35,15 @@ class ExtractionConfig:
     )
     layer: str | None = setting(
         None,
-        "Layer whose values are the features: fc7 or fc6 of alexnet and vgg16.  [default: fc7; for other networks the "
-        "penultimate layer]",
+        "Layer whose values are the features: fc7 or fc6 of alexnet and vgg16, penultimate of other networks, or any "
+        "module of the network by name, such as blocks.4, a map being averaged over its places; several joined by + "
+        "are put side by side.  [default: fc7; penultimate for other networks]",
         kind=str,
+    )
+    views: str = setting(
+        NO_VIEWS,
+        "Views of an image whose features are averaged: flip takes the image and its mirror image, in twice the time.",
+        choices=VIEWS,
     )
     resize: int | None = setting(
         None, "Length in pixels to which the short side is resized.  [default: the library's]", kind=int, at_least=1

@@ -102,6 +102,7 @@ def extract_dataset(
         config.backbone,
         weights=config.weights,
         layer=config.layer,
+        views=config.views,
         overrides=config.preprocessing(),
         report=report,
     )

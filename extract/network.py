@@ -10,6 +10,7 @@ from torch import Tensor
 from mrnn.data.errors import MrnnError, SettingError
 from mrnn.data.memory import kept_activations
 from mrnn.extract.backbones import Backbone
+from mrnn.extract.config import FLIP
 from mrnn.extract.images import normalise
 
 
@@ -45,7 +46,7 @@ class BatchNetwork:
         check_precision(precision, device)
         self.batch_size, self.device = batch_size, device
         self._side, self._preprocessing = backbone.preprocessing.crop, backbone.preprocessing
-        self._mixed = precision == "bfloat16"
+        self._mixed, self._flip = precision == "bfloat16", backbone.views == FLIP
         self._network = backbone.network.to(device).to(memory_format=torch.channels_last)
 
     def empty_batch(self) -> Tensor:
@@ -58,13 +59,19 @@ class BatchNetwork:
         assert len(batch) == self.batch_size
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
-                features: Tensor = self._network(normalise(batch, self._preprocessing, self.device))
-                return features.float().cpu().numpy()
+                features = self._features(batch)
+                if self._flip:
+                    features = (features + self._features(batch.flip(2))) / 2
+                return features.cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise MrnnError(
                 f"{self.device} has too little memory for batches of {self.batch_size}; "
                 "use a smaller --batch-size (in a new file) or --device cpu"
             ) from error
+
+    def _features(self, batch: Tensor) -> Tensor:
+        features: Tensor = self._network(normalise(batch, self._preprocessing, self.device))
+        return features.float()
 
 
 @contextmanager

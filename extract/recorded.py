@@ -12,7 +12,7 @@ from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import EvaluationError, SettingError, WeightsError
 from mrnn.data.settings import FEATURE_SETTINGS, REGION_SETTINGS, SAMPLING_SETTINGS
 from mrnn.extract.backbones import Backbone, build_backbone
-from mrnn.extract.config import ENLARGED, source_names
+from mrnn.extract.config import ENLARGED, NO_VIEWS, source_names
 from mrnn.extract.detectors import build_detector
 from mrnn.extract.images import Preprocessing
 from mrnn.extract.plan import Plan, plan_regions
@@ -176,7 +176,11 @@ def rebuild_backbone(recorded: Mapping[str, Any], weights: str | None, *, featur
     try:
         preprocessing = Preprocessing.from_json(str(recorded["preprocessing"]))
         backbone = build_backbone(
-            str(recorded["backbone"]), weights=origin, layer=str(recorded["layer"]), preprocessing=preprocessing
+            str(recorded["backbone"]),
+            weights=origin,
+            layer=str(recorded["layer"]),
+            views=str(recorded.get("views", NO_VIEWS)),
+            preprocessing=preprocessing,
         )
     except (KeyError, ValueError) as error:
         raise EvaluationError(

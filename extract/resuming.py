@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.cache import REGION_SETTINGS, FeatureCache, create_cache, open_cache
+from mrnn.data.cache import REGION_SETTINGS, FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus
 from mrnn.data.errors import CacheError
@@ -19,6 +20,7 @@ FIXED_SETTINGS = (
     "limit",
     "backbone",
     "layer",
+    "views",
     "relu",
     "weights_sha256",
     "preprocessing",
@@ -125,4 +127,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         first, number, total = value
         return f"{number} of {total} from number {first}"
+    if value is None:
+        return "none"
     return f"{value:.12}" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else str(value)

@@ -20,9 +20,10 @@ from torchvision.ops import roi_align
 from mrnn.data.errors import MrnnError, SettingError
 from mrnn.data.regions import Regions
 from mrnn.extract.backbones import Backbone
+from mrnn.extract.backbones.layers import PooledLayers
 from mrnn.extract.backbones.timm_models import PREFIX as TIMM
 from mrnn.extract.backbones.torchvision_models import CLASSIFIER_CUTS
-from mrnn.extract.config import ENLARGED, images_of_pass
+from mrnn.extract.config import ENLARGED, FLIP, images_of_pass
 from mrnn.extract.images import Picture, frame, normalise
 from mrnn.extract.network import check_precision
 
@@ -57,7 +58,7 @@ class PooledRegions:
         self.feature_size = backbone.feature_size
         self.preprocessing = replace(backbone.preprocessing, resize=side, crop=side, mode="warp")
         check_precision(precision, device)
-        self._device, self._mixed = device, precision == "bfloat16"
+        self._device, self._mixed, self._flip = device, precision == "bfloat16", backbone.views == FLIP
         self._trunk, self._rest, own = split_network(backbone)
         self._map = cells or own
         self.settings: Mapping[str, Any] = {"side": side, "map": self._map}
@@ -75,23 +76,27 @@ class PooledRegions:
         boxes = torch.from_numpy(self._fractions(regions)).to(self._device)
         try:
             with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
-                features = self._features(normalise(pixels, self.preprocessing, self._device), boxes)
+                features = self._features(pixels, boxes)
+                if self._flip:
+                    mirrored = torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1)
+                    features = (features + self._features(pixels.flip(2), mirrored)) / 2
         except torch.OutOfMemoryError as error:
             raise MrnnError(
                 f"{self._device} has not memory enough for {self.images} pictures of {self.preprocessing.crop} pixels; "
                 "use a smaller --batch-size (a new file) or --device cpu"
             ) from error
-        rows = features.float().cpu().numpy().reshape(self.images * self.rows, -1)
+        rows = features.cpu().numpy().reshape(self.images * self.rows, -1)
         rows[regions.valid == 0] = 0
         return rows
 
     def _features(self, pixels: Tensor, boxes: Tensor) -> Tensor:
-        """(P, 3, side, side) and (P, R, 4) fractions to (P, R, D)."""
-        maps = self._trunk(pixels)
+        """(P, side, side, 3) uint8 and (P, R, 4) fractions to (P, R, D) float32."""
+        maps = self._trunk(normalise(pixels, self.preprocessing, self._device))
         whole = self._rest(maps)[:, None]
         if self.rows == 1:
-            return whole
-        return torch.cat([whole, self._rest(pool(maps, boxes[:, 1:], self._map)).unflatten(0, (-1, self.rows - 1))], 1)
+            return whole.float()
+        parts = self._rest(pool(maps, boxes[:, 1:], self._map)).unflatten(0, (-1, self.rows - 1))
+        return torch.cat([whole, parts], 1).float()
 
     def _fractions(self, regions: Regions) -> np.ndarray:
         """(P, R, 4) left, top, right, bottom of all rows as fractions of the picture; all of it for rows not valid."""
@@ -128,6 +133,10 @@ def split_network(backbone: Backbone) -> tuple[Layer, Layer, tuple[int, int]]:
     Returns the convolutions, (B, 3, h, w) to (B, C, H, W); the rest, (n, C, *size) to (n, D); and that size, the map's
     at the network's own input. Raises SettingError if the two do not make up the whole.
     """
+    if isinstance(backbone.network, PooledLayers):
+        raise SettingError(
+            f"region_features roi pools each region from the last map only; for layer {backbone.layer} use crop"
+        )
     trunk, rest = _parts(backbone)
     side = backbone.preprocessing.crop
     probe = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))

@@ -31,7 +31,7 @@ from PIL import Image as Picture
 
 import mrnn.extract.backbones
 import mrnn.extract.plan  # noqa: F401  likewise
-from mrnn.data.cache import create_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.cli import merge

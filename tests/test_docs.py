@@ -50,7 +50,7 @@ def used(words: list[str]) -> tuple[click.Command, list[str]]:
     return COMMANDS[name], rest
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "jobs" / "demo.sh"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *sorted((ROOT / "jobs").glob("*.sh"))], ids=lambda path: path.name)
 def test_every_option_in_a_document_exists(path: Path) -> None:
     for line in command_lines(path.read_text()):
         command, words = used(line)

@@ -14,7 +14,8 @@ PACKAGES = ("data", "extract", "train", "evaluate")
 MAY_IMPORT = {"data": {"data"}, "extract": {"data", "extract"}, "train": {"data", "train"}}
 MAY_IMPORT["evaluate"] = {"data", "train", "evaluate"}
 IMAGE_ROWS = Path("evaluate/image_rows.py")  # beside the commands the only module that needs extract
-HDF5 = (Path("data/cache.py"), Path("data/cache_tables.py"), Path("data/foreign.py"))
+JAVA_SCORERS = Path("evaluate/metrics/java_scorers.py")  # pycocoevalcap, which holds GPL programs, is an extra
+HDF5 = tuple(map(Path, ("data/cache.py", "data/cache_creation.py", "data/cache_tables.py", "data/foreign/hdf5.py")))
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
@@ -99,9 +100,17 @@ def test_each_heavy_library_has_its_place() -> None:
         package = path.relative_to(ROOT).parts[0]
         assert "h5py" not in top or path.relative_to(ROOT) in HDF5
         assert "torch" not in top or package != "data"
+        assert "pycocoevalcap" not in top or path.relative_to(ROOT) == JAVA_SCORERS
         assert "torchvision" not in top or package == "extract"
         several = {name for name in imported(path) if name.startswith(("torch.distributed", "torch.nn.parallel"))}
         assert not several or path.relative_to(ROOT) == Path("train/distributed.py")
+
+
+def test_what_holds_gpl_programs_is_optional() -> None:
+    options = setup_cfg()
+    assert "pycocoevalcap" not in options["options"]["install_requires"]
+    holders = {name for name, needs in options["options.extras_require"].items() if "pycocoevalcap" in needs}
+    assert holders == {"java"}
 
 
 def test_looking_into_a_cache_imports_no_torch() -> None:

@@ -24,6 +24,7 @@ import torch
 from mrnn.data.errors import CheckpointError
 from mrnn.data.files import new_file
 from mrnn.data.vocabulary import Vocabulary
+from mrnn.train.exported import WEIGHTS, is_exported, read_model
 from mrnn.train.measures import Cost
 from mrnn.train.models import KINDS
 from mrnn.train.models.model import Model
@@ -70,22 +71,25 @@ class TrainedModel:
     @property
     def cost(self) -> Cost:
         """What its training minimised."""
-        cost: Cost = KINDS[self.name].make_task().measure
+        cost: Cost = KINDS[self.name].task_class().measure
         return cost
 
 
 def load_trained(run: str | Path, *, device: torch.device | str = "cpu", which: str = "best") -> TrainedModel:
     """Rebuild the trained model of a run folder or of a checkpoint file.
 
-    run : run folder, or a .pt file.
+    run : run folder, a .pt file, or the folder of an exported model (mrnn.train.exported).
     device : device of the model.
     which : 'best' or 'last', if `run` is a folder.
 
     Raises CheckpointError if there is no checkpoint, or if it does not describe a model of this version.
     """
     run = Path(run)
-    file = run / {"best": BEST, "last": LAST}[which] if run.is_dir() else run
-    content = read_checkpoint(file)
+    if is_exported(run):
+        file, content = run / WEIGHTS, read_model(run)
+    else:
+        file = run / {"best": BEST, "last": LAST}[which] if run.is_dir() else run
+        content = read_checkpoint(file)
     model, vocabulary = rebuild(content, file)
     return TrainedModel(
         model=model.to(device).eval(),

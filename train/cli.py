@@ -3,20 +3,35 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mrnn.data.command import command, setting_option, setting_options
 from mrnn.data.config_file import command_line, config_option
 from mrnn.data.options import allow_partial_option, features_option, output_option, overwrite_option
 from mrnn.data.settings import Declared, declared_settings
 from mrnn.train.models import KINDS
+from mrnn.train.presets import PRESETS, as_options
 from mrnn.train.settings import RunOptions, TrainSettings
 
 DIFFERING = frozenset(name for kind in KINDS.values() for name in kind.defaults)  # settings with defaults by kind
 
-EPILOG = """\b
+
+def in_lines(preset: str) -> str:
+    """A preset and its options, in lines for the help text."""
+    text = f"{preset:10} {as_options(PRESETS[preset])}"
+    return fill(text, 78, initial_indent="  ", subsequent_indent=" " * 13, break_on_hyphens=False)
+
+
+EPILOG = f"""\b
+Presets:
+{in_lines("retrieval")}
+{in_lines("best")}
+
+\b
 Example:
   extract-features --dataset flickr8k
   train-mrnn --features feats.h5 --epochs 15
@@ -78,7 +93,9 @@ def main(
 
     names = [name for name, _, _ in declared_settings(RunOptions)]
     options = RunOptions(**{name: values.pop(name) for name in names}, overwrite=overwrite)
-    settings = TrainSettings.of(**{name: value for name, value in values.items() if value is not None})
+    source = click.get_current_context().get_parameter_source
+    given = {name: value for name, value in values.items() if source(name) is not ParameterSource.DEFAULT}
+    settings = TrainSettings.of(**given)  # a default must not override a preset
     cache = open_cache(features, allow_partial=allow_partial)
     folder = output or Path("runs") / f"{features.stem}-{settings.model}"
     with stop_on_signals(time_limit=None if time_limit is None else time_limit * 60) as stop:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mrnn.data.cache import FeatureCache
+from mrnn.data.settings import layer_sizes
 
 
 class RegionRows(Protocol):
@@ -47,6 +48,7 @@ class Features:
         shape = (len(cache.features), 1) if by_row else (len(cache.images), cache.rows_per_image)
         self._mapped = cache.features.reshape(*shape, -1)[:, :rows]
         self.size, self.rows = cache.feature_size, rows
+        self._layers = layer_sizes(cache.provenance) or (self.size,)
         self.in_memory = self._mapped.nbytes <= budget * 1e9
         self._held = torch.from_numpy(np.array(self._mapped)).to(device) if self.in_memory else None
         self._valid = valid_rows(cache).reshape(shape)[:, :rows]
@@ -69,19 +71,24 @@ class Features:
             found = torch.where(valid[:, :, None], found, 0)
         return found, valid
 
-    def moments(self, images: np.ndarray) -> tuple[np.ndarray, float]:
-        """Mean over the regions of some images, (D,) float64, and the root mean square of their features minus it."""
+    def moments(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean over the regions of some images, (D,) float64, and the root mean square of their features minus it.
+
+        The latter is one number for each layer of the CNN that the features come from; mostly that is one layer.
+        """
         # In parts of 256 images, so that memory-mapped features are not read into memory at once.
-        total, squares, count = np.zeros(self.size), 0.0, 0
+        total, squares, count = np.zeros(self.size), np.zeros(len(self._layers)), 0
         for start in range(0, len(images), 256):
             regions, valid = self.regions(images[start : start + 256])
             rows = regions.flatten(0, 1)
             total += rows.sum(dim=0).cpu().numpy()
-            squares += rows.square_().sum(dtype=torch.float64).item()
+            layers = rows.square_().split(self._layers, dim=1)
+            squares += [layer.sum(dtype=torch.float64).item() for layer in layers]
             count += int(valid.sum())
         mean = total / count
-        variance = squares / count - np.square(mean).sum()
-        return mean, float(max(variance, 0) / self.size) ** 0.5
+        means = np.split(mean, np.cumsum(self._layers)[:-1])
+        variances = squares / count - [np.square(layer).sum() for layer in means]
+        return mean, np.sqrt(np.maximum(variances, 0) / self._layers)
 
 
 def valid_rows(cache: FeatureCache) -> np.ndarray:

@@ -13,11 +13,13 @@ from mrnn.data.exhaustion import memory_for
 from mrnn.data.stopping import StopRequest
 from mrnn.train.batches import Batch
 from mrnn.train.distributed import joined
+from mrnn.train.measures import SAMPLE_SECONDS
 from mrnn.train.optim import gradient_norm, learning_rate, squared_norm
-from mrnn.train.prepare import Training, prepare
+from mrnn.train.prepare import prepare
 from mrnn.train.run_files import LAST
 from mrnn.train.run_folder import RunFolder, SaveTimer, WatchedFolder
 from mrnn.train.settings import RunOptions, TrainSettings
+from mrnn.train.training import Training
 
 
 def train(
@@ -175,9 +177,11 @@ def validate_and_save(training: Training, run: RunFolder, report: Callable[[str]
     )
     run.save_last(training.content(training.model), progress, training.state())
     left = (training.settings.epochs - progress.epoch) * (seconds + training.clock.lap())
+    spent = f" in {found[SAMPLE_SECONDS]:.1f} s" if SAMPLE_SECONDS in found else ""
     report(
         f"epoch {progress.epoch} of {training.settings.epochs}: train {cost:.3f} {measure.label}, {criterion.label} "
-        f"{value:.3f}{' (best)' if is_best else ''}, {count / seconds:.0f} {measure.units}/s, {left / 60:.1f} min left"
+        f"{value:.3f}{spent}{' (best)' if is_best else ''}, {count / seconds:.0f} {measure.units}/s, "
+        f"{left / 60:.1f} min left"
     )
 
 

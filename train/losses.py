@@ -18,7 +18,9 @@ CHUNK = {"cpu": 2**22, "cuda": 2**26}  # logits per chunk: 16 MB on a CPU, which
 ROUND = 64  # longer chunks have a multiple of this many rows, so that few shapes occur; see mrnn.train.batches.pack
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, *, smoothing: float = 0.0
+) -> Tensor:
     """Sum over tokens of -log2 softmax(hidden weight^T + bias)[target], which can be differentiated once.
 
     The gradients are computed in the forward pass, chunk by chunk, where softmax - onehot overwrites the logits. So
@@ -29,17 +31,25 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: 
     weight : (V, M) weight of the output layer.
     bias : (V,) bias of the output layer.
     targets : (P,) int64, word numbers; rows with a negative target are ignored.
+    smoothing : E of label smoothing (Szegedy et al. 2016, arXiv 1512.00567): the cross-entropy is taken with
+        (1 - E) onehot(target) + E/V in place of the target.
 
     Returns a scalar in bits.
     """
-    bits: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets)
+    bits: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets, smoothing)
     return bits
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, *inputs: Tensor) -> Tensor:
-        hidden, weight, bias, targets = inputs
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        smoothing: float,
+    ) -> Tensor:
         counted, aims = (targets >= 0).to(bias.dtype), targets.clamp(min=0)
         with torch.autocast(hidden.device.type, enabled=False):  # the types are chosen by hand below
             factor = weight.to(hidden.dtype)
@@ -51,12 +61,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 target, counts = aims[rows, None], counted[rows]
                 logits = _logits(hidden[rows], factor, bias)
                 top, aimed = logits.amax(1), logits.gather(1, target).squeeze(1)  # before softmax overwrites them
+                if smoothing:  # the logits' mean over the smoothed target
+                    aimed = (1 - smoothing) * aimed + smoothing * logits.mean(1)
                 difference = torch.softmax(logits, 1, out=logits)
                 # ln sum exp equals the largest logit minus the logarithm of its probability, which is at least 1/V and
                 # so never 0. This takes one pass of exponentials; log softmax followed by exp would take two.
                 bits += (top - difference.amax(1).log_() - aimed).mul_(counts).sum() / LN2
-                # The gradient of the logits in nats, softmax - onehot; `backward` divides by ln 2.
-                difference.scatter_add_(1, target, difference.new_full((), -1.0).expand(target.shape))
+                # The gradient of the logits in nats, softmax - target; `backward` divides by ln 2.
+                difference.scatter_add_(1, target, difference.new_full((), smoothing - 1).expand(target.shape))
+                if smoothing:
+                    difference.sub_(smoothing / len(weight))
                 of_bias += torch.mv(difference.t(), counts)
                 difference = difference.to(hidden.dtype)
                 # Ignored rows are zeroed in (n, M) arrays rather than in `difference`, which is (n, V) and much wider.
@@ -80,7 +94,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # weight_gradient may return a transposed view. A parameter's gradient is contiguous, so torch would copy the
         # view in a pass of its own; scaling into contiguous memory saves that pass.
         laid_out = torch.empty_like(of_weight, memory_format=torch.contiguous_format)
-        return of_hidden.mul_(scale), torch.mul(of_weight, scale, out=laid_out), of_bias.mul_(scale), None
+        return of_hidden.mul_(scale), torch.mul(of_weight, scale, out=laid_out), of_bias.mul_(scale), None, None
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -54,7 +56,30 @@ class Cost:
 
 
 PERPLEXITY = Criterion("val_perplexity", "dev perplexity", lower_is_better=True)
+# What the best checkpoint of a captioner can be chosen by: the values of --select.
+SELECTIONS = {
+    "perplexity": PERPLEXITY,
+    "cider": Criterion("val_sample_cider", "CIDEr of the dev sample", lower_is_better=False),
+    "recall": Criterion("val_sample_recall_sum", "sum of recalls of the dev sample", lower_is_better=False),
+}
+SAMPLE_SECONDS = "val_sample_seconds"  # key of the time that the dev sample took
 BITS = Cost("bits", "bits per word", "tokens", "words")
+
+
+def recalls(to_sentence: np.ndarray, to_image: np.ndarray, *, prefix: str) -> dict[str, float]:
+    """R@1, 5 and 10 in percent and the median rank of both directions, and the sum of the six recalls.
+
+    to_sentence : (n,) int, rank of the best own sentence of each image, from 1.
+    to_image : (n,) int, rank of the image of each sentence, from 1.
+    prefix : of every key.
+    """
+    found = {}
+    for direction, ranks in (("image_to_sentence", to_sentence), ("sentence_to_image", to_image)):
+        for k in (1, 5, 10):
+            found[f"{prefix}{direction}_r{k}"] = 100 * float((ranks <= k).mean())
+        found[f"{prefix}{direction}_median"] = float(np.median(ranks))
+    found[f"{prefix}recall_sum"] = sum(value for name, value in found.items() if not name.endswith("median"))
+    return found
 
 
 def measures_of(config: Mapping[str, Any]) -> tuple[Criterion, Cost]:

@@ -1,19 +1,19 @@
-"""Everything that the training loop works on, created from a cache and settings or restored from a checkpoint."""
+"""Setting up what the training loop works on: a new run from a cache and settings, or one from its checkpoint."""
 
 import hashlib
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mrnn.data.cache import STATE_FAILED, FeatureCache, matching_settings, read_checksums
+from mrnn.data.cache import FeatureCache, matching_settings, read_checksums
 from mrnn.data.errors import CheckpointError, TrainingError
+from mrnn.data.settings import layer_sizes
 from mrnn.data.tokenize import segmentation_warning
 from mrnn.data.vocabulary import Vocabulary, build_vocabulary
-from mrnn.train.checkpoint import load_trained, model_content
+from mrnn.train.checkpoint import load_trained
+from mrnn.train.data_report import Report, data_warnings, report_data, split_remedy
 from mrnn.train.device import pick_device
 from mrnn.train.distributed import Ranks
 from mrnn.train.features import Features
@@ -23,115 +23,10 @@ from mrnn.train.models.model import Model
 from mrnn.train.optim import WeightAverage, build_optimiser
 from mrnn.train.run_folder import Progress
 from mrnn.train.segment_files import read_segments
-from mrnn.train.sentences import Sentences, encode_sentences, sentences_of, tokenized_sentences
+from mrnn.train.sentences import encode_sentences, sentences_of, tokenized_sentences
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.task import Task, TrainingData
-
-Report = Callable[[str], None]
-MUCH_UNKNOWN = 0.1  # share of the words in training sentences; of Flickr8k 3 % are <unk> with the default cutoff
-
-
-class Clock:
-    """A stopwatch for consecutive laps."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last lap, or since the start."""
-        before, self._last = self._last, time.perf_counter()
-        return self._last - before
-
-
-@dataclass
-class Training:
-    """The state of a run.
-
-    settings : everything that the result depends on.
-    task : objective, batches and validation.
-    data : the training and dev split.
-    image_ids : ids of the images by number, or of each row's image.
-    model : the model in training.
-    optimiser : its optimiser.
-    average : moving average of the weights, if requested.
-    progress : how far the run has come.
-    provenance : how the features of the cache were made.
-    fingerprint : digest of the cache's images, sentences and features.
-    segments_sha256 : of the file of segments, in hex; '' without one.
-    graphs : computes the cost on a single GPU, if CUDA graphs are used.
-    ranks : the processes of the run.
-    clock : measures the steps.
-    """
-
-    settings: TrainSettings
-    task: Task
-    data: TrainingData
-    image_ids: list[str]
-    model: Model
-    optimiser: torch.optim.Optimizer
-    average: WeightAverage | None
-    progress: Progress
-    provenance: dict[str, Any]
-    fingerprint: str
-    segments_sha256: str = ""
-    graphs: Graphs | None = None
-    ranks: Ranks = field(default_factory=Ranks)
-    clock: Clock = field(default_factory=Clock)
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the model."""
-        return self.data.device
-
-    @property
-    def evaluated(self) -> Any:
-        """The model that is validated and kept as the best: the average if there is one."""
-        return self.average.model if self.average else self.model
-
-    @property
-    def finished(self) -> str:
-        """Why there is nothing left to do, or ''."""
-        progress, settings = self.progress, self.settings
-        if settings.patience and progress.epoch - progress.best_epoch >= settings.patience:
-            return f"no better {self.task.criterion.label} for {settings.patience} epochs"
-        return f"{progress.epoch} epochs" if progress.epoch >= settings.epochs else ""
-
-    def content(self, model: Model) -> dict[str, Any]:
-        """The part of a checkpoint that describes the model and its origin."""
-        origin = {"features": self.provenance, "settings": self.settings.flat()}
-        return model_content(self.settings.model, model, self.data.vocabulary) | origin
-
-    def describe(self) -> dict[str, Any]:
-        """The content of config.json: settings and configuration as in the checkpoints, and sizes of the data."""
-        return {
-            "settings": self.settings.flat(),
-            "config": asdict(self.model.config),
-            "task": {
-                "name": self.task.name,
-                "criterion": asdict(self.task.criterion),
-                "cost": asdict(self.task.measure),
-            },
-            "features": self.provenance,
-            "segments_sha256": self.segments_sha256,
-            "vocabulary_size": len(self.data.vocabulary),
-            "train_sentences": len(self.data.train),
-            "val_sentences": len(self.data.val),
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "torch": torch.__version__,
-            "processes": self.ranks.count,
-        }
-
-    def state(self) -> dict[str, Any]:
-        """The part of a checkpoint that only resuming needs, as plain types and tensors."""
-        on_gpu = self.device.type == "cuda"
-        return {
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average.model.state_dict() if self.average else None,
-            "generator": torch.get_rng_state(),
-            "generator_cuda": torch.cuda.get_rng_state(self.device) if on_gpu else None,
-            "fingerprint": self.fingerprint,
-            "segments_sha256": self.segments_sha256,
-        }
+from mrnn.train.training import Training
 
 
 def prepare(
@@ -157,11 +52,11 @@ def prepare(
     """
     ranks = ranks or Ranks()
     kind = kind_of(settings.model)
-    task: Task = kind.make_task()
+    task: Task = kind.task_class()(settings)
     if ranks.count > 1 and not task.divisible:
         raise TrainingError(
-            f"{settings.model} is trained by one process, since its cost compares all pairs of a batch; start it "
-            "without torchrun, and without srun's several tasks"
+            f"{settings.model}{' with --contrast' * bool(settings.contrast)} is trained by one process, since its cost "
+            "compares the pairs of a batch; start it without torchrun, and without srun's several tasks"
         )
     fingerprint = cache_fingerprint(cache)
     segments = read_segments(settings.segments, cache) if settings.segments else None
@@ -198,6 +93,7 @@ def prepare(
         report(warning)
 
     config = settings.config(vocabulary=len(vocabulary), features=cache.feature_size)
+    config = replace(config, layer_sizes=layer_sizes(cache.provenance))
     try:
         rows = config.rows(cache.rows_per_image)
     except ValueError as error:
@@ -324,46 +220,3 @@ def cache_fingerprint(cache: FeatureCache) -> str:
         for i in cache.done(split):
             digest.update(repr((split, cache.images[i].id, cache.images[i].sentences, int(checksums[i]))).encode())
     return digest.hexdigest()
-
-
-def split_remedy(cache: FeatureCache) -> str:
-    """What to do about a split without images."""
-    if len(cache.images) < 3:
-        return (
-            f"; it has {len(cache.images)} in all, and at least three are needed, one for each of train, val and test"
-        )
-    return "; give the data set a list of splits, or leave all splits out to have them drawn at random"
-
-
-def data_warnings(words: Sequence[Sequence[str]], vocabulary: Vocabulary, *, cutoff: int) -> list[str]:
-    """A warning where much of what the training sentences say is <unk> to the model. words : of each sentence."""
-    total = sum(map(len, words))
-    unknown = sum(word not in vocabulary.numbers for sentence in words for word in sentence)
-    if unknown <= MUCH_UNKNOWN * total:
-        return []
-    return [
-        f"warning: {unknown / total:.0%} of the words in the training sentences become <unk>, since they occur fewer "
-        f"than {cutoff} times; the model knows {len(vocabulary)} words. With few sentences use a lower --cutoff"
-    ]
-
-
-def report_data(
-    cache: FeatureCache, vocabulary: Vocabulary, train: Sentences, val: Sentences, report: Report, *, called: str
-) -> None:
-    """Report what is trained on and what is left out.
-
-    cache : the opened feature cache.
-    vocabulary : words by number.
-    train, val : sentences of the two splits.
-    report : called with each line.
-    called : what those sentences are, in the plural.
-    """
-    report(
-        f"{cache.path}: {len(cache.done('train'))} training images with {len(train)} {called}, "
-        f"{len(cache.done('val'))} dev images with {len(val)}; {len(vocabulary)} words"
-    )
-    failed = int((cache.states == STATE_FAILED).sum())
-    if failed:
-        report(f"left out: {failed} images that could not be read at extraction (inspect-features lists them)")
-    if train.skipped + val.skipped:
-        report(f"left out: {train.skipped + val.skipped} sentences without a word")

@@ -15,7 +15,8 @@ def has_onednn(tensor: Tensor) -> bool:
     """Whether products of this tensor are computed by oneDNN: float32 on a CPU, if torch was built with oneDNN."""
     # The operator is internal to torch, so it may be missing from another version.
     return (
-        tensor.device.type == "cpu"
+        not torch.compiler.is_exporting()  # an exported program is to run anywhere
+        and tensor.device.type == "cpu"
         and tensor.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -10,8 +10,10 @@ from typing import Any
 
 from mrnn.data.errors import SettingError
 from mrnn.data.settings import check_settings, setting
+from mrnn.train.measures import SELECTIONS
 from mrnn.train.models.config import ModelConfig
-from mrnn.train.models.kinds import CAPTIONERS, KINDS, kind_of
+from mrnn.train.models.kinds import CAPTIONERS, KINDS, LATE_FUSION, kind_of
+from mrnn.train.presets import MODEL, PRESETS
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMISERS = ("adam", "sgd", "rmsprop")
@@ -27,6 +29,12 @@ class TrainSettings:
     """
 
     model: str = setting("mrnn", "Kind of model to train; rnn-base is mrnn without the image.", choices=tuple(KINDS))
+    preset: str = setting(
+        "paper",
+        "Settings to start from, which other options override. paper: the defaults, with the m-RNN of 2014. retrieval: "
+        "m-RNN for retrieval. best: m-RNN for captions and retrieval. They are listed below.",
+        choices=tuple(PRESETS),
+    )
     epochs: int = setting(8, "Number of passes over the training sentences.", at_least=1)
     batch_size: int = setting(100, "Sentences per batch.", at_least=1)
     lr: float = setting(2e-3, "Highest learning rate.", above=0)
@@ -54,27 +62,85 @@ class TrainSettings:
         below=1,
     )
     precision: str = setting("fp32", "Arithmetic; bf16 is for GPUs.", choices=PRECISIONS)
+    select: str = setting(
+        "perplexity",
+        "How the best checkpoint of a captioner is chosen: by the perplexity of the dev split, or by the CIDEr of "
+        "greedy captions or the sum of recalls of a sample of it.",
+        choices=tuple(SELECTIONS),
+    )
+    select_images: int = setting(200, "Images of the dev split in that sample.", at_least=2)
     init_from: str = setting("", "Run folder whose best weights and vocabulary a new run starts from.")
     segments: str = setting(
         "",
         "File that align-sentences wrote for the splits train and val: captioners learn from its regions and their "
         "words in place of images and sentences.",
     )
+    label_smoothing: float = setting(
+        0.0,
+        "Share of the probability of the target that captioners spread over all words in training; validation stays "
+        "plain.",
+        at_least=0,
+        below=1,
+    )
+    word_dropout: float = setting(
+        0.0, "Fraction of the words that captioners read which training replaces by <unk>.", at_least=0, below=1
+    )
+    contrast: float = setting(
+        0.0,
+        "Weight of the contrastive term of m-RNN and the Transformer: softmax cross-entropy, in bits, of the scores "
+        "that retrieval ranks by, from sentence to image and back, within a batch; 0 for none.",
+        at_least=0,
+    )
+    contrast_pictures: int = setting(
+        16, "Images of the batch that the contrastive term compares each sentence with, its own included.", at_least=2
+    )
+    contrast_sentences: int = setting(
+        4,
+        "Sentences of the batch that the contrastive term compares, at most one for each image. Its time is "
+        "proportional to this times --contrast-pictures.",
+        at_least=1,
+    )
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.preset != "paper" and self.model != MODEL:
+            raise SettingError(f"preset {self.preset} is for {MODEL}, not {self.model}")
         self.config(vocabulary=2, features=1)  # checks the model's own
         if self.segments and self.model not in CAPTIONERS:
             raise SettingError(f"segments are for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
+        for name in ("label_smoothing", "word_dropout", "select"):
+            if getattr(self, name) != getattr(type(self), name) and self.model not in CAPTIONERS:
+                raise SettingError(f"{name} is for captioners ({', '.join(CAPTIONERS)}), not {self.model}")
+        if self.contrast:
+            self._check_contrast()
+
+    def _check_contrast(self) -> None:
+        if self.model not in LATE_FUSION:
+            raise SettingError(
+                f"contrast is for {' and '.join(LATE_FUSION)}, whose words do not see the image, so that a sentence is "
+                f"compared with many images at little cost; not for {self.model}"
+            )
+        if self.contrast_pictures > self.batch_size:
+            raise SettingError(
+                f"contrast_pictures ({self.contrast_pictures}) must not exceed the sentences per batch, batch_size "
+                f"({self.batch_size})"
+            )
+        if self.contrast_sentences > self.contrast_pictures:
+            raise SettingError(
+                f"contrast_sentences ({self.contrast_sentences}) must not exceed contrast_pictures "
+                f"({self.contrast_pictures}): each sentence is of another image"
+            )
 
     @classmethod
     def of(cls, **values: Any) -> "TrainSettings":
-        """Settings from general ones and the model's own, given together; the rest have the defaults of their kind.
+        """Settings from general ones and the model's own, given together.
 
-        Raises SettingError for a setting that the model does not have.
+        The rest are those of the preset, or have the defaults of their kind. Raises SettingError for a setting that the
+        model does not have.
         """
-        values = {**kind_of(values.get("model", cls.model)).defaults, **values}
+        kind, preset = kind_of(values.get("model", cls.model)), PRESETS.get(values.get("preset", cls.preset), {})
+        values = {**kind.defaults, **preset, **values}
         general = {each.name for each in fields(cls)} - {"network"}
         own = {name: value for name, value in values.items() if name not in general}
         return cls(**{name: value for name, value in values.items() if name in general}, network=own)

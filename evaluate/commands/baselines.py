@@ -23,8 +23,9 @@ Example:
 This writes baselines.json and the captions of each baseline, captions-NAME.json.
 
 The vocabulary is that of train-mrnn with the same --cutoff, so perplexities are of the same words as those of
-evaluate-mrnn. --beside adds evaluated models to the tables. One more baseline, the network that sees no image, is such
-a model: train it with train-mrnn --model rnn-base."""
+evaluate-mrnn. --beside adds evaluated models to the tables. On a data set of the papers it also prints the papers'
+tables, with rows of these models and of the n-gram models. One more baseline, the network that sees no image, is such a
+model: train it with train-mrnn --model rnn-base."""
 
 
 @command("evaluate-baselines", epilog=EPILOG)
@@ -52,6 +53,7 @@ def main(
 ) -> None:
     """Measure baselines on a split: what a trained model has to beat."""
     from mrnn.data.cache import open_cache
+    from mrnn.evaluate.report.papers import papers_data_set, papers_table
     from mrnn.evaluate.studies.baselines import beside_baselines, measure_baselines
 
     cache = open_cache(features, allow_partial=allow_partial)
@@ -59,6 +61,8 @@ def main(
     models = [beside_baselines(folder, cache.dataset, split) for folder in beside]
     content = measure_baselines(cache, output, split=split, cutoff=cutoff, seed=seed)
     click.echo(table(content, models))
+    if models and (papers := papers_data_set(cache.dataset, cache.root)):
+        click.echo(f"\n{papers_table(models, papers, baselines=content['baselines'])}\n")
     click.echo(f"written: {output / 'baselines.json'}")
 
 
@@ -82,6 +86,7 @@ def table(content: dict[str, Any], models: list[dict[str, Any]]) -> str:
         lines.append(f"{direction:<18}" + "".join(f"{name:>13}" for name in (*recalls, "among images")))
         for name, values in named:
             if "retrieval" in values:
-                numbers = (f"{values['retrieval'][direction][column]:13.1f}" for column in recalls)
+                found = values["retrieval"][direction]  # of an evaluation by an older version, perhaps fewer numbers
+                numbers = (f"{found[column]:13.1f}" if column in found else f"{'':13}" for column in recalls)
                 lines.append(f"{name:<18}" + "".join(numbers) + f"{values['retrieval']['images']:13}")
     return "\n".join(lines)

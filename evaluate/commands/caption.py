@@ -21,7 +21,7 @@ from mrnn.evaluate.commands.options import (
 from mrnn.evaluate.settings import CONSENSUS_BEAM, ConsensusConfig, DecodingConfig
 
 if TYPE_CHECKING:
-    from mrnn.evaluate.captioned_pictures import DescribedPictures
+    from mrnn.evaluate.captioned_pictures import DescribedPictures, PictureCaption
 
 EPILOG = """\b
 Example:
@@ -35,9 +35,10 @@ word was chosen.
 natural logarithm of P(caption | image): the sum over all words and the end of the caption, which is listed as the last
 word, "<end>". A caption that was cut at --max-steps has no "<end>". "parts" says why a word was chosen, for a single
 m-RNN: its log_prob is the sum of "base" (how frequent the word is), "words" (what the preceding words added) and
-"image" (what the image added to that). With --regions it is a list of {"file", "regions"}, and
-each region has its "rectangle" (left, top, width, height in pixels of the upright image) beside caption, log_prob and
-words.
+"image" (what the image added to that). With --confidence each has "confidence", an object of "log_prob_per_word" and
+"dev_CIDEr", the mean CIDEr of "dev_captions" captions of the dev split. With --regions it is a list of {"file",
+"regions"}, and each region has its "rectangle" (left, top, width, height in pixels of the upright image) beside
+caption, log_prob and words.
 
 Exit code 3: some files could not be read; they are listed on stderr, and the others were captioned."""
 
@@ -51,6 +52,13 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 @consensus_options
 @click.option(
     "--features", type=path_type, metavar="FILE", help="Feature cache with the training images for --consensus."
+)
+@click.option(
+    "--confidence",
+    type=path_type,
+    metavar="FILE",
+    help="confidence.json of evaluate-mrnn --split val with the same decoding settings: show with each caption what "
+    "captions of the dev split scored of which the model was as sure.",
 )
 @click.option(
     "--regions",
@@ -83,6 +91,7 @@ def main(
     prefix: str,
     consensus: bool,
     features: Path | None,
+    confidence: Path | None,
     regions: str | None,
     regions_per_image: int,
     as_json: bool,
@@ -97,8 +106,8 @@ def main(
     """
     if consensus != (features is not None):
         raise click.UsageError("--consensus needs --features FILE, the cache of the training images; give both or none")
-    if regions is not None and (consensus or len(checkpoints) > 1):
-        raise click.UsageError("--regions goes with one --checkpoint, and without --consensus")
+    if regions is not None and (consensus or confidence or len(checkpoints) > 1):
+        raise click.UsageError("--regions goes with one --checkpoint, and without --consensus and --confidence")
     if regions is None and not is_default("regions_per_image"):
         raise click.UsageError("--regions-per-image goes with --regions only")
     if consensus and is_default("beam"):
@@ -109,7 +118,10 @@ def main(
 
     files = picture_files(images)
     from mrnn.evaluate.captioned_pictures import caption_pictures, caption_regions
+    from mrnn.evaluate.fit import known_prefix
+    from mrnn.evaluate.generation.confidence import read_calibration
     from mrnn.evaluate.generation.consensus import Consensus
+    from mrnn.evaluate.generation.stage import decoding_settings
     from mrnn.evaluate.run import open_run
 
     run = open_run(*checkpoints, device=device, weights=weights, workers=workers)
@@ -120,8 +132,14 @@ def main(
         show_regions(described, html=html, as_json=as_json)
         finish(html, described.unreadable)
         return
+    calibration = None
+    if confidence:
+        settings = decoding_settings(decoding, known_prefix(run.trained, prefix), agreed if consensus else None)
+        calibration = read_calibration(confidence, run.trained, settings)
     ranker = Consensus.open(run.trained, features, agreed) if features else None
-    found = caption_pictures(run.reader, files, decoding=decoding, prefix=prefix, consensus=ranker)
+    found = caption_pictures(
+        run.reader, files, decoding=decoding, prefix=prefix, consensus=ranker, calibration=calibration
+    )
     if html:
         from mrnn.data.files import write_whole
         from mrnn.evaluate.report.captioned import captioned_page
@@ -129,14 +147,20 @@ def main(
 
         readable = [Path(caption.picture) for caption in found.captions]
         words = [caption.words for caption in found.captions]
-        page = captioned_page(run.trained, readable, words, found.beams, settings=found.settings)
+        expected = [caption.step.cider for caption in found.captions if caption.step]
+        page = captioned_page(run.trained, readable, words, found.beams, settings=found.settings, expected=expected)
         write_whole(html, render(page).encode())
     if as_json:
         click.echo(json.dumps([caption.to_json() for caption in found.captions], indent=1, ensure_ascii=False))
     else:
         for caption in found.captions:
-            click.echo(f"{caption.picture}: {caption.text}")
+            click.echo(f"{caption.picture}: {caption.text}{worth(caption)}")
     finish(html, found.unreadable)
+
+
+def worth(caption: "PictureCaption") -> str:
+    """What captions as sure as this one were worth, to print behind it; '' where that is not known."""
+    return f"  (captions this sure scored CIDEr {caption.step.cider:.2f} on dev)" if caption.step else ""
 
 
 def show_regions(found: "DescribedPictures", *, html: Path | None, as_json: bool) -> None:

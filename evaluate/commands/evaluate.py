@@ -74,6 +74,12 @@ stopped on request."""
     help="Number of captions per image to write to nbest.json, at most the beam width.  [default: no such file]",
 )
 @consensus_options
+@click.option(
+    "--confidence",
+    type=path_type,
+    metavar="FILE",
+    help="confidence.json of --split val: measure on this split what captions of that confidence scored there.",
+)
 @setting_options(RetrievalConfig, leave_out=("seed",))
 @seed_option("Random seed of --sample, of the training images for P(w) and of the bootstrap intervals.")
 @click.option(
@@ -108,6 +114,7 @@ def main(
     prefix: str,
     n_best: int | None,
     consensus: bool,
+    confidence: Path | None,
     combine: tuple[tuple[Path, Path], ...],
     segments: Path | None,
     figures: bool,
@@ -142,6 +149,7 @@ def main(
             prefix=prefix,
             n_best=n_best,
             consensus=config_from(ConsensusConfig, settings) if consensus else None,
+            confidence=confidence,
             retrieval=retrieval,
             combine=combine,
             segments=segments,
@@ -157,7 +165,7 @@ def main(
     click.echo(details(metrics))
     click.echo(summary(metrics))
     if papers := papers_data_set(metrics["dataset"], Path(metrics["pictures"])):
-        click.echo(f"\n{papers_table(metrics, papers)}\n")
+        click.echo(f"\n{papers_table([metrics], papers)}\n")
     if figures:
         click.echo(f"figures: {output / 'figures'}")
     click.echo(f"report: {output / 'report.html'}")

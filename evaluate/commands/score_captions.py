@@ -18,9 +18,13 @@ EPILOG = """\b
 Example:
   evaluate-captions captions.json --dataset flickr8k
   evaluate-captions results.json --references captions_val2017.json --allow-subset
+  evaluate-captions mine.json --references sentences.csv --df captions_train2017.json
 
 RESULTS.json has the COCO result format, a list of {"image_id", "caption"}. image_id is the name that the data set gives
 the image: the integer for COCO, the file name for the others. evaluate-mrnn writes such a file, captions.json.
+
+The references are the sentences of a data set, or of a file: CSV or TSV with the columns image_id (or image) and
+caption, JSON lines with these keys, or a COCO annotation file.
 
 The scores equal those of coco-caption. METEOR and SPICE run in Java; where Java is missing, fails or takes too long,
 they are left out and the reason is printed. docs/metrics.md defines every score."""
@@ -32,7 +36,17 @@ they are left out and the reason is printed. docs/metrics.md defines every score
 @root_option
 @split_option("Images of the data set.", more=(ALL,))
 @click.option(
-    "--references", type=path_type, metavar="FILE.json", help="COCO annotation file to use instead of a data set."
+    "--references",
+    type=path_type,
+    metavar="FILE",
+    help="File of references to use instead of a data set: .csv, .tsv, .jsonl, or a COCO annotation file.",
+)
+@click.option(
+    "--df",
+    type=path_type,
+    metavar="FILE",
+    help="Captions whose document frequencies CIDEr uses, in a file like that of --references.  [default: the "
+    "references]",
 )
 @click.option("--allow-subset", is_flag=True, help="Accept images without a caption and leave them out.")
 @click.option(
@@ -63,6 +77,7 @@ def main(
     root: Path | None,
     split: str,
     references: Path | None,
+    df: Path | None,
     allow_subset: bool,
     tokenizer: str,
     meteor: bool,
@@ -73,7 +88,7 @@ def main(
 ) -> None:
     """Score the captions of any program against the captions of a data set."""
     if (dataset is None) == (references is None):
-        raise click.UsageError("give either --dataset NAME or --references FILE.json")
+        raise click.UsageError("give either --dataset NAME or --references FILE")
     if per_image and output is None:
         raise click.UsageError("--per-image needs --output FILE.json to write to")
 
@@ -86,6 +101,7 @@ def main(
         dataset=dataset,
         root=root,
         split=split,
+        df=df,
         allow_subset=allow_subset,
         tokenizer=tokenizer,
         java=["METEOR"] * meteor + ["SPICE"] * spice,

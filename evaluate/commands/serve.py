@@ -1,4 +1,4 @@
-"""mrnn serve: a local web page for searching, captioning and aligning."""
+"""serve-mrnn (mrnn serve): a local web page for searching, captioning and aligning."""
 
 import sys
 from pathlib import Path
@@ -23,8 +23,8 @@ from mrnn.evaluate.commands.options import region_weights_option, use_threads, w
 
 EPILOG = """\b
 Example:
-  mrnn serve --checkpoint runs/feats-mrnn --features feats.h5
-  mrnn serve --checkpoint runs/feats-mrnn --features feats.h5 --alignment runs/regions-alignment --port 8080
+  serve-mrnn --checkpoint runs/feats-mrnn --features feats.h5
+  serve-mrnn --checkpoint runs/feats-mrnn --features feats.h5 --alignment runs/regions-alignment --port 8080
 
 Then open http://127.0.0.1:8000. Type a sentence to find pictures of the cache. Choose or drop a picture to see its
 caption, the sentences of the cache that fit it and, with --alignment, the regions that words speak of.
@@ -33,7 +33,7 @@ The page is for this machine: whoever can reach the port can use it, without a p
 written to disk. Ctrl-C and SIGTERM stop the server; the exit codes are then 130 and 0."""
 
 
-@command("serve", epilog=EPILOG)
+@command("serve-mrnn", epilog=EPILOG)
 @checkpoint_option
 @features_option
 @click.option("--alignment", type=path_type, metavar="RUN", help="Run of an alignment model, which shows regions.")

@@ -4,7 +4,7 @@ Mao et al. 2015 (arXiv 1412.6632, section "Consensus reranking"), as their progr
 
 1. a beam search of width 10 gives the candidates;
 2. the nearest training images, by the distance of the image's contribution to the multimodal layer, V_I I;
-3. CIDEr of each candidate with every caption of those images (mrnn.evaluate.metrics.pair_cider), document frequencies
+3. CIDEr of each candidate with every caption of those images (mrnn.data.cider), document frequencies
    of the training captions;
 4. the candidate with the largest sum of its m largest similarities wins.
 
@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cider import SentenceVectors
 from mrnn.data.errors import EvaluationError
 from mrnn.data.tokenize import tokenize
 from mrnn.evaluate.fit import check_features, features_for
 from mrnn.evaluate.generation.decode import Caption
-from mrnn.evaluate.metrics.pair_cider import SentenceVectors
 from mrnn.evaluate.settings import ConsensusConfig
 from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
@@ -58,7 +58,7 @@ class Consensus:
         self.config, self._decode = config, trained.vocabulary.decode
         # In float64, so that distances, and with them the neighbours, do not depend on what is computed together.
         self._model = deepcopy(trained.model).double()
-        self._sentences = SentenceVectors(words, owners)
+        self._sentences = SentenceVectors.of_images(words, owners)
         self._images, self._starts = np.unique(owners, return_index=True)  # both rising: sentences are listed by image
         self._ends = np.append(self._starts[1:], len(owners))
         parts = np.array_split(self._images, -(-len(self._images) // IMAGES_READ))

@@ -53,6 +53,7 @@ def explain(trained: TrainedModel, features: Tensor, captions: Sequence[Caption]
     features : (B, D), stored features of the images.
     captions : a caption of each image.
     """
+    why: list[list[WordParts | None]]
     if isinstance(trained.model, LateFusion):
         why = [[WordParts(*row) for row in rows.tolist()] for rows in reasons(trained.model, features, captions)]
     else:

@@ -6,13 +6,15 @@ like individual n-gram precisions, with or without the penalty (the paper's scri
 under names of their own. Never compare a value of one definition with a table of the other.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
-LONGEST = 4
+from mrnn.data.ngrams import ORDERS, index_ngrams, look_up
+
+LONGEST = ORDERS
 TINY, SMALL = 1e-15, 1e-9  # coco-caption adds these to numerators and denominators; equal scores need them too
 
 
@@ -52,24 +54,23 @@ class BleuCounts:
         return np.exp(logs / np.arange(1, LONGEST + 1)) * self.brevity_penalty()[..., None]
 
 
-def count_ngrams(
-    candidates: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[Sequence[str]]]
-) -> BleuCounts:
-    """Counts of every candidate in order; all sentences as words, at least one reference each."""
-    shape = (len(candidates), LONGEST)
-    counts = BleuCounts(*(np.zeros(size, dtype=np.int64) for size in (shape, shape, shape[0], shape[0])))
-    for row, (image, words) in enumerate(candidates.items()):
-        counts.words[row] = len(words)
-        counts.reference_words[row] = min((abs(len(r) - len(words)), len(r)) for r in references[image])[1]
-        for n in range(1, LONGEST + 1):
-            found = _ngrams(words, n)
-            allowed: Counter[tuple[str, ...]] = Counter()
-            for reference in references[image]:
-                allowed |= _ngrams(reference, n)
-            counts.hits[row, n - 1] = (found & allowed).total()
-            counts.ngrams[row, n - 1] = found.total()
-    return counts
-
-
-def _ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+def count_clipped(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> BleuCounts:
+    """The counts of N candidates, each with at least one reference; all as words (Papineni et al. 2002, section 2)."""
+    listed = list(chain.from_iterable(references))
+    owners = np.repeat(np.arange(len(candidates)), [len(own) for own in references])
+    index, known = index_ngrams(listed)
+    hits, ngrams = (np.zeros((len(candidates), LONGEST), dtype=np.int64) for _ in range(2))
+    for n, (said, in_references) in enumerate(zip(index.count(candidates), known, strict=True)):
+        keys = in_references.keys(owners)
+        order = np.lexsort((in_references.counts, keys))  # of one n-gram of an image, the largest count last
+        keys, counts = keys[order], in_references.counts[order]
+        largest = np.append(keys[1:] != keys[:-1], True)[: len(keys)]
+        allowed = look_up(keys[largest], counts[largest], said.keys())
+        np.add.at(hits[:, n], said.owners, np.minimum(said.counts, allowed))
+        np.add.at(ngrams[:, n], said.owners, said.counts)
+    words = [len(said) for said in candidates]
+    closest = [
+        min((abs(len(reference) - length), len(reference)) for reference in own)[1]
+        for length, own in zip(words, references, strict=True)
+    ]
+    return BleuCounts(hits, ngrams, np.array(words, dtype=np.int64), np.array(closest, dtype=np.int64))

@@ -50,8 +50,8 @@ def java_scores(
     references : image id -> sentences as words
     seconds : the time limit
 
-    Raises ScorerUnavailable with the reason: no Java, SPICE's models not there (they are never downloaded here), Java
-    died, or the time is up.
+    Raises ScorerUnavailable with the reason: no Java, no pycocoevalcap, SPICE's models not there (they are never
+    downloaded here), Java died, or the time is up.
     """
     _check_installed(scorer)
     said = {image: [" ".join(words)] for image, words in candidates.items()}
@@ -69,6 +69,11 @@ def java_scores(
 def _check_installed(scorer: str) -> None:
     if shutil.which("java") is None:
         raise ScorerUnavailable(f"{scorer} left out: it needs Java, and there is no java on the PATH")
+    if find_spec("pycocoevalcap") is None:
+        raise ScorerUnavailable(
+            f"{scorer} left out: it needs the package pycocoevalcap, which is not installed; install it with "
+            "pip install 'mrnn[java]'"
+        )
     if scorer == "SPICE":
         spec = find_spec("pycocoevalcap.spice")
         assert spec is not None

@@ -142,6 +142,7 @@ RANKINGS = [
     RankedBy("sentence_to_image_raw", "Sentence → image, not standardised", "ranked by the score alone"),
 ]
 RECALLED = (1, 5, 10)  # K of the recalls that are reported
+RSUM = "rsum"  # the sum of these recalls in both directions, under `retrieval` in metrics.json
 
 
 GROUNDED = {  # key -> how the region is chosen and what is measured, in `grounding` of metrics.json; label
@@ -165,12 +166,13 @@ GROUNDING = [
 
 def recall_columns() -> dict[str, str]:
     """The columns of retrieval tables: key within a direction of metrics.json -> label."""
-    return {**{f"R@{k}": f"R@{k}" for k in RECALLED}, "median_rank": "median rank"}
+    return {**{f"R@{k}": f"R@{k}" for k in RECALLED}, "median_rank": "median rank", "mean_rank": "mean rank"}
 
 
 def retrieval_metrics() -> Iterator[Metric]:
-    """The headline numbers of retrieval; their keys are 'direction column'."""
-    for ranking in (ranking for ranking in RANKINGS if ranking.headline):
+    """The headline numbers of retrieval; their keys are 'direction column', and RSUM."""
+    headline = [ranking for ranking in RANKINGS if ranking.headline]
+    for ranking in headline:
         key, label = ranking.key, ranking.label
         for k in RECALLED:
             yield Metric(f"{key} R@{k}", f"{label}, R@{k}", 1, "ranks", over_images.recall(key, k))
@@ -182,6 +184,22 @@ def retrieval_metrics() -> Iterator[Metric]:
             over_images.median_rank(key),
             lower_is_better=True,
         )
+        yield Metric(
+            f"{key} mean_rank", f"{label}, mean rank", 1, "ranks", over_images.mean_rank(key), lower_is_better=True
+        )
+    yield Metric(
+        RSUM,
+        "rsum",
+        1,
+        "ranks",
+        over_images.total([over_images.recall(ranking.key, k) for ranking in headline for k in RECALLED]),
+        definition="sum of R@1, R@5 and R@10 (percent) of image_to_sentence and sentence_to_image; 600 is the maximum",
+    )
+
+
+def rsum(recalls: Mapping[str, Mapping[str, float]]) -> float:
+    """RSUM from the recalls by direction, as under `retrieval` in metrics.json."""
+    return sum(recalls[ranking.key][f"R@{k}"] for ranking in RANKINGS if ranking.headline for k in RECALLED)
 
 
 def headline_metrics() -> list[Metric]:
@@ -212,8 +230,10 @@ def metric_of(key: str) -> Metric:
 
 
 def value_of(metrics: Mapping[str, Any], key: str) -> float:
-    """A headline number in the content of metrics.json: 'perplexity', 'sentence_to_image R@1'."""
+    """A headline number in the content of metrics.json: 'perplexity', 'sentence_to_image R@1', 'rsum'."""
     group, _, inner = key.partition(" ")
+    if key == RSUM:
+        return float(metrics["retrieval"][RSUM])
     return float(metrics["retrieval"][group][inner] if inner else metrics[key])
 
 

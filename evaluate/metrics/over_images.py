@@ -78,6 +78,30 @@ def median_rank(direction: str) -> OverImages:
     return of
 
 
+def mean_rank(direction: str) -> OverImages:
+    """Mean rank of the queries of one direction; None without them."""
+
+    def of(records: Sequence[Record]) -> Statistic | None:
+        if any(direction not in record["ranks"] for record in records):
+            return None
+        each = [np.atleast_1d(record["ranks"][direction]) for record in records]
+        return ratio(np.array([of_image.sum() for of_image in each]), np.array([len(of_image) for of_image in each]))
+
+    return of
+
+
+def total(parts: Sequence[OverImages]) -> OverImages:
+    """The sum of several numbers; None without one of them."""
+
+    def of(records: Sequence[Record]) -> Statistic | None:
+        statistics = [statistic for part in parts if (statistic := part(records)) is not None]
+        if len(statistics) < len(parts):
+            return None
+        return lambda weights: np.sum([statistic(weights) for statistic in statistics], axis=0)
+
+    return of
+
+
 def regions_bleu(n: int) -> OverImages:
     """Cumulative BLEU-n of the captions of regions, from the counts of each image's regions."""
     return lambda records: bleu(n)([record["regions"] for record in records])

@@ -1,51 +1,62 @@
-"""The caption scores, one function for each, by the community's scorers (pycocoevalcap), without Java.
+"""The caption scores, one function for each. They equal those of coco-caption, whose choices docs/metrics.md names.
 
-A function takes captions and references as sentences with blanks between the words, and returns for each of its keys
-the score of the corpus and that of every image.
+A function takes captions and references as words, and returns for each of its keys the score of the corpus and that of
+every image.
 """
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-Sentences = Mapping[str, Sequence[str]]  # image id -> sentences; of candidates there is one
+from mrnn.data.cider import DocumentFrequencies, cider_d
+from mrnn.evaluate.metrics.bleu import BleuCounts, count_clipped
+from mrnn.evaluate.metrics.rouge import rouge_l_score
+
+References = Mapping[str, Sequence[Sequence[str]]]  # image id -> sentences, each with a word
+Candidates = Mapping[str, Sequence[str]]  # image id, in the same order -> caption, which may be empty
 # Key of a metric -> score of the corpus, and that of every image in order; None for one without a score per image.
 Scored = dict[str, tuple[float, Sequence[float] | None]]
-Scorer = Callable[[Sentences, Sentences], Scored]  # references, candidates
+Scorer = Callable[[References, Candidates], Scored]
 
 
-def bleu(references: Sentences, candidates: Sentences) -> Scored:
+def bleu(references: References, candidates: Candidates) -> Scored:
     """Bleu_1 to Bleu_4: cumulative, closest reference length, brevity penalty; fractions."""
-    from pycocoevalcap.bleu.bleu import Bleu  # here, because importing it takes a second
-
-    with _quiet():
-        corpus, each = Bleu(4).compute_score(references, candidates, verbose=0)
-    return {f"Bleu_{n}": (corpus[n - 1], each[n - 1]) for n in range(1, 5)}
+    counts = bleu_counts(references, candidates)
+    corpus, each = counts.total().cumulative(), counts.cumulative()
+    return {f"Bleu_{n + 1}": (float(corpus[n]), each[:, n].tolist()) for n in range(len(corpus))}
 
 
-def rouge_l(references: Sentences, candidates: Sentences) -> Scored:
+def bleu_counts(references: References, candidates: Candidates) -> BleuCounts:
+    """What BLEU is computed from, for every image."""
+    return count_clipped(*_split(references, candidates))
+
+
+def rouge_l(references: References, candidates: Candidates) -> Scored:
     """ROUGE_L: longest common subsequence, beta 1.2, mean over images; a fraction."""
-    from pycocoevalcap.rouge.rouge import Rouge
-
-    with _quiet():
-        return {"ROUGE_L": Rouge().compute_score(references, candidates)}
+    each = [rouge_l_score(said, references[image]) for image, said in candidates.items()]
+    return {"ROUGE_L": (float(np.mean(each)), each)}
 
 
-def cider(references: Sentences, candidates: Sentences) -> Scored:
-    """CIDEr-D, document frequencies of these references, mean over images; from 0 to 10.
+def cider(references: References, candidates: Candidates, frequencies: DocumentFrequencies | None = None) -> Scored:
+    """CIDEr-D, mean over images; from 0 to 10.
 
-    With a single image every document frequency says nothing, and it is 0.
+    frequencies : document frequencies; None for those of the references. With a single image these say nothing, and the
+        score is 0.
     """
-    from pycocoevalcap.cider.cider import Cider
-
-    with _quiet():
-        return {"CIDEr": Cider().compute_score(references, candidates)}
+    each = cider_d(*_split(references, candidates), frequencies)
+    return {"CIDEr": (float(each.mean()), each.tolist())}
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the scorers print, and without NumPy's warnings of captions that have no word."""
-    with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-        yield
+def document_frequencies(references: References) -> DocumentFrequencies:
+    """The document frequencies of sentences, for `cider`."""
+    return DocumentFrequencies.count([[split_at_blanks(words) for words in own] for own in references.values()])
+
+
+def split_at_blanks(words: Sequence[str]) -> list[str]:
+    """The words as BLEU and CIDEr count them: a token of mrnn.evaluate.metrics.ptb may hold no-break spaces."""
+    return " ".join(words).split()
+
+
+def _split(references: References, candidates: Candidates) -> tuple[list[list[str]], list[list[list[str]]]]:
+    said = [split_at_blanks(words) for words in candidates.values()]
+    return said, [[split_at_blanks(words) for words in references[image]] for image in candidates]

@@ -17,8 +17,10 @@ from mrnn.train.checkpoint import TrainedModel
 
 OTHERS = 4  # further captions of the search that a card shows
 SCORES = (Score("log_prob", "log P per word"), Score("image_part", "image contribution"))
+EXPECTED = Score("dev_cider", "CIDEr on dev of captions this sure")
 SCORE_NOTES = {
     "log P per word": "natural logarithm of P(caption | image), END included, divided by the number of words and END",
+    EXPECTED.label: "mean CIDEr of the captions of the dev split whose log P per word was about the same",
     "image contribution": "what the image added to that logarithm, mean over words and END",
 }
 
@@ -69,22 +71,25 @@ def captioned_page(
     beams: Sequence[Sequence[Caption]],
     *,
     settings: Mapping[str, Any],
+    expected: Sequence[float] = (),
 ) -> Page:
     """A card for each picture file.
 
     words : of the best caption of each
     beams : the captions of each, best first
     settings : shown at the end of the page
+    expected : the CIDEr that captions as sure as each had on the dev split; empty where that is not known
     """
+    worth = [{EXPECTED.key: cider} for cider in expected] or [{} for _ in files]
     cards = [
-        Card(str(file), picture, said=[said], scores=said_scores(said))
-        for file, picture, said in zip(files, thumbnails(files), say(trained, words, beams), strict=True)
+        Card(str(file), picture, said=[said], scores={**scores, **said_scores(said)})
+        for file, picture, said, scores in zip(files, thumbnails(files), say(trained, words, beams), worth, strict=True)
     ]
     return Page(
         title=f"Captions by {trained.run.resolve().name}",
         notes=[f"{trained.name}, epoch {trained.progress.get('epoch', '?')}, vocabulary {len(trained.vocabulary):,}."],
         cards=cards,
-        scores=SCORES,
+        scores=[*([EXPECTED] if expected else []), *SCORES],
         settings={
             **settings,
             "features": trained.features,

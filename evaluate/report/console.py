@@ -1,16 +1,25 @@
-"""What evaluate-mrnn prints: intervals, perplexities, BLEU by its definitions, diversity, and the closing summary."""
+"""What evaluate-mrnn prints: intervals, perplexities, BLEU by its definitions, diversity, confidence, and the closing
+summary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrnn.evaluate.metrics import names
+from mrnn.evaluate.report.confidence import confidence_lines
 from mrnn.evaluate.report.grounding import grounding_lines
 from mrnn.evaluate.report.region_scores import region_lines
 
 
 def details(metrics: Mapping[str, Any]) -> str:
     """Tables of what metrics.json holds beside the headline numbers; '' where nothing was measured."""
-    blocks = [_intervals(metrics), _perplexities(metrics), _bleu(metrics), _diversity(metrics), _endings(metrics)]
+    blocks = [
+        _intervals(metrics),
+        _perplexities(metrics),
+        _bleu(metrics),
+        _diversity(metrics),
+        _endings(metrics),
+        confidence_lines(metrics["confidence"]) if "confidence" in metrics else [],
+    ]
     return "".join("\n".join(lines) + "\n\n" for lines in blocks if lines)[:-1]
 
 
@@ -62,16 +71,27 @@ def _caption_scores(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
-    if "retrieval" not in metrics:
-        return []
-    retrieval, columns = metrics["retrieval"], names.recall_columns()
+def retrieval_lines(retrieval: Mapping[str, Any]) -> list[str]:
+    """The table of ranks and recalls of `retrieval` in metrics.json; a row for each direction, then those of ties."""
+    columns, tied = names.recall_columns(), retrieval.get("best_of_ties", {})
     found = {row.key: retrieval[row.key] for row in names.RANKINGS if row.key in retrieval}
-    found |= {f"{name}, ties won": values for name, values in retrieval.get("best_of_ties", {}).items()}
+    columns |= {column: column for values in found.values() for column in values if column not in columns}
+    found |= {f"{row.key}, ties won": tied[row.key] for row in names.RANKINGS if row.key in tied}
     width = max(map(len, found)) + 2
     lines = [" " * width + "".join(f"{column:>13}" for column in columns)]
     for name, values in found.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{values[column]:13.1f}" for column in columns))
+        cells = (f"{values[column]:13.1f}" if column in values else "" for column in columns)
+        lines.append(f"{name:<{width}}" + "".join(cells))
+    if names.RSUM in retrieval:
+        won = f", {tied[names.RSUM]:.1f} with ties won" if names.RSUM in tied else ""
+        lines.append(f"rsum {retrieval[names.RSUM]:.1f}{won} (R@1, R@5 and R@10 of both directions)")
+    return lines
+
+
+def _retrieval(metrics: Mapping[str, Any]) -> list[str]:
+    if "retrieval" not in metrics:
+        return []
+    lines = retrieval_lines(metrics["retrieval"])
     for member in metrics.get("combined", {}).get("members", ()):
         lines.append(f"weight {member['weight']:g} of {member['run']} ({member['model']}), chosen on the dev split")
     return lines

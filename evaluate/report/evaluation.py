@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mrnn.data.settings import name_features
 from mrnn.evaluate.grounding.corrector import Corrector
 from mrnn.evaluate.metrics import names
 from mrnn.evaluate.metrics.diversity import Diversity
@@ -12,6 +13,7 @@ from mrnn.evaluate.per_image import Record, bits_per_word
 from mrnn.evaluate.report import captioned, sections
 from mrnn.evaluate.report.aligned import STYLE, alignment_section
 from mrnn.evaluate.report.cards import Card, Question, Said, Score
+from mrnn.evaluate.report.confidence import confidence_section
 from mrnn.evaluate.report.grounding import grounding_section
 from mrnn.evaluate.report.language import describe_language, language_section
 from mrnn.evaluate.report.loss_curve import loss_curve
@@ -76,6 +78,7 @@ def evaluation_page(
     links = {
         "images": "Images",
         **({"alignments": "Regions and words"} if alignments else {}),
+        **({"confidence": "Confidence"} if "confidence" in metrics else {}),
         **({"retrieval": "Retrieval"} if answers else {}),
         **({"grounding": "Grounding"} if "grounding" in metrics else {}),
         **({"regions": "Captions of regions"} if described else {}),
@@ -101,6 +104,7 @@ def evaluation_page(
         questions=_questions(cards, asked),
         after=[
             alignments,
+            confidence_section(metrics.get("confidence")),
             sections.retrieval_gallery(image_ranks, sentence_ranks),
             grounding_section(metrics.get("grounding")),
             described,
@@ -126,7 +130,7 @@ def _notes(evaluation: Evaluation, cards: Sequence[Card], pictures: Pictures) ->
     notes = [
         f"{trained.name}, epoch {trained.progress.get('epoch', '?')}, vocabulary {len(trained.vocabulary):,}; "
         f"{len(cards):,} images of the split “{evaluation.split}” with features of "
-        f"{provenance.get('backbone', '?')} {provenance.get('layer', '')}."
+        f"{name_features(provenance)}."
     ]
     if str(provenance.get("weights", "")).startswith("random:"):
         notes.append(

@@ -1,4 +1,4 @@
-"""Figures for papers, as PNG and SVG: learning curves, recall at K, perplexity by length, the course of pruning.
+"""Figures for papers, as PNG and SVG: learning curves, recall at K and at r percent, perplexity by length, pruning.
 
 Needs matplotlib.
 
@@ -55,6 +55,7 @@ def save_figures(
     found = {
         "learning-curves": learning_curves(log, cost),
         "recall-at-k": recall_curves(records),
+        "recall-at-percent": percent_curves((metrics.get("retrieval") or {}).get("within_percent", {})),
         "perplexity-by-length": perplexity_by_length((metrics.get("perplexity_counts") or {}).get("by_length", ())),
         "pruning": pruning((metrics.get("retrieval") or {}).get("course", ())),
     }
@@ -117,6 +118,24 @@ def recall_curves(records: Sequence[Record]) -> Draw | None:
         axes.plot(chance, 100 * chance / images, ":", color="0.5", label=f"{DIRECTIONS['sentence_to_image']}, chance")
         axes.set(xscale="log", xlabel="K", ylabel="recall at K (%)", ylim=(0, 100), xlim=(1, last))
         axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.figure.legend(loc="outside upper center", ncols=2, frameon=False)
+
+    return draw
+
+
+def percent_curves(within: Mapping[str, Mapping[str, float]]) -> Draw | None:
+    """Queries whose first right answer is within the best r percent of the pool, as in m-RNN v1, and by chance."""
+    if not within:
+        return None
+
+    def draw(axes: "Axes") -> None:
+        for number, (name, label) in enumerate(DIRECTIONS.items()):
+            r = [float(each) for each in within[name]]
+            axes.plot(r, list(within[name].values()), marker=".", label=label, color=f"C{number}")
+        axes.plot(r, r, ":", color="0.5", label=f"{DIRECTIONS['sentence_to_image']}, chance")
+        axes.set(xscale="log", xlabel="best r % of the pool", ylabel="queries answered (%)", ylim=(0, 100))
+        axes.set_xticks(r, [f"{each:g}" for each in r])
+        axes.minorticks_off()
         axes.figure.legend(loc="outside upper center", ncols=2, frameon=False)
 
     return draw

@@ -1,4 +1,4 @@
-"""The papers' tables for the known data sets, with a row of the evaluated model in them.
+"""The papers' tables for the known data sets, with rows of the evaluated models in them.
 
 The rows are those of the papers' tables, numbered T1 to T15 through the three papers (see PAPERS), and of the work that
 they quote. A row that is in two tables is listed once, with the more digits. `*` : not verified against the paper
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mrnn.data.settings import name_features
 from mrnn.evaluate.metrics.names import pool_size, to_cite
 
 
@@ -143,49 +144,67 @@ def papers_data_set(dataset: str, root: Path) -> str | None:
     return next((known for known in GENERATION for name in names if name.startswith(known)), None)
 
 
-def papers_table(metrics: Mapping[str, Any], dataset: str) -> str:
-    """The papers' rows of a data set, this run's row (two for the two definitions of BLEU), and what differs.
+def papers_table(
+    runs: Sequence[Mapping[str, Any]], dataset: str, *, baselines: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    """The papers' rows of a data set, those of the runs (two for the two definitions of BLEU), and what differs.
 
-    metrics : the content of metrics.json
+    runs : the content of metrics.json of each, at least one, all of one split of the data set
     dataset : a key of GENERATION
+    baselines : `baselines` of baselines.json, of which those with a perplexity get a row too
 
     Returns '' where neither perplexity nor captions nor retrieval were measured.
     """
-    features = f"{metrics['features'].get('backbone', '?')} {metrics['features'].get('layer', '')}".strip()
+    whose = "this run" if len(runs) == 1 else "these runs"
+    names = [f"{'this run, ' if len(runs) == 1 else ''}{metrics['checkpoint']['model']}" for metrics in runs]
+    ours = [
+        Row(f"> {name}", "", "none", _cumulative(found, found), CUMULATIVE)
+        for name, found in (baselines or {}).items()
+        if "perplexity" in found
+    ]
+    for name, metrics in zip(names, runs, strict=True):
+        ours += _our_generation(name, metrics)
     lines = []
-    ours = _our_generation(metrics, features)
     if ours:
         lines += _table([*GENERATION[dataset], *ours], GENERATION_COLUMNS, bleu=True)
-    if "retrieval" in metrics:
-        ours = [_our_retrieval(metrics["retrieval"], features)]
+    ranked = [metrics for metrics in runs if "retrieval" in metrics]
+    if ranked:
+        ours = [_our_retrieval("this run" if len(runs) == 1 else m["checkpoint"]["model"], m) for m in ranked]
         lines += ["", *_table([*RETRIEVAL[dataset], *ours], RETRIEVAL_COLUMNS)]
     if not lines:
         return ""
     title = [
-        f"{dataset} in the papers, and this run (>). v1 and ICLR: m-RNN, arXiv 1410.1090, 1412.6632; DVSA: 1412.2306",
+        f"{dataset} in the papers, and {whose} (>). v1 and ICLR: m-RNN, arXiv 1410.1090, 1412.6632; DVSA: 1412.2306",
         "(with rows that they quote). * not verified, ? as printed, probably a misprint, - not given or not measured",
     ]
-    return "\n".join([*title, "", *lines, "", *_differences(metrics, dataset, features)])
+    return "\n".join([*title, "", *lines, "", *_differences(runs, dataset, whose)])
 
 
-def _our_generation(metrics: Mapping[str, Any], features: str) -> list[Row]:
+def _cumulative(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+    """Perplexity and the scores in the order of GENERATION_COLUMNS."""
     perplexity = f"{metrics['perplexity']:.2f}" if "perplexity" in metrics else "-"
-    name = f"> this run, {metrics['checkpoint']['model']}"
-    if "Bleu_1" not in metrics:
-        return [Row(name, "", features, f"{perplexity} - - - - - -")] if "perplexity" in metrics else []
-    cited = to_cite(metrics, metrics["generation"])
     keys = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", *GENERATION_COLUMNS[5:])
-    cumulative = [f"{cited[key]:.3f}" if key in cited else "-" for key in keys]
+    return " ".join([perplexity, *(f"{scores[key]:.3f}" if key in scores else "-" for key in keys)])
+
+
+def _our_generation(name: str, metrics: Mapping[str, Any]) -> list[Row]:
+    name, features = f"> {name}", name_features(metrics["features"])
+    if "Bleu_1" not in metrics:
+        return [Row(name, "", features, _cumulative(metrics, {}))] if "perplexity" in metrics else []
+    cumulative = _cumulative(metrics, to_cite(metrics, metrics["generation"]))
     individual = [f"{value:.4f}" for value in metrics["generation"]["ngram_precision"]]
     return [
-        Row(name, "", features, " ".join([perplexity, *cumulative]), CUMULATIVE),
-        Row(name, "", features, " ".join([perplexity, *individual, "-", "-"]), INDIVIDUAL),
+        Row(name, "", features, cumulative, CUMULATIVE),
+        Row(name, "", features, " ".join([cumulative.split()[0], *individual, "-", "-"]), INDIVIDUAL),
     ]
 
 
-def _our_retrieval(retrieval: Mapping[str, Any], features: str) -> Row:
-    numbers = [f"{v:.1f}" for name in ("image_to_sentence", "sentence_to_image") for v in retrieval[name].values()]
-    return Row(f"> this run, {pool_size(retrieval)}", "", features, " ".join(numbers))
+def _our_retrieval(name: str, metrics: Mapping[str, Any]) -> Row:
+    retrieval = metrics["retrieval"]
+    columns = ("R@1", "R@5", "R@10", "median_rank")  # what the papers report
+    directions = ("image_to_sentence", "sentence_to_image")
+    numbers = [f"{retrieval[direction][column]:.1f}" for direction in directions for column in columns]
+    return Row(f"> {name}, {pool_size(retrieval)}", "", name_features(metrics["features"]), " ".join(numbers))
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str], *, bleu: bool = False) -> list[str]:
@@ -207,23 +226,29 @@ def _cells(values: Sequence[str]) -> str:
     return "".join(f"{value if value[-1] in '*?' else value + ' ':>8}" for value in values)
 
 
-def _differences(metrics: Mapping[str, Any], dataset: str, features: str) -> list[str]:
-    weights = Path(str(metrics["features"].get("weights", "?"))).name
-    images = f"{metrics['split']}, {metrics['counts']['images']:,} images"
+def _differences(runs: Sequence[Mapping[str, Any]], dataset: str, whose: str) -> list[str]:
+    first = runs[0]
+    used = dict.fromkeys(
+        f"{name_features(metrics['features'])}, weights {Path(str(metrics['features'].get('weights', '?'))).name}"
+        for metrics in runs
+    )
+    images = f"{first['split']}, {first['counts']['images']:,} images"
+    words = ", ".join(dict.fromkeys(f"{metrics['vocabulary_size']:,}" for metrics in runs))
     dvsa = f"; DVSA: {DVSA_WORDS[dataset]} words seen at least 5 times" if dataset in DVSA_WORDS else ""
-    penalty = metrics.get("generation", {}).get("brevity_penalty")
+    captioned = [metrics["generation"] for metrics in runs if "brevity_penalty" in metrics.get("generation", {})]
     lines = [
         "What differs:",
-        f"  features    this run: {features}, weights {weights}; the papers': see the column",
-        f"  split       this run: {images}; papers: {SPLITS[dataset]}",
-        f"  vocabulary  this run: {metrics['vocabulary_size']:,} with END and <unk>; m-RNN: not established{dvsa}",
-        "  perplexity  this run: END and <unk> counted; what the papers count, and their tokeniser, is not established",
+        f"  features    {whose}: {'; '.join(used)}; the papers': see the column",
+        f"  split       {whose}: {images}; papers: {SPLITS[dataset]}",
+        f"  vocabulary  {whose}: {words} with END and <unk>; m-RNN: not established{dvsa}",
+        f"  perplexity  {whose}: END and <unk> counted; what the papers count, and their tokeniser, is not established",
     ]
-    if penalty is not None:
-        words = "coco-caption's PTB tokens" if metrics["generation"].get("ptb") else "plain words"
-        lines.append(f"  tokens      this run: cumulative BLEU and CIDEr on {words}, individual BLEU on plain words")
+    if captioned:
+        tokens = "coco-caption's PTB tokens" if all(found.get("ptb") for found in captioned) else "plain words"
+        penalties = ", ".join(f"{found['brevity_penalty']:.3f}" for found in captioned)
+        lines.append(f"  tokens      {whose}: cumulative BLEU and CIDEr on {tokens}, individual BLEU on plain words")
         lines.append(
             "  BLEU        compare rows of one definition; individual: n-gram precision without the brevity penalty "
-            f"({penalty:.3f})"
+            f"({penalties})"
         )
     return lines

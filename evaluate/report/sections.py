@@ -61,7 +61,7 @@ def intervals_note(metrics: Mapping[str, Any]) -> str:
 
 
 def retrieval_table(metrics: Mapping[str, Any]) -> str:
-    """Recalls in percent and median ranks of both directions."""
+    """Recalls in percent, median and mean ranks of both directions, and their rsum."""
     retrieval, columns = metrics.get("retrieval") or {}, names.recall_columns()
     headline_rows = {row.key: row for row in names.retrieval_metrics()}
     rows = []
@@ -76,6 +76,9 @@ def retrieval_table(metrics: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     counts = f"Images and sentences: {names.pool_size(retrieval)}; recalls in percent."
+    if names.RSUM in retrieval:
+        between = interval(metrics, headline_rows[names.RSUM])
+        counts += f" rsum {retrieval[names.RSUM]:.1f}{f' ({between})' if between else ''}."
     heads = "".join(f"<th>{text(label)}</th>" for label in columns.values())
     return (
         f'<h3>Retrieval</h3><div class="wide"><table><thead><tr><th></th>{heads}</tr></thead>'

@@ -26,6 +26,7 @@ class Recalls:
     recall_5: float
     recall_10: float
     median_rank: float
+    mean_rank: float
 
     def to_json(self) -> dict[str, float]:
         """With the names that metrics.json uses."""
@@ -34,18 +35,19 @@ class Recalls:
             "R@5": self.recall_5,
             "R@10": self.recall_10,
             "median_rank": self.median_rank,
+            "mean_rank": self.mean_rank,
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, float]) -> "Recalls":
         """What `to_json` gave. Raises KeyError if a name is missing."""
-        return cls(values["R@1"], values["R@5"], values["R@10"], values["median_rank"])
+        return cls(*(values[name] for name in ("R@1", "R@5", "R@10", "median_rank", "mean_rank")))
 
     @classmethod
     def mean(cls, parts: list["Recalls"]) -> "Recalls":
         """The mean of several pools."""
-        columns = zip(*((p.recall_1, p.recall_5, p.recall_10, p.median_rank) for p in parts), strict=True)
-        return cls(*(float(np.mean(column)) for column in columns))
+        columns = [part.to_json() for part in parts]
+        return cls.from_json({name: float(np.mean([column[name] for column in columns])) for name in columns[0]})
 
 
 def recall_at_k(ranks: np.ndarray, k: int) -> float:
@@ -59,9 +61,9 @@ def recall_at_k(ranks: np.ndarray, k: int) -> float:
 
 
 def recalls(ranks: np.ndarray) -> Recalls:
-    """R@1, R@5, R@10 in percent and the median of (Q,) ranks."""
+    """R@1, R@5, R@10 in percent, the median and the mean of (Q,) ranks."""
     r1, r5, r10 = (100 * recall_at_k(ranks, k) for k in (1, 5, 10))
-    return Recalls(r1, r5, r10, float(np.median(ranks)))
+    return Recalls(r1, r5, r10, float(np.median(ranks)), float(np.mean(ranks)))
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:

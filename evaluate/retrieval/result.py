@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mrnn.evaluate.metrics import names
 from mrnn.evaluate.retrieval.ranking import Recalls
 from mrnn.evaluate.retrieval.scores import RoundState
 
+PERCENTS = (1, 2, 5, 10, 20, 50)  # r of "within the best r percent of the pool"
 Ranks = dict[str, tuple[int, int]]  # by criterion or direction: the worst and the best rank among ties
 
 
@@ -117,13 +119,30 @@ class RetrievalResult:
         by_sentence = {name: [answer.ranks[name][0] for answer in self.sentences] for name in self.sentences[0].ranks}
         return by_image | by_sentence
 
+    def within_percent(self) -> dict[str, dict[str, float]]:
+        """Percent of the queries whose first right answer is within the best r percent of the pool, by criterion and r.
+
+        The points of the curves that m-RNN v1 draws for IAPR TC-12, whose test set is not of the size of the others.
+        """
+        pools, sentences = np.array(self.pool_images), np.array(self.pool_sentences)
+        sizes = dict.fromkeys(self.images[0].ranks, np.repeat(sentences, pools))
+        sizes |= dict.fromkeys(self.sentences[0].ranks, np.repeat(pools, sentences))
+        ranks = {name: 100 * np.array(found) for name, found in self.ranks().items()}
+        return {
+            name: {str(r): 100 * float((found <= r * sizes[name]).mean()) for r in PERCENTS}
+            for name, found in ranks.items()
+        }
+
     def summary(self) -> dict[str, Any]:
         """What metrics.json holds under `retrieval`."""
         one = len(self.pool_images) == 1
+        recalls = {name: found.to_json() for name, found in self.recalls.items()}
         tied = {name: found.to_json() for name, found in self.best_of_ties.items()}
         return {
-            **{name: found.to_json() for name, found in self.recalls.items()},
+            **recalls,
+            names.RSUM: names.rsum(recalls),
             **({"best_of_ties": tied} if tied else {}),
+            "within_percent": self.within_percent(),
             "images": self.pool_images[0] if one else list(self.pool_images),
             "sentences": self.pool_sentences[0] if one else list(self.pool_sentences),
             "normaliser_images": self.normaliser_images,
@@ -153,9 +172,9 @@ class RetrievalResult:
     def from_json(cls, content: Any) -> "RetrievalResult":
         """What `to_json` gave. Raises KeyError, TypeError, ValueError or AttributeError for anything else."""
         tied = content.get("best_of_ties", {})
-        names = content["ranks"].keys()
+        ranked = content["ranks"].keys()
         return cls(
-            recalls={name: Recalls.from_json(content[name]) for name in content if name in names},
+            recalls={name: Recalls.from_json(content[name]) for name in content if name in ranked},
             best_of_ties={name: Recalls.from_json(found) for name, found in tied.items()},
             images=tuple(
                 ImageAnswer(image, _ranks(answer), tuple(map(FoundSentence.from_json, answer["sentences"])))

@@ -6,15 +6,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mrnn.data.annotation_files import json_field, parse_json, read_lines, read_text, shortened
-from mrnn.data.captions import SPLITS, Corpus
-from mrnn.data.datasets import read_dataset
+from mrnn.data.annotation_files import json_field, json_id, parse_json, read_lines, read_text, shortened
+from mrnn.data.cider import DocumentFrequencies
 from mrnn.data.errors import EvaluationError, ScorerUnavailable
 from mrnn.data.progress import silent
-from mrnn.evaluate.metrics.captions import ONE_IMAGE, CaptionScores, definitions, score_captions
+from mrnn.evaluate.metrics.captions import CaptionScores, cider_warning, definitions, score_captions
 from mrnn.evaluate.metrics.java_scorers import java_scores
-from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, Candidates, References, script_warnings, tokenize_all
-from mrnn.evaluate.settings import ALL
+from mrnn.evaluate.metrics.scorers import document_frequencies
+from mrnn.evaluate.metrics.tokenizers import (
+    TOKEN_DEFINITIONS,
+    TOKENIZERS,
+    Candidates,
+    References,
+    script_warnings,
+    tokenize_all,
+)
+from mrnn.evaluate.studies import reference_files
 
 Report = Callable[[str], None]
 
@@ -25,6 +32,7 @@ class ScoredFile:
 
     scores : METEOR and SPICE among them where they could be had. skipped : scorer -> why it gave no score. counts :
     images, images_in_references, references. source : where the references are from. tokenizer : as asked for.
+    frequencies : where CIDEr's document frequencies are from, and of how many images.
     """
 
     file: Path
@@ -33,6 +41,7 @@ class ScoredFile:
     counts: dict[str, int]
     source: str
     tokenizer: str
+    frequencies: dict[str, str | int]
 
     def to_json(self, *, per_image: bool = False) -> dict[str, Any]:
         """The content of evaluate-captions' --output. per_image : with the scores of every image."""
@@ -46,6 +55,7 @@ class ScoredFile:
             "results": str(self.file),
             "references": self.source,
             "tokenizer": self.tokenizer,
+            "document_frequencies": self.frequencies,
             "definitions": {**definitions(), "tokens": TOKEN_DEFINITIONS[self.tokenizer]},
             "mrnn": version("mrnn"),
             **({"per_image": self.scores.per_image} if per_image else {}),
@@ -59,55 +69,67 @@ def score_file(
     dataset: str | None = None,
     root: str | Path | None = None,
     split: str = "test",
+    df: str | Path | None = None,
     allow_subset: bool = False,
     tokenizer: str = "ptb",
     java: Collection[str] = (),
     java_seconds: float = 600.0,
     report: Report = silent,
 ) -> ScoredFile:
-    """Score a captions file against reference sentences, those of a COCO annotation file or of a data set.
+    """Score a captions file against reference sentences, those of a file or of a data set.
 
     results : [{"image_id", "caption"}], see `read_results`
-    references : COCO annotation file; or else
+    references : file of sentences, see mrnn.evaluate.studies.reference_files; or else
     dataset : name of a data set, one of READERS
     root : folder of the data set, None for its default folder
     split : images of the data set, one of SPLITS or 'all'
+    df : another such file, whose document frequencies CIDEr uses instead of those of the references
     allow_subset : whether images may be without a caption; they are left out then
     tokenizer : 'ptb' or 'plain', see mrnn.evaluate.metrics.tokenizers
     java : scorers that run in Java, 'METEOR' or 'SPICE'; one that fails is left out, with the reason in `skipped`
     java_seconds : time limit of each
-    report : called with a line before each of them starts
+    report : called with a line for each warning, and before each of these starts
 
     Raises ValueError unless either references or dataset is given; CorpusError or EvaluationError where a file is
     not of the known form, or captions and references are not of the same images.
     """
-    if (dataset is None) == (references is None):
-        raise ValueError("give either a data set or a file of references")
+    given = reference_files.references(references, dataset=dataset, root=root, split=split, report=report)
+    background = None if df is None else reference_files.read_references(df, report=report)
     results = Path(results)
     captions = read_results(results)
-    if dataset is not None:
-        corpus = read_dataset(dataset, None if root is None else Path(root))
-        known, source = references_of(corpus, split), f"{dataset} {split}"
-    elif references is not None:
-        known, source = read_references(Path(references)), Path(references).name
+    known, source = given.by_image(), given.source
     check_images(captions, known, source=source, allow_subset=allow_subset)
     texts = [*captions.values(), *(sentence for each in known.values() for sentence in each)]
     for warning in script_warnings(texts, tokenizer=tokenizer):
         report(warning)
-    if len(captions) == 1:
-        report(ONE_IMAGE)
     candidates, sentences = tokenize_all(captions, known, tokenizer=tokenizer)
     wordless = [image for image, each in sentences.items() if not any(each)]
     if wordless:
         raise EvaluationError(f"{source}: image {wordless[0]} has no reference sentence with a word in it")
-    scores = score_captions(candidates, sentences)
+    frequencies = None if background is None else count_frequencies(background, tokenizer=tokenizer)
+    scores = score_captions(candidates, sentences, frequencies=frequencies)
+    if (doubt := cider_warning(scores, frequencies)) is not None:
+        report(doubt)
     skipped = add_java_scores(scores, candidates, sentences, scorers=java, seconds=java_seconds, report=report)
     counts = {
         "images": len(captions),
         "images_in_references": len(known),
         "references": sum(map(len, sentences.values())),
     }
-    return ScoredFile(results, scores, skipped, counts, source, tokenizer)
+    counted: dict[str, str | int] = {
+        "source": (background or given).source,
+        "images": frequencies.images if frequencies else len(captions),
+    }
+    return ScoredFile(results, scores, skipped, counts, source, tokenizer, counted)
+
+
+def count_frequencies(captions: reference_files.References, *, tokenizer: str) -> DocumentFrequencies:
+    """The document frequencies of all images of a file. tokenizer : one of TOKENIZERS."""
+    words = TOKENIZERS[tokenizer]([sentence for _, sentence in captions.pairs])
+    by_image: dict[str, list[list[str]]] = {}
+    for (image, _), each in zip(captions.pairs, words, strict=True):
+        by_image.setdefault(image, []).append(each)
+    return document_frequencies(by_image)
 
 
 def add_java_scores(
@@ -150,8 +172,7 @@ def read_results(path: str | Path) -> dict[str, str]:
     path = Path(path)
     captions: dict[str, str] = {}
     for where, record in _records(path):
-        whole = isinstance(record, dict) and isinstance(record.get("image_id"), int)
-        image = str(json_field(record, "image_id", int if whole else str, where=where))
+        image = json_id(record, "image_id", where=where)
         caption = json_field(record, "caption", str, where=where)
         if image in captions:
             raise EvaluationError(f"{where}: image {image} has a caption already; give one per image")
@@ -176,37 +197,6 @@ def _records(path: Path) -> list[tuple[str, Any]]:
             f'{path}: expected a list [{{"image_id": ..., "caption": "..."}}, ...], found {shortened(document)}'
         )
     return [(f"{path}, entry {number}", record) for number, record in enumerate(document)]
-
-
-def read_references(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """The sentences of a COCO annotation file, {"annotations": [{"image_id", "caption"}]}, by image id.
-
-    Raises CorpusError if it is not of this form.
-    """
-    path = Path(path)
-    document = parse_json(read_text(path), where=str(path))
-    sentences: dict[str, list[str]] = {}
-    for number, record in enumerate(json_field(document, "annotations", list, where=str(path))):
-        where = f"{path}, annotation {number}"
-        whole = isinstance(record, dict) and isinstance(record.get("image_id"), int)
-        image = str(json_field(record, "image_id", int if whole else str, where=where))
-        sentences.setdefault(image, []).append(json_field(record, "caption", str, where=where))
-    return {image: tuple(each) for image, each in sentences.items()}
-
-
-def references_of(corpus: Corpus, split: str) -> dict[str, tuple[str, ...]]:
-    """The captions of a split by image id, without the images that have none. split : one of SPLITS, or 'all'.
-
-    Raises EvaluationError if there are none.
-    """
-    assert split in (*SPLITS, ALL)
-    found = {image.id: image.sentences for image in corpus.images if image.sentences and split in (image.split, ALL)}
-    if not found:
-        counts = ", ".join(f"{name} {corpus.count(name)}" for name in SPLITS)
-        raise EvaluationError(
-            f"{corpus.name} has no image with sentences in the split {split!r} (images: {counts}); give another --split"
-        )
-    return found
 
 
 def check_images(captions: Collection[str], known: Collection[str], *, source: str, allow_subset: bool) -> None:

@@ -9,7 +9,7 @@ from mrnn.evaluate.retrieval.ranking import Recalls
 
 
 def chance_retrieval(sentences: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Expected recalls (percent) and median ranks of a random ranking, in both directions.
+    """Expected recalls (percent), median and mean ranks of a random ranking, in both directions.
 
     sentences : number of sentences of each of the N images. With c of all S sentences belonging to an image,
 
@@ -31,6 +31,7 @@ def chance_retrieval(sentences: Sequence[int]) -> dict[str, dict[str, float]]:
 
 
 def summary(reached: np.ndarray) -> dict[str, float]:
-    """Recalls and median rank, named as in metrics.json. reached : probability of a rank of at most 1, 2, ..."""
+    """Recalls, median and mean rank, named as in metrics.json. reached : probability of a rank of at most 1, 2, ..."""
     r1, r5, r10 = (100 * float(reached[min(k, len(reached)) - 1]) for k in (1, 5, 10))
-    return Recalls(r1, r5, r10, float(np.argmax(reached >= 0.5) + 1)).to_json()
+    mean = 1 + float((1 - reached).sum())  # a rank is 1 and the number of places at which it is not yet reached
+    return Recalls(r1, r5, r10, float(np.argmax(reached >= 0.5) + 1), mean).to_json()

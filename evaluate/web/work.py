@@ -1,7 +1,7 @@
 """One thread that does all the work of the models, with a bounded queue before it.
 
-Requests wait in the queue; what can be done together is done together (the captions of several pictures are one search),
-and beyond the bound a request is turned away at once, so that memory stays flat under any load.
+Requests wait in the queue; what can be done together is done together (the captions of several pictures are one
+search), and beyond the bound a request is turned away at once, so that memory stays flat under any load.
 """
 
 import threading

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from mrnn.data.errors import SettingError
+from mrnn.extract.backbones.layers import SEPARATOR, PooledLayers
+from mrnn.extract.config import NO_VIEWS
 from mrnn.extract.images import Preprocessing
 
 
@@ -19,6 +21,7 @@ class Backbone:
     preprocessing : the library's own for these weights, or as overridden.
     weights : as given ('pretrained', a file, 'random:SEED'). weights_sha256 : of the file, or of the random values.
     network : (B, 3, crop, crop) float32 to (B, D) float32; in eval mode, without the layers after the cut.
+    views : 'none', or 'flip' where the features are the mean over the image and its mirror image.
     feature_size : D.
     """
 
@@ -29,6 +32,7 @@ class Backbone:
     weights: str
     weights_sha256: str
     network: nn.Module
+    views: str = NO_VIEWS
     feature_size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,6 +42,8 @@ class Backbone:
         try:
             with torch.inference_mode():
                 row = self.network(torch.zeros(1, 3, side, side))
+        except SettingError:
+            raise
         except (RuntimeError, AssertionError, ValueError) as error:
             raise SettingError(f"{self.name} does not take images of {side} x {side} pixels: {error}") from error
         if row.ndim != 2 or row.shape[0] != 1:
@@ -46,11 +52,16 @@ class Backbone:
 
     def provenance(self) -> Mapping[str, str]:
         """The settings that decide what the features mean, by their names in the provenance of a cache."""
+        several = {}
+        if isinstance(self.network, PooledLayers) and len(self.network.sizes) > 1:
+            several["layer_sizes"] = SEPARATOR.join(map(str, self.network.sizes))
         return {
             "backbone": self.name,
             "layer": self.layer,
+            **several,
             "relu": self.relu,
             "weights": self.weights,
             "weights_sha256": self.weights_sha256,
             "preprocessing": self.preprocessing.to_json(),
+            **({} if self.views == NO_VIEWS else {"views": self.views}),
         }

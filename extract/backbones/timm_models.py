@@ -1,7 +1,7 @@
 """Backbones of timm, any of its models: the pooled features before the class scores. Needs the extra `timm`."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 from mrnn.data.errors import SettingError, WeightsError
 from mrnn.data.progress import silent
 from mrnn.extract.backbones.backbone import Backbone
+from mrnn.extract.backbones.layers import OUTPUT, SEPARATOR, take_layers
 from mrnn.extract.backbones.weights import (
     PRETRAINED,
     build_random,
@@ -43,11 +44,23 @@ def check_name(name: str) -> None:
         raise SettingError(f"timm has no weights called {model!r}; there are {', '.join(tags) or 'none'}") from error
 
 
-def build(name: str, *, weights: str, preprocessing: Preprocessing, report: Callable[[str], None] = silent) -> Backbone:
-    """timm:NAME. Raises WeightsError if the weights cannot be obtained or do not match."""
+def build(
+    name: str,
+    *,
+    weights: str,
+    layers: Sequence[str],
+    preprocessing: Preprocessing,
+    report: Callable[[str], None] = silent,
+) -> Backbone:
+    """timm:NAME.
+
+    Raises WeightsError if the weights cannot be obtained or do not match, SettingError for a layer that there is not.
+    """
     network, digest = build_classifier(name, weights=weights, report=report)
+    whole = dict(network.named_modules())
     network.reset_classifier(0)
-    return Backbone(name, PENULTIMATE, "none", preprocessing, weights, digest, network)
+    taken = take_layers(network, layers, whole=whole, own={PENULTIMATE: OUTPUT}, name=name)
+    return Backbone(name, SEPARATOR.join(layers), "none", preprocessing, weights, digest, taken)
 
 
 def build_classifier(name: str, *, weights: str, report: Callable[[str], None] = silent) -> tuple[Any, str]:

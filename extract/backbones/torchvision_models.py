@@ -4,7 +4,7 @@ torchvision's AlexNet is the one-tower variant of 2014 ("one weird trick"), not 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from mrnn.data.progress import silent
 from mrnn.extract.backbones.backbone import Backbone
+from mrnn.extract.backbones.layers import OUTPUT, SEPARATOR, take_layers
 from mrnn.extract.backbones.weights import PRETRAINED, build_random, download, load_strictly, random_seed, read_weights
 from mrnn.extract.images import Preprocessing
 
@@ -32,29 +33,34 @@ def names() -> list[str]:
     return [f"torchvision:{name}" for name in list_models(module=torchvision.models)]
 
 
-def layers(name: str) -> tuple[str, ...]:
-    """The layers to choose from, the default first."""
-    return ("fc7", "fc6") if name in CLASSIFIER_CUTS else (PENULTIMATE,)
+def default_layer(name: str) -> str:
+    """The layer that is taken if nobody names one."""
+    return "fc7" if name in CLASSIFIER_CUTS else PENULTIMATE
 
 
 def build(
     name: str,
     *,
     weights: str,
-    layer: str,
+    layers: Sequence[str],
     preprocessing: Preprocessing,
     report: Callable[[str], None] = silent,
 ) -> Backbone:
-    """alexnet, vgg16 or torchvision:NAME. Raises WeightsError if the weights cannot be obtained or do not match."""
+    """alexnet, vgg16 or torchvision:NAME.
+
+    Raises WeightsError if the weights cannot be obtained or do not match, SettingError for a layer that there is not.
+    """
     network, digest = build_classifier(name, weights=weights, report=report)
+    whole = dict(network.named_modules())
     if name in CLASSIFIER_CUTS:
         assert isinstance(network, AlexNet | VGG)
-        network.classifier = network.classifier[: CLASSIFIER_CUTS[name][layer]]
-        relu = "post"
+        own = _cut_classifier(network, CLASSIFIER_CUTS[name], last="fc6" if tuple(layers) == ("fc6",) else "fc7")
     else:
         cut_last_layer(network)
-        relu = "none"
-    return Backbone(name, layer, relu, preprocessing, weights, digest, network)
+        own = {PENULTIMATE: OUTPUT}
+    relu = "post" if all(layer in CLASSIFIER_CUTS.get(name, ()) for layer in layers) else "none"
+    taken = take_layers(network, layers, whole=whole, own=own, name=name)
+    return Backbone(name, SEPARATOR.join(layers), relu, preprocessing, weights, digest, taken)
 
 
 def build_classifier(name: str, *, weights: str, report: Callable[[str], None] = silent) -> tuple[nn.Module, str]:
@@ -84,6 +90,13 @@ def default_preprocessing(name: str) -> Preprocessing:
         mean=tuple(transform.mean),
         std=tuple(transform.std),
     )
+
+
+def _cut_classifier(network: AlexNet | VGG, cuts: Mapping[str, int], *, last: str) -> dict[str, str]:
+    """Remove what follows the layer `last`; return the modules of the layers that are left."""
+    modules = {layer: f"classifier.{end - 1}" for layer, end in cuts.items() if end <= cuts[last]}
+    network.classifier = network.classifier[: cuts[last]]
+    return {**modules, last: OUTPUT}
 
 
 def cut_last_layer(network: nn.Module) -> None:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mrnn.data.cache import STATE_PENDING, create_cache, matching_settings, open_cache
+from mrnn.data.cache import STATE_PENDING, matching_settings, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_layout import USER_BLOCKS, VERSION, static_digest, user_block
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Box, Corpus, Image, Problem
@@ -278,6 +279,7 @@ def test_contents_in_other_files_are_not_followed(tmp_path: Path, monkeypatch: p
 def test_settings_that_change_the_features_are_told_apart() -> None:
     assert matching_settings(PROVENANCE, PROVENANCE | {"batch_size": 64, "threads": 3}) == []
     assert matching_settings(PROVENANCE, PROVENANCE | {"layer": "fc6"}) == ["layer"]
+    assert matching_settings(PROVENANCE, PROVENANCE | {"views": "flip"}) == ["views"]
 
 
 @pytest.mark.parametrize("locking", [None, True, False, "best-effort"])

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from mrnn.data import cache_writer
-from mrnn.data.cache import STATE_DONE, STATE_FAILED, create_cache, open_cache
+from mrnn.data.cache import STATE_DONE, STATE_FAILED, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import CacheError

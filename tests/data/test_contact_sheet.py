@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as Picture
 
-from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.cache import open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.cli import inspect

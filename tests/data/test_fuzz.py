@@ -18,11 +18,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mrnn.data.cache import create_cache, open_cache
+from mrnn.data.cache import open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.captions import Corpus
 from mrnn.data.datasets import READERS
 from mrnn.data.errors import CorpusError, MrnnError, WeightsError
-from mrnn.data.foreign import read_foreign
+from mrnn.data.foreign.formats import Given, read_sources
 from mrnn.evaluate.studies.caption_files import read_results
 from mrnn.extract.backbones.weights import CONTAINERS, read_weights
 
@@ -225,14 +226,14 @@ def test_any_list_of_ids(root: Path, text: str, encoding: str) -> None:
     np.save(root / "x.npy", np.ones((3, 2)))
     (root / "ids.txt").write_bytes(text.encode(encoding, errors="replace"))
     try:
-        foreign = read_foreign(root / "x.npy", ids_file=root / "ids.txt")
+        (source,) = read_sources([root / "x.npy"], Given(ids_file=root / "ids.txt"))
     except MrnnError as error:
         str(error).encode()
         return
-    assert foreign.ids is not None
-    assert len(set(foreign.ids)) == len(foreign.features)
-    assert not foreign.ids[0].startswith("\ufeff") or "\ufeff" in text.lstrip("\ufeff")
-    assert all(image_id == image_id.strip() for image_id in foreign.ids)
+    assert source.ids is not None
+    assert len(set(source.ids)) == source.count
+    assert not source.ids[0].startswith("\ufeff") or "\ufeff" in text.lstrip("\ufeff")
+    assert all(image_id == image_id.strip() for image_id in source.ids)
 
 
 RESULTS = [{"image_id": 1, "caption": "A."}, {"image_id": "b.jpg", "caption": "B."}]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrnn.data.cache import create_cache, matching_settings, open_cache
+from mrnn.data.cache import matching_settings, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import NO_WORDS, Box, Corpus, Image
 from mrnn.data.errors import CacheError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.cli import inspect, merge, verify

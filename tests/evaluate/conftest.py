@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Box, Corpus, Image
 from mrnn.data.regions import NO_CLASS, Regions, found_regions

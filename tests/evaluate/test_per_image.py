@@ -20,8 +20,9 @@ NAMES = ["perplexity", "perplexity_known", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4
 NAMES += [
     f"{direction} {name}"
     for direction in ("image_to_sentence", "sentence_to_image")
-    for name in ("R@1", "R@5", "R@10", "median_rank")
+    for name in ("R@1", "R@5", "R@10", "median_rank", "mean_rank")
 ]
+NAMES += ["rsum"]
 
 
 def test_headline_numbers_are_sums_over_the_images(make_world: World) -> None:
@@ -34,6 +35,12 @@ def test_headline_numbers_are_sums_over_the_images(make_world: World) -> None:
     records = read_records(output / FILE)
     captions = json.loads((output / "captions.json").read_text())
     assert [(r["image_id"], r["caption"]) for r in records] == [(c["image_id"], c["caption"]) for c in captions]
+    for record in records:
+        said = [word["word"] for word in record["words"]]
+        assert " ".join(word for word in said if word != "<end>") == record["caption"]
+        assert ("<end>" in said) == record["complete"]
+        total = sum(sum(word["parts"].values()) for word in record["words"])
+        assert total == pytest.approx(record["log_prob"], abs=1e-3)
     assert sum("ranks" in record for record in records) == 7, "the pool"
 
     found: dict[str, float] = {}

@@ -166,10 +166,10 @@ def test_unknown_backbones(name: str, message: str) -> None:
 
 
 def test_unknown_layers_and_seeds() -> None:
-    with pytest.raises(ValueError, match="fc7 or fc6"):
-        check_backbone("alexnet", layer="fc8")
-    with pytest.raises(ValueError, match="penultimate"):
-        check_backbone("torchvision:resnet18", layer="fc7")
+    with pytest.raises(ValueError, match="no layer 'fc8'; did you mean fc7 or fc6?"):
+        build_backbone("alexnet", weights=SEED, layer="fc8")
+    with pytest.raises(ValueError, match="there is penultimate, and any module of the network: conv1, bn1"):
+        build_backbone("torchvision:resnet18", weights=SEED, layer="fc7")
     for seed in ("", "-1", "x", "1.5", "²"):
         with pytest.raises(ValueError, match="random:SEED"):
             build_backbone("torchvision:squeezenet1_1", weights=f"random:{seed}")

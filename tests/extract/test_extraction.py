@@ -14,7 +14,8 @@ from mrnn.data.cache import open_cache
 from mrnn.data.captions import Corpus
 from mrnn.data.datasets import read_dataset
 from mrnn.data.errors import CacheError, CorpusError, SettingError, Stopped
-from mrnn.data.foreign import ForeignFeatures, import_features
+from mrnn.data.foreign.formats import Given, read_sources
+from mrnn.data.foreign.importing import import_features
 from mrnn.data.merge import merge_caches
 from mrnn.data.stopping import stop_on_signals
 from mrnn.data.verify import verify_cache
@@ -70,12 +71,10 @@ def test_all_of_stage_1_runs_silently_in_a_thread(
             for index in range(2):
                 extract_dataset(corpus, tmp_path / f"{index}.h5", config=CONFIG, shard=(index, 2))
             merged = merge_caches(str(tmp_path / "merged.h5"), [str(tmp_path / "0.h5"), tmp_path / "1.h5"], stop=stop)
-        rows = ForeignFeatures(np.ones((6, 3), np.float32), None)
-        source = tmp_path / "rows.npy"
-        absent, _ = import_features(
-            tmp_path / "own.h5", corpus, rows, source=source, source_sha256="0" * 64, layer="fc7", dtype="float32"
-        )
-        return [whole, merged, verify_cache(str(tmp_path / "merged.h5")), absent]
+        np.save(tmp_path / "rows.npy", np.ones((6, 3), np.float32))
+        sources = read_sources([tmp_path / "rows.npy"], Given(count=6))
+        imported = import_features(tmp_path / "own.h5", corpus, sources, layer="fc7", dtype="float32")
+        return [whole, merged, verify_cache(str(tmp_path / "merged.h5")), imported.absent]
 
     whole, merged, verification, absent = in_a_thread(work)
     assert (whole.computed, whole.problems) == (6, {"picture failed": 1})

@@ -19,7 +19,7 @@ from torchvision import transforms
 
 from mrnn.data.errors import ImageError
 from mrnn.extract import images
-from mrnn.extract.images import MissingImageError, Preprocessing, load_image, normalise
+from mrnn.extract.images import MissingImageError, Preprocessing, frame, given_picture, load_image, normalise
 
 IMAGENET = Preprocessing(256, 224, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # 64 x 64 pixels as they are: for what decoding does to colours.
@@ -339,3 +339,34 @@ def test_avif_is_decoded_or_said_to_be_avif(tmp_path: Path) -> None:
     path.write_bytes(b"\0\0\0\x18ftypavif" + bytes(60))
     with pytest.raises(ImageError, match=r"cannot be decoded|AVIF picture, which Pillow .*install Pillow 11\.3"):
         load_image(path, IMAGENET)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK"])
+def test_an_image_of_pillow_is_read_as_its_file(orientation: int, mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = encoded(photograph(90, 60).convert(mode), "TIFF" if mode == "CMYK" else "PNG", exif=exif)
+    expected = load_image(BytesIO(stream.getvalue()), PLAIN)
+    found = given_picture(Image.open(stream))
+    assert found.size == ((60, 90) if orientation >= 5 else (90, 60))
+    np.testing.assert_array_equal(frame(found, PLAIN), expected)
+
+
+def test_one_image_of_pillow_is_read_in_many_threads() -> None:
+    stream = encoded(photograph(300, 200), "PNG")
+    expected = load_image(BytesIO(stream.getvalue()), PLAIN)
+    image = Image.open(stream)  # not decoded yet
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: frame(given_picture(image), PLAIN), range(50)):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_arrays_are_pictures() -> None:
+    pixels = np.asarray(photograph(90, 60))
+    np.testing.assert_array_equal(
+        frame(given_picture(pixels), PLAIN), load_image(encoded(photograph(90, 60), "PNG"), PLAIN)
+    )
+    wide = Image.new("L", (images.MAX_PIXELS // 4000 + 1, 4000))
+    with pytest.raises(ImageError, match="at most"):
+        given_picture(wide)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 from torch import nn
 
-from mrnn.data.cache import STATE_DONE, STATE_FAILED, STATE_PENDING, create_cache, open_cache
+from mrnn.data.cache import STATE_DONE, STATE_FAILED, STATE_PENDING, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import CacheError, CorpusError, ImageError, Stopped

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.train.models import KINDS
@@ -30,6 +31,7 @@ def make_cache(
     failed: int = 0,
     dtype: str = "float16",
     regions: int = 1,
+    layer_sizes: str | None = None,
 ) -> FeatureCache:
     """A cache whose sentences depend on the features: subject, verb and place stand for one of their values each.
 
@@ -51,7 +53,7 @@ def make_cache(
     create_cache(
         path,
         corpus,
-        {"dataset": "invented", "backbone": "noise"},
+        {"dataset": "invented", "backbone": "noise"} | ({"layer_sizes": layer_sizes} if layer_sizes else {}),
         feature_size=size,
         dtype=dtype,
         rows_per_image=regions,

@@ -17,11 +17,12 @@ from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.features import Features
 from mrnn.train.graphs import Graphs, Work
 from mrnn.train.models import CAPTIONERS, KINDS
-from mrnn.train.prepare import Training, prepare
+from mrnn.train.prepare import prepare
 from mrnn.train.run_files import LAST
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits
+from mrnn.train.training import Training
 from tests.variants import VARIANTS
 
 OPTIONS = RunOptions(device="cpu", tensorboard=False, log_every=4)

@@ -20,13 +20,15 @@ from mrnn.data.stopping import SIGNALS, stop_on_signals
 from mrnn.train import loop
 from mrnn.train.batches import pack
 from mrnn.train.checkpoint import load_trained, read_checkpoint
+from mrnn.train.features import Features
 from mrnn.train.loop import train
 from mrnn.train.models import CAPTIONERS
 from mrnn.train.optim import build_optimiser, learning_rate
-from mrnn.train.prepare import Training, prepare
+from mrnn.train.prepare import prepare
 from mrnn.train.run_files import BEST, LAST
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.captioning import batch_bits
+from mrnn.train.training import Training
 
 QUIET = RunOptions(device="cpu", tensorboard=False, log_every=4)
 
@@ -389,6 +391,21 @@ def test_features_are_scaled_to_the_size_asked_for(training: Training) -> None:
     scaled = (training.data.features[np.array(images)] - model.feature_mean) * model.feature_scale
     assert scaled.mean(dim=0).abs().max() < 1e-6
     assert scaled.square().mean().sqrt().item() == pytest.approx(training.model.config.image_scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mrnn", "alignment"])
+def test_each_of_several_layers_is_scaled(
+    kind: str, tiny_kinds: dict[str, TrainSettings], tmp_path: Path, make_cache: Callable[..., FeatureCache]
+) -> None:
+    cache = make_cache(tmp_path / "feats.h5", layer_sizes="6+10", regions=2)
+    run(cache, tmp_path / "run", tiny_kinds[kind].but(epochs=1))
+    model = load_trained(tmp_path / "run").model
+    assert model.config.layer_sizes == (6, 10)
+    rows = 2 if kind == "alignment" else 1
+    features = Features(cache, rows=rows).regions(cache.done("train"))[0].flatten(0, 1)
+    for layer in model.centred(features).split((6, 10), dim=1):
+        assert layer.mean(dim=0).abs().max() < 1e-5
+        assert layer.square().mean().sqrt().item() == pytest.approx(model.config.image_scale, rel=1e-4)
 
 
 def test_the_step_descends_the_cost_of_the_paper(training: Training) -> None:

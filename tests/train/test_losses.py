@@ -23,16 +23,24 @@ def problem(tokens: int = 23, width: int = 7, words: int = 31, scale: float = 1.
 
 
 @pytest.mark.parametrize("chunk", [1, 31 * 5, 31 * 23, 10**6])
-def test_loss_and_gradients_are_those_of_cross_entropy_in_bits(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_and_gradients_are_those_of_cross_entropy_in_bits(
+    chunk: int, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
     hidden, weight, bias, targets = problem()
-    plain = functional.cross_entropy(functional.linear(hidden, weight, bias), targets, reduction="sum") / math.log(2)
+    targets[4] = -1  # ignored
+    logits = functional.linear(hidden, weight, bias)
+    each = functional.cross_entropy(logits, targets, reduction="none", ignore_index=-1, label_smoothing=smoothing)
+    plain = each.sum() / math.log(2)
     expected = torch.autograd.grad(0.3 * plain, (hidden, weight, bias))
-    fused = linear_cross_entropy(hidden, weight, bias, targets)
+    fused = linear_cross_entropy(hidden, weight, bias, targets, smoothing=smoothing)
     torch.testing.assert_close(fused, plain, rtol=1e-12, atol=0)
     for ours, theirs in zip(torch.autograd.grad(0.3 * fused, (hidden, weight, bias)), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
-    torch.testing.assert_close(token_bits(hidden, weight, bias, targets).sum(), plain.detach(), rtol=1e-12, atol=0)
+    if not smoothing:
+        counted = token_bits(hidden, weight, bias, targets)[targets >= 0]
+        torch.testing.assert_close(counted.sum(), plain.detach(), rtol=1e-12, atol=0)
 
 
 def test_a_second_backward_pass_is_refused_not_wrong() -> None:

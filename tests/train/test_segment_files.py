@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.errors import CorpusError, SettingError, Stopped, TrainingError
 from mrnn.data.regions import NO_CLASS, found_regions
@@ -19,10 +20,11 @@ from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
 from mrnn.train.checkpoint import read_checkpoint
 from mrnn.train.loop import train
-from mrnn.train.prepare import Training, prepare
+from mrnn.train.prepare import prepare
 from mrnn.train.run_files import BEST, LAST
 from mrnn.train.segment_files import read_segments
 from mrnn.train.settings import RunOptions, TrainSettings
+from mrnn.train.training import Training
 
 ROWS = 3
 QUIET = RunOptions(device="cpu", tensorboard=False, log_every=4)

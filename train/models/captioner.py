@@ -2,7 +2,7 @@
 
 `Predictor` is what perplexity and decoding use. `Captioner` is such a model with one output layer, which is sufficient
 for training and the slow exact score of a pair. `LateFusion` adds the split on which fast retrieval, bounds, shortlists
-and explanations are built: words and image meet in a single sum.
+and explanations are built: words and image meet in a single sum, in the layer of `Multimodal`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.losses import token_bits
 from mrnn.train.models.captioner_configs import CaptionerConfig
-from mrnn.train.models.layers import ScaledTanh
+from mrnn.train.models.layers import Dropout, Projection, ScaledTanh
 from mrnn.train.models.model import Model
 from mrnn.train.models.shared_output import SharedOutput
 from mrnn.train.products import product
@@ -82,21 +82,37 @@ class Captioner(Model, Predictor):
         return self.centred(features)
 
 
-class LateFusion(Captioner):
-    """hidden_t = fusion(language_t + image), where language_t depends on the words only and image on the image only.
+class Multimodal(Captioner):
+    """A captioner with m-RNN's multimodal layer: its hidden vector is m(t) = g(language + image).
+
+    fusion : g, the activation of the sum.
+    dropout : of m(t), in training.
+    """
+
+    fusion = ScaledTanh()
+    dropout: Dropout
+
+    def fuse(self, language: Tensor, image: Tensor) -> Tensor:
+        """The hidden vector, fusion(language + image), with dropout in training: two (..., M) -> (..., M)."""
+        return self.dropout(self.fusion(language + image.to(language.dtype)))
+
+
+class LateFusion(Multimodal):
+    """m(t) = g(language_t + V_I I), where language_t depends on the words only.
 
     So the language half of a sentence is computed once for all images, and the image half once for all sentences.
 
-    fusion : the activation of the sum.
+    image_to_multimodal, image_dropout : V_I, and the dropout of I in training.
     memory_size : length of the vector that the language half carries from word to word; it is zero at the start.
     """
 
-    fusion: ScaledTanh
+    image_to_multimodal: Projection
+    image_dropout: Dropout
     memory_size: int
 
-    @abstractmethod
     def image(self, features: Tensor) -> Tensor:
-        """The contribution of an image to the hidden layer: (..., D) -> (..., M)."""
+        """The contribution of an image to the hidden layer, V_I I: (..., D) -> (..., M)."""
+        return self.image_to_multimodal(self.image_dropout(self.centred(features)))
 
     @abstractmethod
     def language(self, words: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,8 +125,14 @@ class LateFusion(Captioner):
         """
 
     @abstractmethod
-    def fuse(self, language: Tensor, image: Tensor) -> Tensor:
-        """The hidden vector, fusion(language + image), with dropout in training: two (..., M) -> (..., M)."""
+    def language_packed(self, batch: CaptionBatch) -> Tensor:
+        """The contribution of the words at every row of a packed batch: (P, M)."""
+
+    def forward(self, batch: CaptionBatch) -> Tensor:
+        """See `Captioner`."""
+        language = self.language_packed(batch)
+        # The image half is computed once per distinct image and then copied to the rows of its words.
+        return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
 
     def image_vector(self, features: Tensor) -> Tensor:
         """See `Predictor`: the image half."""
@@ -119,7 +141,7 @@ class LateFusion(Captioner):
     def start(self, features: Tensor) -> State:
         """See `Predictor`: the image half and an empty memory."""
         image = self.image(features)
-        return image, image.new_zeros(len(image), self.memory_size)
+        return image, image.new_zeros(image.shape[0], self.memory_size)
 
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Captioner`."""

@@ -1,6 +1,6 @@
 """The settings that models share. Like all settings it does not import torch, so that a command can show them fast."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mrnn.data.errors import SettingError
@@ -15,20 +15,25 @@ class ModelConfig:
 
     vocabulary : V, number of words, including the boundary and unknown signs.
     features : D, length of an image feature.
+    layer_sizes : how many of the D numbers come from each of several layers of the CNN; () if they come from one.
     """
 
     vocabulary: int
     features: int
+    layer_sizes: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "features"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.layer_sizes and sum(self.layer_sizes) != self.features:
+            raise SettingError(f"layers of {self.layer_sizes} numbers do not make up features of {self.features}")
         check_settings(self)
 
     def own_settings(self) -> dict[str, Any]:
         """The settings of the model, without the sizes that depend on the data."""
-        return {name: value for name, value in asdict(self).items() if name not in ("vocabulary", "features")}
+        sizes = [each.name for each in fields(ModelConfig)]
+        return {name: value for name, value in asdict(self).items() if name not in sizes}
 
     def rows(self, available: int) -> int:
         """How many of an image's rows of features the model looks at: the whole picture's, unless it says otherwise."""

@@ -35,7 +35,7 @@ class ImageRecurrent(MRNNLayers):
         """V_J I and V_I I (0 if the multimodal layer does not see it): (n, D) -> (n, embedding2), (n, M)."""
         image = self.image_dropout(self.centred(features))
         if self.config.image_into == "recurrent":
-            return self.image_to_recurrent(image), image.new_zeros(len(image), self.config.multimodal)
+            return self.image_to_recurrent(image), image.new_zeros(image.shape[0], self.config.multimodal)
         multimodal = self.image_to_multimodal(image)
         if self.config.image_into == "both-shared":
             return multimodal[:, : self.config.embedding2], multimodal
@@ -52,7 +52,7 @@ class ImageRecurrent(MRNNLayers):
     def start(self, features: Tensor) -> State:
         """See `Captioner`: what the two layers get of the image, and an empty memory."""
         to_recurrent, to_multimodal = self.images(features)
-        return to_recurrent, to_multimodal, to_recurrent.new_zeros(len(features), self.memory_size)
+        return to_recurrent, to_multimodal, to_recurrent.new_zeros(features.shape[0], self.memory_size)
 
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """See `Captioner`."""

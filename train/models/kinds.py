@@ -52,9 +52,9 @@ class Kind:
         built: Model = resolve_name(self.model)(config)
         return built
 
-    def make_task(self) -> Any:
-        """The task of this kind, a mrnn.train.tasks.task.Task."""
-        return resolve_name(self.task)()
+    def task_class(self) -> Any:
+        """The class of the task of this kind, a mrnn.train.tasks.task.Task. It is called with the run's settings."""
+        return resolve_name(self.task)
 
     def settings(self) -> frozenset[str]:
         """Names of the model's own settings."""
@@ -78,6 +78,8 @@ KINDS = {
     "defrag": Kind(DeFragConfig, "mrnn.train.models.defrag:DeFrag", FRAGMENTS, MATCHING_DEFAULTS),
     "devise": Kind(MatchingConfig, "mrnn.train.models.devise:DeViSE", MATCHING, MATCHING_DEFAULTS),
 }
+# Those in which words and an image meet in a single sum (LateFusion), and which see the image.
+LATE_FUSION = ("mrnn", "transformer")
 CAPTIONERS = tuple(name for name, kind in KINDS.items() if kind.task == CAPTIONING)
 
 

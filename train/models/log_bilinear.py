@@ -76,7 +76,7 @@ class LBL(Captioner):
 
     def start(self, features: Tensor) -> State:
         """See `Captioner`: before the first word there is START, again and again."""
-        nothing = torch.full((len(features), self.config.context), BOUNDARY_ID, device=features.device)
+        nothing = torch.full((features.shape[0], self.config.context), BOUNDARY_ID, device=features.device)
         return *self.image(features), nothing
 
     def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:

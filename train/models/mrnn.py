@@ -19,18 +19,17 @@ from torch import Tensor, nn
 
 from mrnn.train.batches import CaptionBatch
 from mrnn.train.initialise import initialise_captioner
-from mrnn.train.models.captioner import Captioner, LateFusion
+from mrnn.train.models.captioner import LateFusion, Multimodal
 from mrnn.train.models.captioner_configs import MRNNConfig
-from mrnn.train.models.layers import Dropout, Projection, ScaledTanh
+from mrnn.train.models.layers import Dropout, Projection
 from mrnn.train.models.recurrences import LAYERS
 from mrnn.train.models.shared_output import SharedOutput
 
 
-class MRNNLayers(Captioner):
+class MRNNLayers(Multimodal):
     """The layers of m-RNN and its variants, wherever the image enters."""
 
     config: MRNNConfig
-    fusion = ScaledTanh()
 
     def __init__(self, config: MRNNConfig) -> None:
         super().__init__(config)
@@ -73,10 +72,6 @@ class MRNNLayers(Captioner):
         recurrent = self.recurrent_to_multimodal(self.dropout(memory[..., : self.config.recurrent]))
         return self.word_to_multimodal(words) + recurrent if self.config.word_path else recurrent
 
-    def fuse(self, language: Tensor, image: Tensor) -> Tensor:
-        """m(t) = g(language + image): (..., M)."""
-        return self.dropout(self.fusion(language + image.to(language.dtype)))
-
     def initialise(self, generator: torch.Generator) -> None:
         """See `Captioner`."""
         initialise_captioner(self, self.config, generator, embedding="embedding1", recurrence="recurrence")
@@ -91,16 +86,10 @@ class MRNN(MRNNLayers, LateFusion):
         memory = self.recur(vectors, memory)
         return self.combine(vectors, memory), memory
 
-    def image(self, features: Tensor) -> Tensor:
-        """V_I I: (..., D) -> (..., M)."""
-        return self.image_to_multimodal(self.image_dropout(self.centred(features)))
-
-    def forward(self, batch: CaptionBatch) -> Tensor:
-        """m(t) of every row of a packed batch: (P, M)."""
+    def language_packed(self, batch: CaptionBatch) -> Tensor:
+        """See `LateFusion`."""
         words = self.words(batch.inputs)
-        language = self.combine(words, self.recur_packed(words, batch.sizes))
-        # V_I I is computed once per distinct image and then copied to the rows of its words.
-        return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
+        return self.combine(words, self.recur_packed(words, batch.sizes))
 
 
 class RNNBase(MRNN):

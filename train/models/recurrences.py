@@ -1,8 +1,8 @@
 """The recurrent layers of m-RNN: the plain one of 2014, and the GRU and the LSTM of the papers that followed it.
 
-Each offers one step and the pass over packed sentences. The gated ones are loops over the same step, so the two forms
-cannot differ, and CUDA graphs record it as they record the plain layer. On a CPU torch's own nn.LSTM is about twice as
-fast, nn.GRU hardly faster (docs/performance.md).
+Each offers one step and the pass over packed sentences. A gated layer passes over them in a loop over the same step,
+which CUDA graphs record as they record the plain layer. On a CPU an LSTM leaves the pass to torch, whose fused layer is
+faster; torch's GRU is not (docs/performance.md).
 
 The memory is what a layer carries from word to word. Its first `width` numbers are r(t), all that the multimodal layer
 sees.
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from mrnn.train.models.layers import Projection, ScaledTanh, recur_packed
 from mrnn.train.products import linear
@@ -111,6 +113,30 @@ class LSTM(Gated):
 
     gates, vectors = 4, 2
 
+    def packed(self, words: Tensor, sizes: Sequence[int]) -> Tensor:
+        """See `Gated`."""
+        if words.device.type != "cpu":
+            return super().packed(words, sizes)
+        # torch fuses (by oneDNN) the layer of a full table only. What is computed after the end of a sentence is left
+        # out again; batches hold sentences of similar lengths, so it is little.
+        table, lengths = pad_packed_sequence(PackedSequence(words[: sum(sizes)], torch.tensor(sizes)))
+        inputs, recurrent, bias = map(_in_torch_order, (self.input.weight, self.weight, self.bias))
+        one = functional.pad(bias.new_ones(self.width), (self.width, 2 * self.width))  # as in `advance`
+        empty = table.new_zeros(1, sizes[0], self.width)
+        states = torch.lstm(
+            table,
+            [empty, empty],
+            [inputs, recurrent, bias, one],
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+            batch_first=False,
+        )[0]
+        states = pack_padded_sequence(states, lengths).data
+        return functional.pad(states, (0, 0, 0, len(words) - len(states)))
+
     def advance(self, inputs: Tensor, memory: Tensor) -> Tensor:
         """See `Gated`; the gates are f, i, o, n."""
         width = self.width
@@ -120,6 +146,12 @@ class LSTM(Gated):
         let_in, let_out = torch.sigmoid(gates[:, width : 3 * width]).chunk(2, dim=1)
         cell = forget * cell + let_in * tanh(gates[:, 3 * width :])
         return torch.cat([let_out * tanh(cell), cell], dim=1)
+
+
+def _in_torch_order(parameter: Tensor) -> Tensor:
+    """A parameter of `LSTM` with its gates f, i, o, n in the order i, f, n, o of torch.lstm."""
+    forget, let_in, let_out, candidate = parameter.chunk(4)
+    return torch.cat([let_in, forget, candidate, let_out])
 
 
 LAYERS: dict[str, type[Plain | Gated]] = {"plain": Plain, "gru": GRU, "lstm": LSTM}

@@ -22,7 +22,7 @@ from mrnn.train.batches import CaptionBatch, as_table
 from mrnn.train.initialise import draw_weights
 from mrnn.train.models.captioner import LateFusion
 from mrnn.train.models.captioner_configs import TransformerConfig
-from mrnn.train.models.layers import Dropout, Projection, ScaledTanh
+from mrnn.train.models.layers import Dropout, Projection
 
 READ = 4096  # words read at a time outside training: 17 MB in the widest layer at width 256
 
@@ -38,7 +38,6 @@ class Transformer(LateFusion):
     """
 
     config: TransformerConfig
-    fusion = ScaledTanh()
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
@@ -66,24 +65,16 @@ class Transformer(LateFusion):
         memory = torch.where(full[:, None], memory.roll(-1, 1), memory)  # forgets the first word
         last = count - full.long()  # place of the new word
         memory = memory.scatter(1, last[:, None], (words + 1).to(memory.dtype)[:, None])
-        read = memory[:, : int(last.max()) + 1].long().sub_(1).clamp_(min=0)  # what follows the last word is not seen
-        rows = max(1, READ // read.shape[1])
-        states = [
-            self.read(part)[torch.arange(len(part), device=part.device), place]
-            for part, place in zip(read.split(rows), last.split(rows), strict=True)
-        ]
+        exporting = torch.compiler.is_exporting()  # in a program of torch.export, no shape depends on values
+        length = self.config.context if exporting else int(last.max()) + 1
+        read = memory[:, :length].long().sub_(1).clamp_(min=0)  # what follows the last word is not seen
+        rows = max(1, READ // length)
+        parts = [(read, last)] if exporting else zip(read.split(rows), last.split(rows), strict=True)
+        states = [self.read(part)[torch.arange(part.shape[0], device=part.device), place] for part, place in parts]
         return self.words_to_multimodal(torch.cat(states)), memory
 
-    def image(self, features: Tensor) -> Tensor:
-        """V_I I: (..., D) -> (..., M)."""
-        return self.image_to_multimodal(self.image_dropout(self.centred(features)))
-
-    def fuse(self, language: Tensor, image: Tensor) -> Tensor:
-        """m(t) = g(language + image): (..., M)."""
-        return self.dropout(self.fusion(language + image.to(language.dtype)))
-
-    def forward(self, batch: CaptionBatch) -> Tensor:
-        """m(t) of every row of a packed batch: (P, M)."""
+    def language_packed(self, batch: CaptionBatch) -> Tensor:
+        """See `LateFusion`."""
         words, places = as_table(batch)
         context = self.config.context
         states = self.read(words[:, :context])
@@ -93,8 +84,7 @@ class Transformer(LateFusion):
             later = self.read(windows.flatten(0, 1))[:, -1].unflatten(0, windows.shape[:2])
             missing = len(words) - len(later)
             states = torch.cat([states, functional.pad(later, (0, 0, 0, 0, 0, missing))], 1)
-        language = self.words_to_multimodal(states.flatten(0, 1).index_select(0, places))
-        return self.fuse(language, self.image(batch.features).index_select(0, batch.image_of_token))
+        return self.words_to_multimodal(states.flatten(0, 1).index_select(0, places))
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:

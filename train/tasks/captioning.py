@@ -4,29 +4,38 @@ The cost of the m-RNN paper, in bits (A3 of its re-implementation notes; Eq. 6 o
 
     C = -(1/N) sum_n log2 P(w_n | w_1..w_{n-1}, I) + lambda ||theta||^2        N words, END counted
 
-The optimiser adds lambda ||theta||^2 (mrnn.train.optim).
+The optimiser adds lambda ||theta||^2 (mrnn.train.optim). Settings change what training minimises, not what validation
+measures:
+
+    --label-smoothing E     takes the cross-entropy with (1 - E) onehot(w_n) + E/V in place of w_n
+    --word-dropout P        lets the model read <unk> in place of a fraction P of the words, drawn afresh in each step
+                            (Bowman et al. 2016, arXiv 1511.06349; Gal's variant drops every occurrence of a word)
+    --contrast W            adds W times the contrastive term (mrnn.train.tasks.contrast) to C
 """
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mrnn.data.vocabulary import UNKNOWN_ID
-from mrnn.train.batches import CaptionBatch, batch_bounds, epoch_batches, pack
+from mrnn.data.vocabulary import BOUNDARY_ID, UNKNOWN_ID
+from mrnn.train.batches import NOTHING, CaptionBatch, batch_bounds, epoch_batches, pack
 from mrnn.train.features import Features
 from mrnn.train.initialise import word_log_frequencies
 from mrnn.train.losses import linear_cross_entropy
-from mrnn.train.measures import BITS, PERPLEXITY
-from mrnn.train.models.captioner import Captioner, Predictor
+from mrnn.train.measures import BITS, PERPLEXITY, SAMPLE_SECONDS, SELECTIONS
+from mrnn.train.models.captioner import Captioner, LateFusion, Predictor
 from mrnn.train.sentences import Sentences
 from mrnn.train.settings import TrainSettings
+from mrnn.train.tasks.contrast import ContrastBatch, contrast_batches, contrast_bits
+from mrnn.train.tasks.dev_sample import sample_cider, sample_recalls, sampled_images
 from mrnn.train.tasks.task import TrainingData
 
-EXPLODED = 10  # times log2 V, the bits per word of a uniform distribution
+EXPLODED = 10  # times the cost of uniform distributions: log2 V bits per word
 
 
 class Captioning:
@@ -35,7 +44,12 @@ class Captioning:
     name = "captioning"
     criterion = PERPLEXITY
     measure = BITS
-    divisible = True
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+        self.criterion = SELECTIONS[settings.select]
+        # The contrastive term compares the sentences and images of a batch, and so depends on how it is divided.
+        self.divisible = settings.contrast == 0
 
     def batches(
         self,
@@ -48,7 +62,7 @@ class Captioning:
         rectangular: bool,
     ) -> Iterator[CaptionBatch]:
         """See `Task`."""
-        return epoch_batches(
+        batches = epoch_batches(
             data.train,
             data.features,
             settings.batch_size,
@@ -59,23 +73,57 @@ class Captioning:
             part=part,
             rectangular=rectangular,
         )
+        if not settings.contrast:
+            return batches
+        return contrast_batches(
+            batches,
+            data.train.image,
+            images=settings.contrast_pictures,
+            sentences=settings.contrast_sentences,
+            seed=[settings.seed, epoch],
+            skip=skip,
+        )
 
     def batch_count(self, data: TrainingData, settings: TrainSettings) -> int:
         """See `Task`."""
         return len(batch_bounds(len(data.train), settings.batch_size))
 
     def cost(self, model: Captioner, batch: CaptionBatch) -> Tensor:
-        """See `Task`: bits, summed over words."""
-        return batch_bits(model, batch)
+        """See `Task`: bits, summed over words, and the contrastive term for every word."""
+        if self._settings.word_dropout:
+            batch = replace(batch, inputs=drop_words(batch.inputs, self._settings.word_dropout))
+        if not isinstance(batch, ContrastBatch):
+            return batch_bits(model, batch, smoothing=self._settings.label_smoothing)
+        assert isinstance(model, LateFusion)
+        language, image = model.language_packed(batch), model.image(batch.features)
+        hidden = model.fuse(language, image.index_select(0, batch.image_of_token))
+        bits = output_bits(model, hidden, batch, smoothing=self._settings.label_smoothing)
+        contrast = contrast_bits(model, batch, language=language, image=image)
+        # Not batch.count, a number that a CUDA graph would keep for later batches of the shape.
+        count = (batch.targets != NOTHING).sum()
+        return bits + self._settings.contrast * contrast * count
 
     def validate(self, model: Captioner, data: TrainingData) -> dict[str, float]:
-        """See `Task`: bits per word and perplexity of the dev split."""
+        """See `Task`: bits per word and perplexity of the dev split, and what `select` asks of a sample of it."""
         found = perplexity(model, data.val, data.features)
         return {
             "val_bits": found.bits,
             "val_perplexity": found.perplexity,
             "val_perplexity_known": found.perplexity_known,
-        }
+        } | self._sample(model, data)
+
+    def _sample(self, model: Captioner, data: TrainingData) -> dict[str, float]:
+        if self.criterion == PERPLEXITY:
+            return {}
+        start, was_training = time.perf_counter(), model.training
+        model.eval()
+        images = sampled_images(data.val, self._settings.select_images)
+        if self._settings.select == "recall":
+            found = sample_recalls(model, data.val, data.features, images=images)
+        else:
+            found = {self.criterion.key: sample_cider(model, data.val, data.features, images=images)}
+        model.train(was_training)
+        return found | {SAMPLE_SECONDS: time.perf_counter() - start}
 
     def begin(self, model: Captioner, data: TrainingData, settings: TrainSettings) -> None:
         """See `Task`: sets the output bias to the words' log frequencies, and the mean and scale of image features."""
@@ -85,12 +133,29 @@ class Captioning:
 
     def limit(self, data: TrainingData) -> float:
         """See `Task`."""
-        return EXPLODED * log2(len(data.vocabulary))
+        settings = self._settings
+        chance = log2(len(data.vocabulary))
+        if settings.contrast:
+            chance += settings.contrast * (log2(settings.contrast_pictures) + log2(settings.contrast_sentences))
+        return EXPLODED * chance
 
 
-def batch_bits(model: Captioner, batch: CaptionBatch) -> Tensor:
-    """Sum over the words of a batch of -log2 P(word | words before, image)."""
-    return linear_cross_entropy(model(batch), model.output.weight, model.output.bias, batch.targets)
+def batch_bits(model: Captioner, batch: CaptionBatch, *, smoothing: float = 0.0) -> Tensor:
+    """Sum over the words of a batch of -log2 P(word | words before, image), with label smoothing if requested."""
+    return output_bits(model, model(batch), batch, smoothing=smoothing)
+
+
+def output_bits(model: Captioner, hidden: Tensor, batch: CaptionBatch, *, smoothing: float) -> Tensor:
+    """The same from the hidden vectors of the batch, (P, M)."""
+    output = model.output
+    return linear_cross_entropy(hidden, output.weight, output.bias, batch.targets, smoothing=smoothing)
+
+
+def drop_words(inputs: Tensor, share: float) -> Tensor:
+    """Word numbers, (P,) int64, of which each is `<unk>` with probability `share`; START is kept."""
+    # From torch's global generator, as dropout draws.
+    dropped = torch.rand(inputs.shape, device=inputs.device) < share
+    return inputs.masked_fill(dropped & (inputs != BOUNDARY_ID), UNKNOWN_ID)
 
 
 @dataclass(frozen=True)

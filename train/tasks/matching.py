@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mrnn.train.features import Features
-from mrnn.train.measures import Cost, Criterion
+from mrnn.train.measures import Cost, Criterion, recalls
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pair_scores import pair_scores, region_vectors, word_vectors
 from mrnn.train.pairs import MatchingBatch, batch_count, epoch_batches
@@ -34,6 +34,9 @@ class Matching:
     measure = Cost("hinge", "hinge per pair", "pairs", "pairs")
     divisible = False
 
+    def __init__(self, settings: TrainSettings) -> None:
+        self._hardest_from: int = settings.config(vocabulary=2, features=1).hardest_from  # type: ignore[attr-defined]
+
     def batches(
         self,
         data: TrainingData,
@@ -45,7 +48,6 @@ class Matching:
         rectangular: bool,
     ) -> Iterator[MatchingBatch]:
         """See `Task`; part is all of it."""
-        hardest_from = settings.config(vocabulary=2, features=1).hardest_from  # type: ignore[attr-defined]
         return epoch_batches(
             data.train,
             data.features,
@@ -54,7 +56,7 @@ class Matching:
             epoch=epoch,
             skip=skip,
             device=data.device,
-            hardest=bool(hardest_from) and epoch + 1 >= hardest_from,
+            hardest=bool(self._hardest_from) and epoch + 1 >= self._hardest_from,
             rectangular=rectangular,
         )
 
@@ -121,10 +123,4 @@ def retrieval_recalls(model: TwoTowers, sentences: Sentences, features: Features
             scores[numbers, column] = -np.inf  # right answers, which are not ahead of themselves
             to_sentence[start + column] += (scores[:, column] >= true[numbers].max()).sum()
         to_image += (scores >= true[:, None]).sum(axis=1)
-    found = {}
-    for direction, ranks in (("image_to_sentence", to_sentence), ("sentence_to_image", to_image)):
-        for k in (1, 5, 10):
-            found[f"val_{direction}_r{k}"] = 100 * float((ranks <= k).mean())
-        found[f"val_{direction}_median"] = float(np.median(ranks))
-    found["val_recall_sum"] = sum(value for name, value in found.items() if not name.endswith("median"))
-    return found
+    return recalls(to_sentence, to_image, prefix="val_")

@@ -13,8 +13,10 @@ from click.testing import CliRunner, Result
 from PIL import Image as Picture
 
 from mrnn.evaluate.commands.caption import main
+from mrnn.evaluate.evaluation import evaluate
 from mrnn.evaluate.generation.consensus import Consensus
 from mrnn.evaluate.generation.decode import Caption, generate
+from mrnn.evaluate.image_rows import PictureReader
 from mrnn.evaluate.settings import DecodingConfig
 from mrnn.extract.backbones import Backbone, build_backbone
 from mrnn.extract.runner import rows_of_pictures
@@ -70,12 +72,34 @@ def test_json_says_what_the_model_says(run: Path, pictures: list[Path], backbone
         assert entry["log_prob"] == pytest.approx(best.log_prob, abs=1e-4)
         assert entry["log_prob"] == pytest.approx(sum(word["log_prob"] for word in entry["words"]))
         assert [word["word"] for word in entry["words"]] == [*words, *(["<end>"] if best.complete else [])]
+        for word in entry["words"]:
+            assert word["parts"].keys() == {"base", "words", "image"}
+            assert sum(word["parts"].values()) == pytest.approx(word["log_prob"], abs=1e-4)
 
 
 def test_a_caption_does_not_depend_on_the_pictures_beside_it(run: Path, pictures: list[Path]) -> None:
     together = caption(run, *pictures).stdout.splitlines()
     assert all(len(line.split(": ")[1].split()) > 1 for line in together), "there is something to compare"
     assert [caption(run, picture).stdout.splitlines()[0] for picture in pictures] == together
+
+
+def test_several_layers_and_views_are_computed_as_in_training(
+    make_world: Callable[..., tuple[Path, Path]], pictures: list[Path]
+) -> None:
+    settings: dict[str, Any] = {"weights": "random:0", "layer": "stage2+penultimate", "views": "flip"}
+    backbone = build_backbone(NETWORK, overrides={"resize": 64, "crop": 64}, **settings)
+    provenance = {**backbone.provenance(), "dtype": "float16"}
+    run = make_world(provenance=provenance, size=backbone.feature_size, end=-1.0)[0]
+    done = caption(run, *pictures)
+    assert done.exit_code == 0, done.output
+    sampler = WholePictures(backbone, batch_size=4, device=torch.device("cpu"), precision="float32")
+    features = rows_of_pictures(sampler, pictures).features[:, 0]
+    rows = PictureReader(load_trained(run)).rows(pictures).features[:, 0]
+    assert rows.shape == (4, 48 + 1024)
+    np.testing.assert_array_equal(rows.numpy(), features.astype(np.float16).astype(np.float32))
+    plain = build_backbone(NETWORK, overrides={"resize": 64, "crop": 64}, **{**settings, "views": "none"})
+    other = make_world(provenance={**plain.provenance(), "dtype": "float16"}, size=plain.feature_size, name="other.h5")
+    assert not np.allclose(PictureReader(load_trained(other[0])).rows(pictures).features[:, 0], rows, rtol=1e-2)
 
 
 def test_a_page_with_the_same_captions(run: Path, pictures: list[Path], tmp_path: Path) -> None:
@@ -218,3 +242,36 @@ def test_a_photograph_is_never_replaced_by_the_page(run: Path, pictures: list[Pa
     page = pictures[0].with_name("page.html")
     assert caption(run, "--html", page, pictures[1]).exit_code == 0
     assert caption(run, "--html", page, pictures[2]).exit_code == 0, "a page of ours is replaced"
+
+
+def test_confidence_is_shown_with_every_caption(run: Path, pictures: list[Path], tmp_path: Path) -> None:
+    evaluate(run, tmp_path / "feats.h5", output=tmp_path / "val", split="val", stages=["generation"])
+    file = tmp_path / "val" / "confidence.json"
+    content = json.loads(file.read_text())
+    middle = json.loads(caption(run, "--json", pictures[0]).stdout)[0]
+    sure = middle["log_prob"] / len(middle["words"])
+    assert "confidence" not in middle
+    content["steps"] = [
+        {"lower": sure - 9, "captions": 70, "cider": 0.25},
+        {"lower": sure - 1e-4, "captions": 60, "cider": 0.75},
+    ]
+    file.write_text(json.dumps(content))
+    done = caption(run, "--confidence", file, "--html", tmp_path / "page.html", pictures[0])
+    assert done.stdout.endswith("(captions this sure scored CIDEr 0.75 on dev)\n")
+    page = (tmp_path / "page.html").read_text()
+    assert "CIDEr on dev of captions this sure" in page
+    assert '"dev_cider": 0.75' in page.replace('"dev_cider":0.75', '"dev_cider": 0.75')
+    said = json.loads(caption(run, "--json", "--confidence", file, *pictures).stdout)
+    assert said[0].pop("confidence") == {
+        "log_prob_per_word": pytest.approx(sure),
+        "dev_CIDEr": 0.75,
+        "dev_captions": 60,
+    }
+    assert said[0] == middle
+    for entry in said[1:]:
+        assert entry["confidence"]["log_prob_per_word"] == pytest.approx(entry["log_prob"] / len(entry["words"]))
+    done = caption(run, "--confidence", file, "--beam", "2", pictures[0])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "beam 5 there, 2 here" in done.stderr
+    done = caption(run, "--confidence", file, "--regions", "grid", pictures[0])
+    assert done.exit_code == 2

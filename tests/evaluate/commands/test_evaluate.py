@@ -45,7 +45,10 @@ def test_writes_metrics_captions_and_report(make_world: World) -> None:
     assert metrics["perplexity"] == pytest.approx(expected.perplexity)
     assert metrics["perplexity_known"] == pytest.approx(expected.perplexity_known)
     for direction in ("image_to_sentence", "sentence_to_image"):
-        assert metrics["retrieval"][direction].keys() == {"R@1", "R@5", "R@10", "median_rank"}
+        assert metrics["retrieval"][direction].keys() == {"R@1", "R@5", "R@10", "median_rank", "mean_rank"}
+    both = [metrics["retrieval"][direction] for direction in ("image_to_sentence", "sentence_to_image")]
+    assert metrics["retrieval"]["rsum"] == pytest.approx(sum(each[f"R@{k}"] for each in both for k in (1, 5, 10)))
+    assert f"rsum {metrics['retrieval']['rsum']:.1f}" in done.output
     assert metrics["retrieval"]["normaliser_images"] == 5
     assert metrics["retrieval"]["seed"] == 0
     assert "ranks" not in metrics["retrieval"]

@@ -1,6 +1,8 @@
 """evaluate-captions: files from anywhere, without a model."""
 
+import gzip
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -183,3 +185,103 @@ def test_results_are_not_replaced_by_their_scores(tmp_path: Path, references: Pa
         assert done.exit_code == 2
         assert "also an input" in " ".join(done.output.split())
     assert file.read_bytes() == before
+
+
+def scores(folder: Path, *arguments: object) -> dict[str, Any]:
+    """What a run without METEOR writes to its output file."""
+    done = run(*arguments, "--no-meteor", "--output", folder / "scores.json")
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads((folder / "scores.json").read_text())
+    return found
+
+
+def test_references_in_tables_and_json_lines(tmp_path: Path, references: Path) -> None:
+    """The same sentences in each form get the same scores, the COCO file's."""
+    given = results(tmp_path, CAPTIONS)
+    pairs = [(image, text) for image, each in SENTENCES.items() for text in each]
+    files = [
+        write(tmp_path / "r.csv", "image_id,caption\n" + "".join(f'{image},"{text}"\n' for image, text in pairs)),
+        write(tmp_path / "r.tsv", "image\tsentence\n" + "".join(f"{image}\t{text}\n" for image, text in pairs)),
+        write(
+            tmp_path / "r.jsonl",
+            "".join(json.dumps({"image_id": image, "captions": each}) + "\n" for image, each in SENTENCES.items()),
+        ),
+        write(
+            tmp_path / "r.ndjson",
+            "".join(json.dumps({"image": str(image), "caption": text}) + "\n" for image, text in pairs),
+        ),
+    ]
+    zipped = tmp_path / "r.csv.gz"
+    zipped.write_bytes(gzip.compress(files[0].read_bytes()))
+    expected = scores(tmp_path, given, "--references", references)
+    for file in (*files, zipped):
+        found = scores(tmp_path, given, "--references", file)
+        assert found["references"] == file.name
+        assert found["document_frequencies"] == {"source": file.name, "images": 3}
+        for key in ("Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "counts"):
+            assert found[key] == expected[key], (file, key)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.csv", "name,caption\n1,a\n", "expected a column for the picture (image_id, image,"),
+        ("r.csv", "image_id,caption\n", "r.csv holds no captions"),
+        ("r.jsonl", '{"caption": "a"}\n', "line 1: 'image' is missing"),
+        ("r.jsonl", '{"image_id": 1.5, "caption": "a"}\n', "line 1: 'image_id' must be a string"),
+        ("r.json", "[]", "expected an object with 'annotations'"),
+        ("r.json", '{"annotations": []}', "r.json holds no captions"),
+    ],
+)
+def test_a_bad_file_of_references_gets_one_sentence(name: str, content: str, message: str, tmp_path: Path) -> None:
+    result = run(results(tmp_path, {1: "a"}), "--references", write(tmp_path / name, content))
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert message in result.stderr
+
+
+def test_what_is_not_read_of_a_table_is_said(tmp_path: Path) -> None:
+    file = write(tmp_path / "r.csv", "image,caption,split\n1,a dog,train\n2,a cat,test\n")
+    done = run(results(tmp_path, {1: "a dog", 2: "a cat"}), "--references", file, "--no-meteor")
+    assert done.exit_code == 0
+    assert "columns that are not read: 'split'" in done.stderr
+
+
+def test_document_frequencies_of_other_captions(tmp_path: Path, references: Path) -> None:
+    given = results(tmp_path, {1: CAPTIONS[1]})
+    options = (given, "--references", references, "--allow-subset")
+    assert scores(tmp_path, *options)["CIDEr"] == 0
+    others = write(tmp_path / "o.csv", "image,caption\na.jpg,A dog in the grass.\nb.jpg,Two cats.\nb.jpg,A cat.\n")
+    found = scores(tmp_path, *options, "--df", others)
+    assert found["CIDEr"] > 1
+    assert found["document_frequencies"] == {"source": "o.csv", "images": 2}
+    assert "warning" not in run(*options, "--df", others, "--no-meteor").stderr
+    # those of all references, as a file, change nothing
+    every = results(tmp_path, CAPTIONS)
+    plain = scores(tmp_path, every, "--references", references)
+    assert scores(tmp_path, every, "--references", references, "--df", references)["CIDEr"] == plain["CIDEr"]
+    # words are those of the tokenizer, here without brackets
+    options = (every, "--references", references, "--df", references, "--tokenizer", "plain")
+    assert scores(tmp_path, *options)["CIDEr"] != plain["CIDEr"]
+
+
+def test_a_pickle_is_refused(tmp_path: Path, references: Path) -> None:
+    file = tmp_path / "coco-train-df.p"
+    file.write_bytes(pickle.dumps({"document_frequency": {("a",): 3.0}}))
+    done = run(results(tmp_path, CAPTIONS), "--references", references, "--df", file)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "is a pickle" in done.stderr
+    assert "CSV, JSON lines or a COCO annotation file" in done.stderr
+
+
+def test_a_cider_without_meaning_is_said_to_be(tmp_path: Path) -> None:
+    def warned(captions: dict[Any, Any], sentences: dict[Any, str]) -> str:
+        file = write(tmp_path / "r.csv", "image_id,caption\n" + "".join(f"{i},{s}\n" for i, s in sentences.items()))
+        done = run(results(tmp_path, captions), "--references", file, "--no-meteor")
+        assert done.exit_code == 0, done.output
+        return done.stderr
+
+    assert "no caption has a word in common" in warned({1: "ein Hund", 2: "eine Katze"}, {1: "a dog", 2: "a cat"})
+    same = warned({1: "a dog", 2: "a cat"}, {1: "a dog", 2: "a dog"})
+    assert "CIDEr is 0 because the references of every image" in same
+    assert "--df" in same
+    assert "warning" not in warned({1: "a dog", 2: "a bird"}, {1: "a dog", 2: "a cat"})

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mrnn.data.cache import FeatureCache, create_cache, open_cache
+from mrnn.data.cache import FeatureCache, open_cache
+from mrnn.data.cache_creation import create_cache
 from mrnn.data.cache_writer import CacheWriter
 from mrnn.data.captions import Corpus, Image
 from mrnn.data.errors import EvaluationError, SettingError
@@ -24,7 +25,7 @@ from mrnn.train.models.mrnn import RNNBase
 
 Build = Callable[..., Any]
 TRAINING = {(0, 0): ["Dog.", "dog runs", "!"], (1, 0): ["dog runs"], (0, 3): ["cat"], (9, 9): ["cat"]}
-SHORTER = 2.5 / sqrt(2) * exp(-1 / 72)  # "dog" and "dog runs", see test_pair_cider.py
+SHORTER = 2.5 / sqrt(2) * exp(-1 / 72)  # "dog" and "dog runs", see test_cider.py
 
 
 @pytest.fixture

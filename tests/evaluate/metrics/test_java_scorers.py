@@ -52,6 +52,14 @@ def test_a_java_that_hangs_is_killed_with_its_children(tmp_path: Path, monkeypat
         time.sleep(0.01)
 
 
+def test_without_the_extra_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_java(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.setattr("mrnn.evaluate.metrics.java_scorers.find_spec", lambda name: None)
+    for scorer in ("METEOR", "SPICE"):
+        with pytest.raises(ScorerUnavailable, match=r"^" + scorer + r" left out: .* pip install 'mrnn\[java\]'$"):
+            java_scores(scorer, CANDIDATES, references=REFERENCES, seconds=AMPLE)
+
+
 def test_a_scorer_whose_time_is_up_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_java(tmp_path, monkeypatch, "exec sleep infinity")
     with pytest.raises(ScorerUnavailable, match=r"METEOR left out: it was not done after 0\.01 seconds"):

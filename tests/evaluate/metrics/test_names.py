@@ -1,7 +1,7 @@
 """A metric is one function and one row: a new row appears wherever numbers are shown, stored or compared."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +12,20 @@ from mrnn.evaluate.commands.compare_results import main as compare
 from mrnn.evaluate.commands.evaluate import main as evaluate
 from mrnn.evaluate.metrics import names, over_images
 from mrnn.evaluate.metrics.names import Metric
-from mrnn.evaluate.metrics.scorers import Scored
+from mrnn.evaluate.metrics.scorers import Candidates, References, Scored
 
 World = Callable[..., tuple[Path, Path]]
 
 
-def share_of_cats(references: Mapping[str, Sequence[str]], candidates: Mapping[str, Sequence[str]]) -> Scored:
+def share_of_cats(references: References, candidates: Candidates) -> Scored:
     """A new metric: the share of captions that name a cat."""
-    each = [float("cat" in said.split()) for (said,) in candidates.values()]
+    each = [float("cat" in said) for said in candidates.values()]
     return {"Cats": (sum(each) / len(each), each)}
 
 
-def longest(references: Mapping[str, Sequence[str]], candidates: Mapping[str, Sequence[str]]) -> Scored:
+def longest(references: References, candidates: Candidates) -> Scored:
     """Another one, which no single image has."""
-    return {"Longest": (float(max(len(said.split()) for (said,) in candidates.values())), None)}
+    return {"Longest": (float(max(len(said) for said in candidates.values())), None)}
 
 
 ROWS = [
@@ -83,7 +83,9 @@ def test_rows_are_well_formed() -> None:
         "perplexity",
         "perplexity_known",
         "image_to_sentence median_rank",
+        "image_to_sentence mean_rank",
         "sentence_to_image median_rank",
+        "sentence_to_image mean_rank",
     }
     assert names.metric_of("perplexity").format(2.345, sign=True) == "+2.35"
 
@@ -101,3 +103,30 @@ def test_a_number_that_the_records_lack_has_no_statistic() -> None:
     statistic = over_images.median_rank("sentence_to_image")([record])
     assert statistic is not None
     assert statistic(np.ones((1, 1))).tolist() == [1.5]
+    assert over_images.mean_rank("image_to_sentence")([record]) is None
+    assert over_images.total([over_images.recall(key, 1) for key in record["ranks"]])([record]) is not None
+    assert names.metric_of("rsum").statistic is not None
+    assert names.metric_of("rsum").statistic([record]) is None, "one direction was not ranked"
+
+
+def test_mean_rank_and_rsum_by_hand() -> None:
+    records = [
+        {"ranks": {"image_to_sentence": 1, "sentence_to_image": [1, 7]}},
+        {"ranks": {"image_to_sentence": 12, "sentence_to_image": [4]}},
+    ]
+    weights = np.array([[1, 1], [2, 0], [0, 1]])
+    mean = names.metric_of("sentence_to_image mean_rank").statistic
+    total = names.metric_of("rsum").statistic
+    assert mean is not None
+    assert total is not None
+    statistic, rsum = mean(records), total(records)
+    assert statistic is not None
+    assert rsum is not None
+    assert statistic(weights).tolist() == [4, 4, 4]
+    assert rsum(weights) == pytest.approx([150 + 100 / 3 + 200 / 3 + 100, 300 + 50 + 50 + 100, 0 + 0 + 100 + 100])
+    recalls = {
+        "image_to_sentence": {"R@1": 50, "R@5": 50, "R@10": 50},
+        "sentence_to_image": {"R@1": 100 / 3, "R@5": 200 / 3, "R@10": 100},
+    }
+    assert names.rsum(recalls) == pytest.approx(350)
+    assert names.value_of({"retrieval": {"rsum": 350}}, "rsum") == 350

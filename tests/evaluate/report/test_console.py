@@ -44,7 +44,7 @@ def test_nothing_measured_prints_nothing() -> None:
 
 
 def test_columns_stand_below_their_names_however_long_a_row_is_called() -> None:
-    recalls = {"R@1": 1.0, "R@5": 2.0, "R@10": 3.0, "median_rank": 4.0}
+    recalls = {"R@1": 1.0, "R@5": 2.0, "R@10": 3.0, "median_rank": 4.0, "mean_rank": 5.0}
     retrieval = {
         "image_to_sentence": recalls,
         "sentence_to_image": recalls,

@@ -120,7 +120,7 @@ def test_numbers_have_their_intervals() -> None:
         "retrieval": {
             "images": 1000,
             "sentences": 5000,
-            "image_to_sentence": {"R@1": 20.0, "R@5": 40.0, "R@10": 50.0, "median_rank": 9.0},
+            "image_to_sentence": {"R@1": 20.0, "R@5": 40.0, "R@10": 50.0, "median_rank": 9.0, "mean_rank": 12.0},
         },
         "intervals": {"perplexity": [15.04, 16.0], "image_to_sentence R@1": [18.25, 22.0]},
     }

@@ -67,14 +67,14 @@ def test_our_row_stands_among_them_with_what_differs() -> None:
         "perplexity": 15.57, "CIDEr": 0.52, "Bleu_1": 0.615, "Bleu_2": 0.433, "Bleu_3": 0.292, "Bleu_4": 0.194,
         "generation": {"ngram_precision": [0.65, 0.31, 0.14, 0.06], "brevity_penalty": 0.94},
         "retrieval": {
-            "image_to_sentence": {"R@1": 23.9, "R@5": 52.1, "R@10": 66.6, "median_rank": 5.0},
-            "sentence_to_image": {"R@1": 21.9, "R@5": 49.1, "R@10": 62.4, "median_rank": 6.0},
+            "image_to_sentence": {"R@1": 23.9, "R@5": 52.1, "R@10": 66.6, "median_rank": 5.0, "mean_rank": 77.7},
+            "sentence_to_image": {"R@1": 21.9, "R@5": 49.1, "R@10": 62.4, "median_rank": 6.0, "mean_rank": 88.8},
             "images": 1000, "sentences": 5000,
         },
         "split": "test", "counts": {"images": 1000}, "vocabulary_size": 2539, "checkpoint": {"model": "mrnn"},
         "features": {"backbone": "vgg16", "layer": "fc7", "weights": "pretrained"},
     }  # fmt: skip
-    lines = papers_table(metrics, "flickr8k").splitlines()
+    lines = papers_table([metrics], "flickr8k").splitlines()
     ours = [line.split() for line in lines if line.startswith(">")]
     assert [line[:5] for line in ours[:2]] == [[">", "this", "run,", "mrnn", "vgg16"]] * 2
     assert ours[0][6:] == ["15.57", "0.615", "0.433", "0.292", "0.194", "-", "0.520", "cumulative"]
@@ -87,9 +87,33 @@ def test_our_row_stands_among_them_with_what_differs() -> None:
     for part in ("vgg16 fc7, weights pretrained", "test, 1,000 images", "2,539", "2,538", "(0.940)", "* not verified"):
         assert part in text
     only_retrieval = {name: metrics[name] for name in metrics if name not in ("perplexity", "Bleu_1", "generation")}
-    assert "cumulative" not in papers_table(only_retrieval, "coco")
+    assert "cumulative" not in papers_table([only_retrieval], "coco")
     nothing = {name: metrics[name] for name in only_retrieval if name != "retrieval"}
-    assert papers_table(nothing, "coco") == ""
+    assert papers_table([nothing], "coco") == ""
+
+
+def test_several_runs_stand_in_one_table() -> None:
+    features = {"backbone": "alexnet", "layer": "fc7", "weights": "alexnet.pt"}
+    shared = {"split": "test", "counts": {"images": 1962}, "vocabulary_size": 800, "features": features}
+    captioned = {
+        **shared, "checkpoint": {"model": "mrnn"}, "perplexity": 7.5, **{f"Bleu_{n}": 0.1 * n for n in range(1, 5)},
+        "generation": {"ngram_precision": [0.4, 0.2, 0.1, 0.05], "brevity_penalty": 0.9},
+    }  # fmt: skip
+    recalls = {"R@1": 10.0, "R@5": 20.0, "R@10": 30.0, "median_rank": 9.0}
+    retrieval = {"image_to_sentence": recalls, "sentence_to_image": recalls, "images": 1962, "sentences": 3300}
+    ranked = {**shared, "checkpoint": {"model": "alignment"}, "retrieval": retrieval}
+    baselines = {"random": {"Bleu_1": 0.2}, "2-gram": {"perplexity": 20.0, "Bleu_1": 0.2}, "chance": {}}
+    text = papers_table([captioned, ranked], "iaprtc12", baselines=baselines)
+    ours = [" ".join(line.split()) for line in text.splitlines() if line.startswith(">")]
+    assert ours == [
+        "> 2-gram none 20.00 0.200 - - - - - cumulative",
+        "> mrnn alexnet fc7 7.50 0.100 0.200 0.300 0.400 - - cumulative",
+        "> mrnn alexnet fc7 7.50 0.4000 0.2000 0.1000 0.0500 - - individual",
+        "> alignment, 1,962 x 3,300 alexnet fc7 10.0 20.0 30.0 9.0 10.0 20.0 30.0 9.0",
+    ]
+    assert "these runs" in text
+    assert "this run" not in text
+    assert text.count("weights alexnet.pt") == 1
 
 
 def test_which_data_set() -> None:

@@ -49,9 +49,9 @@ def test_an_image_without_sentences_asks_nothing_but_can_be_found_wrongly() -> N
 
 def test_recalls_in_percent_and_median_of_an_even_number() -> None:
     summary = recalls(np.array([1, 2, 6, 11]))
-    assert summary.to_json() == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "median_rank": 4.0}
+    assert summary.to_json() == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "median_rank": 4.0, "mean_rank": 5.0}
     assert Recalls.from_json(summary.to_json()) == summary
-    assert Recalls.mean([summary, recalls(np.array([1, 1]))]) == Recalls(62.5, 75.0, 87.5, 2.5)
+    assert Recalls.mean([summary, recalls(np.array([1, 1]))]) == Recalls(62.5, 75.0, 87.5, 2.5, 3.0)
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 15))

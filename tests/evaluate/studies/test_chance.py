@@ -19,7 +19,7 @@ def test_chance_equals_a_simulation() -> None:
         ranks[1].append(sentence_to_image_ranks(scores, owner))
     for expected, simulated in zip(chance_retrieval(sentences).values(), ranks, strict=True):
         measured = recalls(np.concatenate(simulated)).to_json()
-        for name, tolerance in (("R@1", 1.0), ("R@5", 1.0), ("R@10", 1.0), ("median_rank", 1.0)):
+        for name, tolerance in (("R@1", 1.0), ("R@5", 1.0), ("R@10", 1.0), ("median_rank", 1.0), ("mean_rank", 1.0)):
             assert expected[name] == pytest.approx(measured[name], abs=tolerance), name
 
 
@@ -29,5 +29,7 @@ def test_chance_on_flickr8k() -> None:
     assert chance["image_to_sentence"]["R@1"] == pytest.approx(0.1)
     assert chance["image_to_sentence"]["R@10"] == pytest.approx(1.0, abs=0.01)
     assert chance["image_to_sentence"]["median_rank"] == 647
-    assert chance["sentence_to_image"] == pytest.approx({"R@1": 0.1, "R@5": 0.5, "R@10": 1.0, "median_rank": 500})
+    assert chance["sentence_to_image"] == pytest.approx(
+        {"R@1": 0.1, "R@5": 0.5, "R@10": 1.0, "median_rank": 500, "mean_rank": 500.5}
+    )
     assert chance_retrieval([2])["image_to_sentence"]["R@10"] == 100

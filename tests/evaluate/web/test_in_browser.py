@@ -57,7 +57,8 @@ def test_a_dropped_picture_is_described_aligned_and_found_sentences_for(site: Si
             const bytes = Uint8Array.from(atob("{base64.b64encode(content).decode()}"), (c) => c.charCodeAt(0));
             const data = new DataTransfer();
             data.items.add(new File([bytes], "<b>mine</b>.png", {{ type: "image/png" }}));
-            document.body.dispatchEvent(new DragEvent("drop", {{ bubbles: true, cancelable: true, dataTransfer: data }}));
+            const about = {{ bubbles: true, cancelable: true, dataTransfer: data }};
+            document.body.dispatchEvent(new DragEvent("drop", about));
         }})()"""
     )
     page.wait(f"{SAID_BY}.length > 0")

@@ -20,6 +20,7 @@ from mrnn.train.models.devise import DeViSE
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pairs import MatchingBatch, epoch_pairs, pack_pairs
 from mrnn.train.sentences import Sentences, sentences_of, tokenized_sentences
+from mrnn.train.settings import TrainSettings
 from mrnn.train.tasks.matching import Matching, margin_cost
 
 Data = tuple[Sentences, Features, int]
@@ -52,6 +53,11 @@ def build(name: str, vocabulary: int, **changes: Any) -> TwoTowers:
                 parameter.uniform_(-0.2, 0.2, generator=generator)
         model.feature_mean.uniform_(generator=generator)
     return model
+
+
+def task_of(name: str) -> Matching:
+    task: Matching = KINDS[name].task_class()(TrainSettings.of(model=name))
+    return task
 
 
 def make_batch(data: Data, size: int = 9, **changes: Any) -> MatchingBatch:
@@ -137,7 +143,7 @@ def test_cost_against_a_loop_without_the_diagonal(hardest: bool) -> None:
 def test_whole_gradient_against_finite_differences(
     name: str, changes: dict[str, Any], hardest: bool, regions: Data
 ) -> None:
-    model, task = build(name, regions[2], **changes).double(), KINDS[name].make_task()
+    model, task = build(name, regions[2], **changes).double(), task_of(name)
     batch = make_batch(regions, 5, hardest=hardest)
     task.cost(model, batch).backward()
     generator, step = np.random.default_rng(0), 1e-6
@@ -163,7 +169,7 @@ def test_whole_gradient_against_finite_differences(
 def test_rows_for_the_shape_change_neither_scores_nor_gradients(
     name: str, changes: dict[str, Any], how: dict[str, Any], regions: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, task = build(name, regions[2], **changes).double(), KINDS[name].make_task()
+    model, task = build(name, regions[2], **changes).double(), task_of(name)
     plain = make_batch(regions)
     if "rounding" in how:
         monkeypatch.setattr(pairs, "TOKEN_ROWS", how["rounding"])
@@ -184,7 +190,7 @@ def test_bfloat16_gives_nearly_the_scores_of_float32(
     name: str, changes: dict[str, Any], regions: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "has_onednn", lambda tensor: False)  # as on a GPU
-    model, task = build(name, regions[2], **changes), KINDS[name].make_task()
+    model, task = build(name, regions[2], **changes), task_of(name)
     batch = make_batch(regions)
     batch = replace(batch, features=batch.features.float())
     exact = model(batch)
@@ -209,6 +215,6 @@ def test_more_words_on_one_side_change_the_vectors_of_the_others(regions: Data) 
 
 def test_fixed_words_get_no_gradient(regions: Data) -> None:
     model = build("devise", regions[2], fixed_words=True).double()
-    Matching().cost(model, make_batch(regions)).backward()
+    task_of("devise").cost(model, make_batch(regions)).backward()
     assert model.embedding.weight.grad is None
     assert model.region.weight.grad is not None

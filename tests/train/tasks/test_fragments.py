@@ -142,7 +142,7 @@ def test_the_cost_of_a_model_is_of_pairs_and_of_the_undivided_products(
     pairs = margin_cost(model(batch), margin=0.7, hardest=False).item()
     found = training.task.cost(model, batch).item()
     assert found == pytest.approx(pairs + 0.3 * looped(products, batch), rel=1e-10)
-    assert Matching().cost(model, batch).item() == pytest.approx(pairs, rel=1e-10)  # type: ignore[arg-type]
+    assert Matching(settings).cost(model, batch).item() == pytest.approx(pairs, rel=1e-10)  # type: ignore[arg-type]
 
 
 def test_training_lowers_the_cost_and_the_share_of_fragments_matters(

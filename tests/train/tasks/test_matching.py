@@ -16,9 +16,10 @@ from mrnn.train.distributed import Ranks
 from mrnn.train.loop import train
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pairs import MatchingBatch, pack_pairs
-from mrnn.train.prepare import Training, prepare
+from mrnn.train.prepare import prepare
 from mrnn.train.settings import RunOptions, TrainSettings
 from mrnn.train.tasks.matching import retrieval_recalls
+from mrnn.train.training import Training
 
 QUIET = RunOptions(device="cpu", tensorboard=False, log_every=4)
 

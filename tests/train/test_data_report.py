@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mrnn.data.vocabulary import build_vocabulary
-from mrnn.train.prepare import data_warnings, split_remedy
+from mrnn.train.data_report import data_warnings, split_remedy
 
 WORDS = [["a", "dog"], ["a", "cat"], ["a", "cow"], ["a", "dog"]]
 

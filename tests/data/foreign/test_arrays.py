@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mrnn.data.cache import open_cache
 from mrnn.data.cli import import_
 from mrnn.data.errors import CacheError
-from mrnn.data.foreign import read_foreign
+from mrnn.data.foreign.formats import Given, read_sources
 from mrnn.data.verify import verify_cache
 
 IDS = ("a.png", "b.png", "c.png")
@@ -138,7 +138,7 @@ def test_a_square_matrix_takes_the_orientation_given(tmp_path: Path, root: Path)
 def test_pickled_arrays_are_not_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(CacheError, match="cannot be read as a features file"):
-        read_foreign(tmp_path / "x.npy", count=1)
+        read_sources([tmp_path / "x.npy"], Given(count=1))
 
 
 def test_hdf5_that_leads_to_other_files_is_not_followed(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_hdf5_that_leads_to_other_files_is_not_followed(tmp_path: Path) -> None:
         )
     for name, says in (("link", "has no 'feats'"), ("virtual", "in another file"), ("external", "in another file")):
         with pytest.raises(CacheError, match=says):
-            read_foreign(tmp_path / f"{name}.h5", count=3)
+            read_sources([tmp_path / f"{name}.h5"], Given(count=3))
 
 
 def test_rows_are_joined_with_another_reader_by_id(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_any_bytes_give_our_own_error(tmp_path_factory: pytest.TempPathFactory, 
     path = tmp_path_factory.mktemp("fuzz") / "x.bin"
     path.write_bytes(magic + content)
     with pytest.raises(CacheError):
-        read_foreign(path, count=3)
+        read_sources([path], Given(count=3))
 
 
 def test_neuraltalks_own_features(tmp_path: Path, real_data: Path) -> None:
