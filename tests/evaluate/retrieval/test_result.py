@@ -5,7 +5,7 @@ import pytest
 from mrnn.evaluate.retrieval.ranking import Recalls
 from mrnn.evaluate.retrieval.result import PERCENTS, ImageAnswer, RetrievalResult, SentenceAnswer, join
 
-NONE = Recalls(0, 0, 0, 0)
+NONE = Recalls(0, 0, 0, 0, 0)
 
 
 def result(images: list[int], sentences: list[int]) -> RetrievalResult:
