@@ -1,6 +1,6 @@
 """The presets of `train-mrnn --preset`: named settings of m-RNN, each of which an explicit option overrides.
 
-docs/training.md describes them, docs/results.md has what they reach.
+docs/training.md describes them.
 """
 
 from collections.abc import Mapping

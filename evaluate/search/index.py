@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from mrnn.data.progress import Progress
-from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
+from mrnn.evaluate.retrieval.late_fusion import language_half
+from mrnn.evaluate.retrieval.one_sentence import STATES, image_vectors
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
+from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.evaluate.search.index_file import InMemory, new_index, open_index
 from mrnn.evaluate.search.shortlist import (
     KMEANS_SAMPLE,
@@ -32,6 +34,7 @@ from mrnn.evaluate.search.shortlist import (
 )
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
+from mrnn.train.products import product
 
 PRIOR_EXACT = 16
 SENTENCES = 512  # sentences expanded at a time: 50 MB at 8 anchors
@@ -183,13 +186,45 @@ def nearly_exact_priors(
     Returns (S,) float64.
     """
     scores = first.T.astype(np.float64)
-    for row, sentence in zip(scores, sentences, strict=True):
-        largest = np.argsort(-row, kind="stable")[:exact]
-        scored = score_sentence(model, sentence, vectors[largest])
-        # First-order errors at the images that were scored predict those at the others; see the module's docstring.
-        row += (scored - row[largest]).mean()
-        row[largest] = scored
+    largest = np.argsort(-scores, axis=1, kind="stable")[:, :exact]
+    scored = score_chosen(model, sentences, vectors, largest)
+    # First-order errors at the images that were scored predict those at the others; see the module's docstring.
+    scores += (scored - np.take_along_axis(scores, largest, 1)).mean(axis=1, keepdims=True)
+    np.put_along_axis(scores, largest, scored, 1)
     return log_normaliser(scores.T)
+
+
+@torch.inference_mode()
+def score_chosen(model: LateFusion, sentences: Sequence[np.ndarray], vectors: Tensor, images: np.ndarray) -> np.ndarray:
+    """Natural log P(w | I) of S sentences, each under k images of its own.
+
+    vectors : (J, M), V_I I of the images. images : (S, k) int, numbers of those of each sentence.
+
+    Returns (S, k) float64. A prefix that sentences share is scored once for each image that they share.
+    """
+    tree = build_prefix_tree(sentences)
+    language, output, bias = language_half(model, tree), model.output.weight, model.output.bias
+    edges = [tree.sentence_edges]  # of each sentence from its end to its beginning; -1 before that
+    while (edges[-1] >= 0).any():
+        edges.append(np.where(edges[-1] < 0, -1, tree.edge_before[edges[-1]]))
+    path = np.stack(edges[:-1])  # (L, S)
+    # One integer for each node and image, so that np.unique finds the distinct states.
+    states = tree.edge_nodes[path][..., None] * len(vectors) + images
+    inside = np.broadcast_to((path >= 0)[..., None], states.shape)
+    distinct, places = np.unique(states[inside], return_inverse=True)
+    targets = np.broadcast_to(tree.edge_targets[path][..., None], states.shape)[inside]
+    order = np.argsort(places, kind="stable")
+    bounds = np.searchsorted(places[order], [*range(0, len(distinct), STATES), len(distinct)])
+    found = np.empty(len(places))
+    for start, first, last in zip(range(0, len(distinct), STATES), bounds[:-1], bounds[1:], strict=True):
+        nodes, numbers = np.divmod(distinct[start : start + STATES], len(vectors))
+        multimodal = model.fuse(language[nodes], vectors[numbers].to(language))
+        log_probs = product(multimodal, output, bias).log_softmax(1)
+        chosen = order[first:last]
+        found[chosen] = log_probs[places[chosen] - start, targets[chosen]].cpu().numpy()
+    values = np.zeros(states.shape)
+    values[inside] = found
+    return values.sum(axis=0)
 
 
 def _vectors(model: LateFusion, features: Features, images: np.ndarray) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import score_sentence
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
-from mrnn.evaluate.search.index import nearly_exact_priors
+from mrnn.evaluate.search.index import nearly_exact_priors, score_chosen
 from mrnn.evaluate.search.shortlist import (
     ImageVectors,
     choose_anchors,
@@ -113,6 +113,18 @@ def test_one_sentence_under_many_images_equals_many_under_one(kind: str, build_m
     with torch.inference_mode():
         vectors = model.image(features)
     found = np.stack([score_sentence(model, sentence, vectors) for sentence in SENTENCES], axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mrnn", "transformer"])
+def test_each_sentence_under_images_of_its_own(kind: str, build_model: Build) -> None:
+    model = build_model(kind=kind)
+    with torch.inference_mode():
+        vectors = model.image(torch.randn(70, 12, generator=torch.Generator().manual_seed(2)))
+    images = np.random.default_rng(0).integers(0, 70, (len(SENTENCES), 5))
+    images[1] = images[0]  # neighbours often have the same ones
+    found = score_chosen(model, [np.array(sentence, dtype=np.int64) for sentence in SENTENCES], vectors, images)
+    expected = [score_sentence(model, each, vectors[rows]) for each, rows in zip(SENTENCES, images, strict=True)]
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
