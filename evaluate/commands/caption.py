@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mrnn.data.command import EXIT_IMAGES_FAILED, command, setting_options
-from mrnn.data.options import device_option, ensemble_option, path_type
+from mrnn.data.options import device_option, ensemble_option, path_type, seed_option
 from mrnn.evaluate.commands.options import (
     config_from,
     consensus_options,
@@ -47,7 +47,8 @@ Exit code 3: some files could not be read; they are listed on stderr, and the ot
 @click.argument("images", nargs=-1, required=True, type=path_type, metavar="IMAGE...")
 @ensemble_option
 @weights_option
-@setting_options(DecodingConfig, only=("beam", "max_steps", "length_norm"))
+@setting_options(DecodingConfig, leave_out=("seed", "suppress_unknown"))
+@seed_option("Random seed of --sample.")
 @prefix_option
 @consensus_options
 @click.option(
@@ -110,8 +111,8 @@ def main(
         raise click.UsageError("--regions goes with one --checkpoint, and without --consensus and --confidence")
     if regions is None and not is_default("regions_per_image"):
         raise click.UsageError("--regions-per-image goes with --regions only")
-    if consensus and is_default("beam"):
-        settings["beam"] = CONSENSUS_BEAM
+    if is_default("beam"):
+        settings["beam"] = 1 if settings["sample"] else CONSENSUS_BEAM if consensus else settings["beam"]
     decoding, agreed = config_from(DecodingConfig, settings), config_from(ConsensusConfig, settings)
 
     from mrnn.data.pictures import picture_files

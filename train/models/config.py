@@ -26,6 +26,7 @@ class ModelConfig:
         for name in ("vocabulary", "features"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
+        object.__setattr__(self, "layer_sizes", tuple(self.layer_sizes))  # a list if it comes from JSON
         if self.layer_sizes and sum(self.layer_sizes) != self.features:
             raise SettingError(f"layers of {self.layer_sizes} numbers do not make up features of {self.features}")
         check_settings(self)

@@ -244,6 +244,16 @@ def test_a_photograph_is_never_replaced_by_the_page(run: Path, pictures: list[Pa
     assert caption(run, "--html", page, pictures[2]).exit_code == 0, "a page of ours is replaced"
 
 
+def test_captions_can_be_drawn_with_a_seed(run: Path, pictures: list[Path]) -> None:
+    options = ("--sample", "--top-p", "0.9", "--temperature", "2", "--block-ngrams", "1", "--max-steps", "8")
+    one, again, other = (caption(run, *options, "--seed", seed, *pictures).stdout for seed in ("1", "1", "2"))
+    assert one == again != other
+    for line in one.splitlines():
+        words = line.split(": ")[1].split()
+        assert len(set(words)) == len(words)
+    assert caption(run, "--sample", "--beam", "2", *pictures).exit_code == 2
+
+
 def test_confidence_is_shown_with_every_caption(run: Path, pictures: list[Path], tmp_path: Path) -> None:
     evaluate(run, tmp_path / "feats.h5", output=tmp_path / "val", split="val", stages=["generation"])
     file = tmp_path / "val" / "confidence.json"
@@ -267,7 +277,8 @@ def test_confidence_is_shown_with_every_caption(run: Path, pictures: list[Path],
         "dev_CIDEr": 0.75,
         "dev_captions": 60,
     }
-    assert said[0] == middle
+    assert said[0]["log_prob"] == pytest.approx(middle["log_prob"], abs=1e-4)  # the batch is another one
+    assert {**said[0], "log_prob": 0, "words": 0} == {**middle, "log_prob": 0, "words": 0}
     for entry in said[1:]:
         assert entry["confidence"]["log_prob_per_word"] == pytest.approx(entry["log_prob"] / len(entry["words"]))
     done = caption(run, "--confidence", file, "--beam", "2", pictures[0])

@@ -131,7 +131,7 @@ def test_figures_for_papers(make_world: World, monkeypatch: pytest.MonkeyPatch) 
     (world[0] / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert run(world, "--beam", "1", "--normaliser-images", "5", "--figures").exit_code == 0
     folder = world[0] / "evaluation-test" / "figures"
-    names = ("learning-curves", "recall-at-k", "perplexity-by-length")
+    names = ("learning-curves", "recall-at-k", "recall-at-percent", "perplexity-by-length")
     assert {path.name for path in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     for name in names:
         with Picture.open(folder / f"{name}.png") as picture:
