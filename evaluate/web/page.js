@@ -1,6 +1,7 @@
 "use strict";
 // The page of `mrnn serve`. What the server answers goes into the page as text nodes and checked attributes, never as markup.
 
+const SHOWN = 12; // pictures found by a sentence
 const PAUSE = 200; // milliseconds without a key before a sentence is sent
 const COLOURS = ["#2458a6", "#c2410c", "#15703a", "#7e3fb2", "#a8063c", "#0f7490", "#8a6d00", "#52606f"];
 const byId = (name) => document.getElementById(name);
@@ -86,7 +87,7 @@ async function findPictures() {
     return say(note, "");
   }
   try {
-    const { found, unknown_words: unknown, method } = await ask("pictures", { sentence });
+    const { found, unknown_words: unknown, method } = await ask("pictures", { sentence, top: SHOWN });
     const ignored = unknown.length ? `; not known to the model: ${unknown.join(", ")}` : "";
     say(note, `${method}${ignored}`);
     byId("found").replaceChildren(...found.map(hit));
