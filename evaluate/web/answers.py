@@ -20,8 +20,11 @@ from mrnn.data.errors import EvaluationError, ImageError, MrnnError
 from mrnn.data.progress import progress_told
 from mrnn.evaluate.report.pictures import Pictures, thumbnail
 from mrnn.evaluate.run import Run, RunGallery
+from mrnn.evaluate.search.numbers import IMAGE_PERCENT
 from mrnn.evaluate.search.search import Search, search_by_image
+from mrnn.train.models.two_towers import TwoTowers
 
+EXACT = 2000  # pictures up to which all are scored exactly; of more only a shortlist is, which takes less than a second
 MAX_BYTES = 30_000_000  # of an uploaded picture
 MAX_PIXELS = 50_000_000  # of it, looked up in its header before anything is decoded
 THUMBNAIL, QUALITY, THUMBNAILS = 320, 75, 512  # pixels of the longer side, of WebP, and how many are kept
@@ -86,8 +89,10 @@ class Answers:
         gallery = self.gallery.gallery
         try:
             with progress_told(self.preparation.advance):
-                first = gallery.images[:1]
-                search_by_image(gallery, gallery.features, int(first[0]), top=1, priors=self.gallery.priors)
+                if self._percent is not None:
+                    gallery.image_index()
+                first = int(gallery.images[0])
+                search_by_image(gallery, gallery.features, first, top=1, priors=self.gallery.priors)
             self.preparation.ready = True
         except MrnnError as error:
             self.preparation.error = str(error)
@@ -124,13 +129,20 @@ class Answers:
         file = self.pictures.file(self.cache[image_id].path)
         return file if file is not None and file.is_file() else None
 
+    @property
+    def _percent(self) -> float | None:
+        """The share of the pictures that a sentence is scored with exactly; None to leave it to the search."""
+        gallery = self.gallery.gallery
+        matches = isinstance(gallery.trained.model, TwoTowers)  # such a model scores all pictures at once
+        return None if matches or len(gallery.images) <= EXACT else IMAGE_PERCENT
+
     def _thumbnail(self, image_id: str) -> bytes:
         """A small picture of the cache as WebP; b'' if there is none."""
         file = self.file_of(image_id)
         return b"" if file is None else thumbnail(file, size=THUMBNAIL, quality=QUALITY)
 
     def _pictures(self, sentence: str, top: int) -> dict[str, Any]:
-        found = self.gallery.find_pictures(sentence, top=top)
+        found = self.gallery.find_pictures(sentence, top=top, percent=self._percent)
         return {**_found(found), "unknown_words": found.unknown_words}
 
     def _sentences(self, asked: Question) -> dict[str, Any]:

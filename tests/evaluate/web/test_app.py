@@ -55,6 +55,15 @@ def test_pictures_for_a_sentence_are_those_of_the_search(site: Site) -> None:
     assert str(site.answers.cache.root).encode() not in reply.body, "no path of this machine"
 
 
+def test_of_many_pictures_a_shortlist_is_scored_exactly(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers_module, "EXACT", 7)
+    site.answers.prepare()
+    found = site.ask("/api/pictures?sentence=a+dog&top=3").json
+    expected = site.answers.gallery.find_pictures("a dog", top=3, percent=2)
+    assert [each["id"] for each in found["found"]] == [each.image_id for each in expected]
+    assert found["method"].startswith("shortlist: 3 of 8 images")
+
+
 def test_captions_regions_and_sentences_are_those_of_the_run(site: Site, photograph: bytes) -> None:
     site.answers.prepare()
     describing, aligning = site.answers.describing, site.answers.aligning
