@@ -51,10 +51,14 @@ def train(
     folder, options, stop = Path(folder), options or RunOptions(), stop or StopRequest()
     with (
         joined() as ranks,
-        RunFolder(folder, overwrite=options.overwrite, report=report) if ranks.first else WatchedFolder(folder) as run,
+        (
+            RunFolder(folder, overwrite=options.overwrite, report=report)
+            if ranks.first
+            else WatchedFolder(folder, overwrite=options.overwrite)
+        ) as run,
     ):
         report = run.report
-        ranks.meet()  # before this, another process could still see a run that the first one overwrites
+        ranks.meet()  # until the first process has locked the folder
         last = run.read_last()
         training = prepare(cache, settings, options, last=last, report=report, ranks=ranks)
         progress = training.progress

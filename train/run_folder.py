@@ -5,10 +5,11 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from mrnn.data.errors import CheckpointError, TrainingError
 from mrnn.data.exhaustion import writing
@@ -58,8 +59,10 @@ class Progress:
 class RunFolder:
     """A run folder that this process has locked. Use as a context manager.
 
+    Nothing in it changes before `begin`; a folder that was made for a run that never began is removed.
+
     path : the folder, which is created if it does not exist.
-    overwrite : whether to delete the run in it.
+    overwrite : whether the run in it does not count, and is deleted by `begin`.
     report : called with each notice, a line of text.
 
     Raises TrainingError if another process trains into the folder.
@@ -68,30 +71,13 @@ class RunFolder:
     def __init__(
         self, path: Path, *, overwrite: bool = False, report: Callable[[str], None] = lambda line: None
     ) -> None:
-        self.path, self.report = path, report
+        self.path, self.report, self._overwrite = path, report, overwrite
         refuse_foreign_folder(
             path, (CONFIG, METRICS), is_ours=lambda folder: is_json_with("settings", "vocabulary_size")(folder / CONFIG)
         )
-        path.mkdir(parents=True, exist_ok=True)
-        # The kernel releases the lock when the process ends, so a killed run leaves no stale lock.
-        self._lock = open(path / LOCK, "a")  # noqa: SIM115 (held until __exit__)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise TrainingError(
-                f"{path}: another process is training into this folder; choose another --output"
-            ) from None
-        except OSError as error:
-            report(
-                f"{path}: its file system has no locks ({error.strerror}); make sure that no other process trains here"
-            )
-        if overwrite:
-            for name in (LAST, PREVIOUS, BEST, CONFIG, METRICS):
-                (path / name).unlink(missing_ok=True)
-            for events in path.glob("events.out.tfevents.*"):
-                events.unlink()
-        self._metrics = open(path / METRICS, "ab")  # noqa: SIM115
+        self._made = not path.exists()
+        self._lock = _lock(path, report)
+        self._metrics: Any = None
         self._board: Any = None
 
     def __enter__(self) -> "RunFolder":
@@ -100,13 +86,22 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        elif self._made and [file.name for file in self.path.iterdir()] == [LOCK]:
+            (self.path / LOCK).unlink()  # while it is locked, see _lock
+            self.path.rmdir()
         if self._board is not None:
             self._board.close()
         self._lock.close()
 
     def read_last(self) -> dict[str, Any] | None:
-        """The newest undamaged checkpoint, or None if there is none yet. Raises CheckpointError if all are damaged."""
+        """The newest undamaged checkpoint; None if there is none, or none that counts.
+
+        Raises CheckpointError if all are damaged.
+        """
+        if self._overwrite:
+            return None
         # PREVIOUS covers a damaged LAST, and a kill between the two renames of a save.
         files = [file for file in (self.path / LAST, self.path / PREVIOUS) if file.exists()]
         for file in files:
@@ -125,14 +120,21 @@ class RunFolder:
         return ", ".join(steps) or "no checkpoint had been written yet"
 
     def begin(self, config: dict[str, Any], *, metrics_bytes: int, step: int, tensorboard: bool) -> None:
-        """Write config.json, cut metrics.jsonl to the length at the checkpoint, and open the TensorBoard events.
+        """Delete a run that does not count; write config.json, cut metrics.jsonl to its length at the checkpoint, and
+        open the TensorBoard events.
 
         config : content of config.json.
         metrics_bytes : length of metrics.jsonl at the last checkpoint; 0 for a new run.
         step : last step; TensorBoard drops later events, which a killed process left.
         tensorboard : whether to write TensorBoard events, if TensorBoard is installed.
         """
+        if self._overwrite:
+            for name in (LAST, PREVIOUS, BEST, CONFIG, METRICS):
+                (self.path / name).unlink(missing_ok=True)
+            for events in self.path.glob("events.out.tfevents.*"):
+                events.unlink()
         # A killed process may have logged steps after its last checkpoint; the resumed run will log them again.
+        self._metrics = open(self.path / METRICS, "ab")  # noqa: SIM115 (until __exit__)
         write_whole(self.path / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
         size = os.fstat(self._metrics.fileno()).st_size
         if size < metrics_bytes:
@@ -174,11 +176,40 @@ class RunFolder:
         write_checkpoint(self.path / BEST, {**content, "progress": asdict(progress)})
 
 
+def _lock(path: Path, report: Callable[[str], None]) -> TextIO:
+    """The lock file of a folder, locked; both are made if they are not there.
+
+    Raises TrainingError if another process has locked it.
+    """
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = open(path / LOCK, "a")  # noqa: SIM115 (the caller closes it)
+        except FileNotFoundError:  # a run that never began has just removed the folder
+            continue
+        try:
+            # The kernel releases the lock when the process ends, so a killed run leaves no stale lock.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise TrainingError(
+                f"{path}: another process is training into this folder; choose another --output"
+            ) from None
+        except OSError as error:
+            report(
+                f"{path}: its file system has no locks ({error.strerror}); make sure that no other process trains here"
+            )
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path / LOCK), os.fstat(lock.fileno())):
+                return lock
+        lock.close()  # the file was removed after it was opened; a lock on it keeps nobody out
+
+
 class WatchedFolder(RunFolder):
     """The run folder for the processes that do not write: it reads the last checkpoint and changes nothing."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.report = path, lambda line: None
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path, self.report, self._overwrite = path, lambda line: None, overwrite
 
     def __exit__(self, *error: object) -> None:
         pass

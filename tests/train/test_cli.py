@@ -105,6 +105,23 @@ def test_bf16_needs_a_gpu(cache: FeatureCache, tmp_path: Path) -> None:
     assert "for GPUs" in result.output
 
 
+def test_a_refused_run_leaves_nothing_behind_and_loses_nothing(cache: FeatureCache, tmp_path: Path) -> None:
+    command = ["--features", str(cache.path), *TINY.split(), "--output"]
+    refused = CliRunner().invoke(main, [*command, str(tmp_path / "deep" / "none"), "--init-from", str(tmp_path)])
+    assert refused.exit_code == 1
+    assert not (tmp_path / "deep" / "none").exists()
+    (tmp_path / "mine").mkdir()
+    assert CliRunner().invoke(main, [*command, str(tmp_path / "mine"), "--init-from", str(tmp_path)]).exit_code == 1
+    assert (tmp_path / "mine").is_dir(), "a folder that was there stays"
+
+    run = tmp_path / "run"
+    assert CliRunner().invoke(main, [*command, str(run)]).exit_code == 0
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    again = [*command, str(run), "--overwrite", "--init-from", str(tmp_path)]
+    assert CliRunner().invoke(main, again).exit_code == 1
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
 def test_a_run_repeats_from_its_own_config(cache: FeatureCache, tmp_path: Path) -> None:
     command = ["--features", str(cache.path), *TINY.split(), "--seed", "3", "--output", str(tmp_path / "one")]
     assert CliRunner().invoke(main, command, catch_exceptions=False).exit_code == 0
