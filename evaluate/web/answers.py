@@ -24,7 +24,7 @@ from mrnn.evaluate.search.numbers import IMAGE_PERCENT
 from mrnn.evaluate.search.search import Search, search_by_image
 from mrnn.train.models.two_towers import TwoTowers
 
-EXACT = 2000  # pictures up to which all are scored exactly; of more only a shortlist is, which takes less than a second
+EXACT = 2000  # pictures up to which all are scored exactly; of more only a shortlist is, to keep up with typing
 MAX_BYTES = 30_000_000  # of an uploaded picture
 MAX_PIXELS = 50_000_000  # of it, looked up in its header before anything is decoded
 THUMBNAIL, QUALITY, THUMBNAILS = 320, 75, 512  # pixels of the longer side, of WebP, and how many are kept
