@@ -1,7 +1,7 @@
 """The files of an evaluation, and what makes the content of each:
 
-metrics.json, captions.json, nbest.json   mrnn.evaluate.results
-region_*.json                             mrnn.evaluate.results
+metrics.json                              mrnn.evaluate.results
+captions.json, nbest.json, region_*.json  mrnn.evaluate.caption_lists
 per_image.jsonl                           mrnn.evaluate.per_image
 retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
 confidence.json                           mrnn.evaluate.generation.confidence
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mrnn.data.files import write_json, write_whole
+from mrnn.evaluate.caption_lists import best_list, caption_list, region_lists
 from mrnn.evaluate.generation.confidence import FILE as CONFIDENCE
 from mrnn.evaluate.generation.confidence import calibration_json
 from mrnn.evaluate.grounding.corrector import FILE as CORRECTION
@@ -23,7 +24,7 @@ from mrnn.evaluate.report.evaluation import evaluation_page
 from mrnn.evaluate.report.figures import save_figures
 from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
-from mrnn.evaluate.results import Results, best_list, build_metrics, caption_list, region_lists
+from mrnn.evaluate.results import Results, build_metrics
 from mrnn.evaluate.retrieval.answers import write_answers
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.run_files import read_log

@@ -1,13 +1,13 @@
-"""From what the stages measured to the files that programs read: metrics.json and captions.json."""
+"""From what the stages measured to metrics.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from mrnn.data.captions import Image
+from mrnn.evaluate.caption_lists import images_of, words_of
 from mrnn.evaluate.ensemble import DEFINITION as ENSEMBLE_DEFINITION
 from mrnn.evaluate.ensemble import TrainedEnsemble
 from mrnn.evaluate.generation import confidence
@@ -110,8 +110,8 @@ def build_metrics(
     if results.regions:
         metrics |= {f"region_{row.key}": results.regions["model"][row.key] for row in names.CAPTION_SCORES}
         metrics["regions"] = _without(results.regions, "per_image", "captions")
-    chosen = _images(evaluation)
-    said = None if results.captions is None else [" ".join(words) for words in _words(evaluation, results.captions)]
+    chosen = images_of(evaluation)
+    said = None if results.captions is None else [" ".join(words) for words in words_of(evaluation, results.captions)]
     records = build_records(
         chosen,
         perplexity=results.perplexity,
@@ -156,39 +156,6 @@ def build_metrics(
     return metrics, records
 
 
-def caption_list(evaluation: Evaluation, captions: Sequence[Caption]) -> list[dict[str, Any]]:
-    """The content of captions.json: [{"image_id", "caption"}], the data set's own ids, integers for COCO.
-
-    Captions that were ranked by consensus also have "consensus", their score.
-    """
-    return [
-        {"image_id": image_id, "caption": " ".join(words), **_consensus(caption)}
-        for image_id, words, caption in zip(_ids(evaluation), _words(evaluation, captions), captions, strict=True)
-    ]
-
-
-def best_list(evaluation: Evaluation, beams: Sequence[Sequence[Caption]], count: int) -> list[dict[str, Any]]:
-    """The content of nbest.json: the best `count` captions of each image with log P(words, END), best first.
-
-    Those that were ranked by consensus also have "consensus", their score.
-    """
-    return [
-        {
-            "image_id": image_id,
-            "captions": [
-                {
-                    "caption": " ".join(words),
-                    "log_prob": caption.log_prob,
-                    "complete": caption.complete,
-                    **_consensus(caption),
-                }
-                for words, caption in zip(_words(evaluation, beam[:count]), beam, strict=False)
-            ],
-        }
-        for image_id, beam in zip(_ids(evaluation), beams, strict=True)
-    ]
-
-
 def _ranking_definitions(evaluation: Evaluation, results: Results) -> dict[str, str]:
     if results.combined:
         return COMBINED_DEFINITIONS
@@ -196,45 +163,14 @@ def _ranking_definitions(evaluation: Evaluation, results: Results) -> dict[str, 
     return AVERAGED_DEFINITIONS if isinstance(trained, TrainedEnsemble) else ranking_definitions(trained.model)
 
 
-def region_lists(regions: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The content of region_captions.json and of region_references.json, which evaluate-captions reads.
-
-    regions : what the stage returned
-    """
-    captions: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for found in regions["captions"]:
-        name = f"{found['image_id']}#{found['region']}"
-        captions.append({"image_id": name, **{key: found[key] for key in ("caption", "rectangle", "score")}})
-        annotations += ({"image_id": name, "caption": phrase} for phrase in found["references"])
-    return captions, {"annotations": annotations}
-
-
-def _images(evaluation: Evaluation) -> list[Image]:
-    return [evaluation.cache.images[i] for i in evaluation.images]
-
-
-def _ids(evaluation: Evaluation) -> list[int | str]:
-    """The data set's own ids, integers for COCO."""
-    return [int(image.id) if evaluation.cache.integer_ids else image.id for image in _images(evaluation)]
-
-
-def _consensus(caption: Caption) -> dict[str, float]:
-    return {} if caption.consensus is None else {"consensus": caption.consensus}
-
-
 def _without(found: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in names}
-
-
-def _words(evaluation: Evaluation, captions: Sequence[Caption]) -> list[list[str]]:
-    return [evaluation.trained.vocabulary.decode(caption.words) for caption in captions]
 
 
 def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tuple[dict[str, Any], CaptionScores | None]:
     """Facts about all the captions, and scores over the images that have a reference with a word."""
     references = evaluation.pool.references()
-    said = dict(zip(evaluation.pool.ids, _words(evaluation, captions), strict=True))
+    said = dict(zip(evaluation.pool.ids, words_of(evaluation, captions), strict=True))
     candidates = {image: words for image, words in said.items() if image in references}
     facts: dict[str, Any] = {
         "captions": len(captions),
@@ -250,7 +186,7 @@ def _caption_scores(evaluation: Evaluation, captions: Sequence[Caption]) -> tupl
     facts["ngram_precision"] = list(scores.ngram_precision)
     facts["ngram_precision_with_penalty"] = list(scores.ngram_precision_with_penalty)
     facts["brevity_penalty"] = scores.brevity_penalty
-    raw = {image.id: image.sentences for image in _images(evaluation)}
+    raw = {image.id: image.sentences for image in images_of(evaluation)}
     spoken = {image: " ".join(words) for image, words in candidates.items()}
     try:
         facts["ptb"] = score_captions(*tokenize_all(spoken, raw, tokenizer="ptb")).corpus
@@ -280,7 +216,7 @@ def _diversity(evaluation: Evaluation, results: Results) -> dict[str, Any]:
     cache = evaluation.cache
     training = {tuple(words) for words in tokenized_sentences(cache, cache.done("train"))[0]} or None
     said = {"captions": results.captions, "greedy": results.greedy}
-    texts = {name: _words(evaluation, captions) for name, captions in said.items() if captions is not None}
+    texts = {name: words_of(evaluation, captions) for name, captions in said.items() if captions is not None}
     if not texts:
         return {}
     texts["people"] = [sentences[0] for sentences in evaluation.pool.references().values()]
