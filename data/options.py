@@ -13,21 +13,38 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 path_type = click.Path(path_type=Path)
 
 
-def _one_checkpoint(context: click.Context, parameter: click.Parameter, given: tuple[Path, ...]) -> Path:
+def _one_checkpoint(context: click.Context, parameter: click.Parameter, given: tuple[Path, ...]) -> Path | None:
     if len(given) > 1:
         raise click.BadParameter("this command uses one model; evaluate-mrnn and caption-images take an ensemble")
-    return given[0]
+    return given[0] if given else None
 
 
-checkpoint_option = click.option(
-    "--checkpoint",
-    required=True,
-    multiple=True,  # to refuse a second one
-    callback=_one_checkpoint,
-    type=path_type,
-    metavar="RUN",
-    help="Run folder written by train-mrnn; its best checkpoint is used.",
-)
+def checkpoint_option_of(*, required: bool) -> Decorator:
+    """`--checkpoint` of one model. required : whether the command needs it whatever the other options are."""
+    return click.option(
+        "--checkpoint",
+        required=required,
+        multiple=True,  # to refuse a second one
+        callback=_one_checkpoint,
+        type=path_type,
+        metavar="RUN",
+        help="Run folder written by train-mrnn; its best checkpoint is used.",
+    )
+
+
+def features_option_of(*, required: bool) -> Decorator:
+    """`--features`. required : whether the command needs it whatever the other options are."""
+    return click.option(
+        "--features",
+        required=required,
+        type=path_type,
+        metavar="FILE",
+        help="Feature cache written by extract-features.",
+    )
+
+
+checkpoint_option = checkpoint_option_of(required=True)
+features_option = features_option_of(required=True)
 ensemble_option = click.option(
     "--checkpoint",
     "checkpoints",
@@ -37,9 +54,6 @@ ensemble_option = click.option(
     metavar="RUN",
     help="Run folder written by train-mrnn; its best checkpoint is used. Repeat it for an ensemble: models with the "
     "same vocabulary predict each word by the mean of their probabilities.",
-)
-features_option = click.option(
-    "--features", required=True, type=path_type, metavar="FILE", help="Feature cache written by extract-features."
 )
 root_option = click.option(
     "--root",

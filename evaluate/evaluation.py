@@ -41,6 +41,7 @@ from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.result_files import OUTPUTS, write_results
 from mrnn.evaluate.results import Results
 from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage
+from mrnn.evaluate.retrieval.combination_file import recipe_of
 from mrnn.evaluate.retrieval.stage import retrieval_stage
 from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_beam
 from mrnn.evaluate.stages import Evaluation, Report, perplexity_stage
@@ -178,6 +179,7 @@ def evaluate(
             dev = [open_part(*member, "val", check_fit(*member, "val")[: retrieval.dev_images]) for member in members]
             together = combined_stage(measured, dev, retrieval)
             results.retrieval, results.combined = together.result, together.summary
+            results.recipe = recipe_of(measured, together.summary, seed=retrieval.seed)
         elif isinstance(trained, TrainedEnsemble):
             results.retrieval = averaged_stage(
                 [_of_member(evaluation, member) for member in trained.members], retrieval, run="retrieval" in stages

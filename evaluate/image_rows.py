@@ -18,6 +18,8 @@ from torch import Tensor
 from mrnn.data.errors import ImageError
 from mrnn.data.pictures import refuse_address
 from mrnn.data.regions import Regions
+from mrnn.data.settings import FEATURE_SETTINGS
+from mrnn.evaluate.search.once import Once
 from mrnn.extract.backbones import Backbone
 from mrnn.extract.images import Source as Picture
 from mrnn.extract.recorded import (
@@ -96,22 +98,29 @@ class PictureReader:
         weights: str | None = None,
         region_weights: str | None = None,
         workers: int = 2,
+        networks: Once | None = None,
     ) -> None:
         """
         trained : the model, whose device is used
         weights : of the backbone, a file or 'pretrained'; None for where the weights of the training features came from
         region_weights : of the detector of regions; None likewise
         workers : threads that decode pictures
+        networks : where readers of several models keep their backbones, so that equal ones are read once
         """
         self.trained = trained
         self._weights, self._region_weights, self._workers = weights, region_weights, workers
         self._device = next(trained.model.parameters()).device
         self._lock = threading.Lock()
+        self._networks = networks or Once()
 
-    @cached_property
+    @property
     def _network(self) -> Backbone:
-        size, where = self.trained.model.config.features, str(self.trained.file)
-        return rebuild_backbone(self.trained.features, self._weights, feature_size=size, where=where)
+        recorded, size = self.trained.features, self.trained.model.config.features
+        made_of = (self._weights, size, *(str(recorded.get(name)) for name in ("weights", *FEATURE_SETTINGS)))
+        return self._networks(
+            made_of,
+            lambda: rebuild_backbone(recorded, self._weights, feature_size=size, where=str(self.trained.file)),
+        )
 
     @cached_property
     def _source(self) -> RegionSource:

@@ -6,6 +6,7 @@ per_image.jsonl                           mrnn.evaluate.per_image
 retrieved_*.jsonl                         mrnn.evaluate.retrieval.answers
 confidence.json                           mrnn.evaluate.generation.confidence
 correction.json                           mrnn.evaluate.grounding.corrector
+combination.json                          mrnn.evaluate.retrieval.combination_file
 report.html, figures/                     mrnn.evaluate.report
 """
 
@@ -26,6 +27,7 @@ from mrnn.evaluate.report.page import render
 from mrnn.evaluate.report.pictures import Pictures
 from mrnn.evaluate.results import Results, build_metrics
 from mrnn.evaluate.retrieval.answers import write_answers
+from mrnn.evaluate.retrieval.combination_file import FILE as COMBINATION
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.run_files import read_log
 
@@ -37,6 +39,7 @@ OUTPUTS = (
     "retrieved_*.jsonl",
     CONFIDENCE,
     CORRECTION,
+    COMBINATION,
     "region_*.json",
     "report.html",
     "figures/*",
@@ -77,6 +80,8 @@ def write_results(
         write_json(output / "region_references.json", references)
     if results.retrieval is not None:
         write_answers(output, results.retrieval)
+    if results.recipe is not None:
+        write_whole(output / COMBINATION, results.recipe.to_json(output).encode())
     corrector = None
     if results.grounding is not None:
         corrector = corrector_of(results.grounding, settings["checkpoint"]["sha256"])

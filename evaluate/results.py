@@ -26,6 +26,7 @@ from mrnn.evaluate.metrics.tokenizers import TOKEN_DEFINITIONS, tokenize_all
 from mrnn.evaluate.per_image import Record, build_records, intervals, sure_and_scored
 from mrnn.evaluate.retrieval.combination import AVERAGED_DEFINITIONS
 from mrnn.evaluate.retrieval.combination import DEFINITIONS as COMBINED_DEFINITIONS
+from mrnn.evaluate.retrieval.combination_file import Recipe
 from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.two_towers import ranking_definitions
 from mrnn.evaluate.stages import Evaluation
@@ -58,6 +59,7 @@ class Results:
     calibration : of the confidence in captions, where a file of one was given
     retrieval, grounding, regions : what their stages returned
     combined : which models retrieved together, and how they were weighted
+    recipe : the same, as a search needs it
     """
 
     perplexity: dict[str, Any] | None = None
@@ -69,6 +71,7 @@ class Results:
     calibration: Calibration | None = None
     retrieval: RetrievalResult | None = None
     combined: dict[str, Any] | None = None
+    recipe: Recipe | None = None
     grounding: dict[str, Any] | None = None
     regions: dict[str, Any] | None = None
 

@@ -9,9 +9,9 @@ import click
 from mrnn.data.command import command
 from mrnn.data.options import (
     allow_partial_option,
-    checkpoint_option,
+    checkpoint_option_of,
     device_option,
-    features_option,
+    features_option_of,
     images_option,
     json_option,
     path_type,
@@ -21,6 +21,7 @@ from mrnn.data.options import (
 )
 from mrnn.evaluate.commands.options import (
     html_option,
+    is_default,
     normaliser_images_option,
     region_weights_option,
     use_threads,
@@ -36,10 +37,12 @@ EPILOG = """\b
 Example:
   search-images --checkpoint runs/feats-mrnn --features feats.h5 "a dog in the snow"
   search-images --checkpoint runs/feats-mrnn --features feats.h5 --image holiday.jpg --html found.html
+  search-images --combination runs/feats-mrnn/evaluation-val-combined/combination.json "a dog in the snow"
 
 Images are ranked by log P(sentence | image), sentences by log P(sentence | image) - log P(sentence), in natural
 logarithms. With a model that matches (alignment, devise), images are ranked by its score S, and sentences by (S - mean)
-/ deviation over training images; everything is then scored exactly.
+/ deviation over training images; everything is then scored exactly. With --combination, images and sentences are ranked
+by the weighted sum of what its models rank by.
 
 Where scoring everything would take longer than a few seconds, only a shortlist is scored exactly. The last line (with
 --json, "method") says which was done, and how much of the true top 10 such shortlists held when that was measured. The
@@ -50,8 +53,15 @@ vectors that shortlists are made from are kept in the folder --index, so the fir
 @command("search-images", epilog=EPILOG)
 @click.argument("sentence", required=False)
 @click.option("--image", type=path_type, metavar="FILE", help="Search with this image file instead of a sentence.")
-@checkpoint_option
-@features_option
+@checkpoint_option_of(required=False)
+@features_option_of(required=False)
+@click.option(
+    "--combination",
+    type=path_type,
+    metavar="FILE",
+    help="combination.json that evaluate-mrnn --combine wrote: search with its models and caches together, instead of "
+    "--checkpoint and --features.",
+)
 @split_option("Search only the images of this split and their captions.  [default: all]", default=None)
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Number of results to show.")
 @click.option(
@@ -59,13 +69,16 @@ vectors that shortlists are made from are kept in the folder --index, so the fir
     type=click.FloatRange(0, 100, min_open=True),
     metavar="PERCENT",
     help="Percentage of the images or sentences to score exactly.  [default: 100 where that takes seconds, else 2 of "
-    "the images, 5 of the sentences]",
+    "the images, 5 of the sentences; with --combination 10 and 20]",
 )
 @json_option
 @html_option("Also write a contact sheet of the results to this file.")
 @images_option
 @click.option(
-    "--index", type=path_type, metavar="FOLDER", help="Folder of the index files.  [default: search in the run folder]"
+    "--index",
+    type=path_type,
+    metavar="FOLDER",
+    help="Folder of the index files.  [default: search in the run folder, or beside the file of --combination]",
 )
 @normaliser_images_option
 @seed_option("Random seed that draws the training images of --normaliser-images.")
@@ -77,8 +90,9 @@ vectors that shortlists are made from are kept in the folder --index, so the fir
 def main(
     sentence: str | None,
     image: Path | None,
-    checkpoint: Path,
-    features: Path,
+    checkpoint: Path | None,
+    features: Path | None,
+    combination: Path | None,
     split: str | None,
     top: int,
     shortlist: float | None,
@@ -97,20 +111,37 @@ def main(
     """Find the images of a feature cache that SENTENCE describes, or the captions that describe an image file."""
     if (sentence is None) == (image is None):
         raise click.UsageError("give either a sentence (in quotes, if it has several words) or --image FILE")
+    if (checkpoint is None, features is None) != (combination is not None, combination is not None):
+        raise click.UsageError("give either --checkpoint RUN and --features FILE, or --combination FILE")
+    if combination is not None and not (is_default("normaliser_images") and is_default("seed")):
+        raise click.UsageError(
+            "the weights of --combination belong to its own training images: leave out --normaliser-images and --seed"
+        )
 
     from mrnn.data.cache import open_cache
     from mrnn.data.files import write_whole
+    from mrnn.evaluate.combination import CombinationGallery, open_combination
     from mrnn.evaluate.report.page import render
     from mrnn.evaluate.report.pictures import Pictures
-    from mrnn.evaluate.run import open_run
+    from mrnn.evaluate.run import RunGallery, open_run
     from mrnn.train.models.captioner import LateFusion
 
     use_threads(threads)
-    run = open_run(checkpoint, device=device, weights=weights, region_weights=region_weights)
-    cache = open_cache(features, allow_partial=allow_partial)
-    if index is None and isinstance(run.trained.model, LateFusion):  # other models need no index
-        index = run.trained.run / "search"
-    gallery = run.gallery(cache, split=split, index=index, normaliser_images=normaliser_images, seed=seed)
+    gallery: RunGallery | CombinationGallery
+    if combination is not None:
+        together = open_combination(
+            combination, device=device, weights=weights, region_weights=region_weights, allow_partial=allow_partial
+        )
+        cache = together.caches[0]
+        gallery = together.gallery(split=split, index=index or combination.parent / "search")
+    else:
+        assert checkpoint is not None
+        assert features is not None
+        run = open_run(checkpoint, device=device, weights=weights, region_weights=region_weights)
+        cache = open_cache(features, allow_partial=allow_partial)
+        if index is None and isinstance(run.trained.model, LateFusion):  # other models need no index
+            index = run.trained.run / "search"
+        gallery = run.gallery(cache, split=split, index=index, normaliser_images=normaliser_images, seed=seed)
     query: dict[str, Any]
     if sentence is not None:
         found = gallery.find_pictures(sentence, top=top, percent=shortlist)

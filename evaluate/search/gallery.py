@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class Gallery:
         """The different sentences of the images; see `gallery_sentences`."""
         return self.keep("sentences", lambda: gallery_sentences(self))
 
-    def about(self) -> dict[str, str | None]:
+    def about(self) -> dict[str, Any]:
         """The values that an index file depends on."""
         return self.keep(
             "about",
@@ -106,16 +107,17 @@ class Gallery:
             known[missing] = [log_normaliser(score_sentence(self.model, tokens[i], vectors)) for i in missing]
         return known[sentences]
 
-    def _file(self, kind: str) -> Path | None:
+    def index_file(self, kind: str) -> Path | None:
+        """The file of an index, by its kind; None where indexes are kept in memory only."""
         return None if self.folder is None else self.folder / f"{kind}-{self.split or 'all'}.safetensors"
 
     def _image_index(self) -> ImageVectors:
         about, model = self.about() if self.folder else {}, self.model
-        return image_index(self._file("images"), about, model, self.features, self.images, anchors=IMAGE_ANCHORS)
+        return image_index(self.index_file("images"), about, model, self.features, self.images, anchors=IMAGE_ANCHORS)
 
     def _sentence_index(self, priors: np.ndarray) -> SentenceIndex:
         return sentence_index(
-            self._file("sentences"),
+            self.index_file("sentences"),
             {**(self.about() if self.folder else {}), "priors": priors.tolist()},
             self.model,
             self.features,
@@ -138,6 +140,26 @@ class GallerySentences:
     tokens: list[np.ndarray]
     texts: list[str]
     images: np.ndarray
+
+
+@dataclass(frozen=True)
+class SharedGallery(Gallery):
+    """A gallery of one of several models that search together.
+
+    said : the different sentences, in the same order for all of the models
+    together : digests of the checkpoints of all of them, which decide on what sentences differ
+    """
+
+    said: GallerySentences
+    together: tuple[str, ...]
+
+    def sentences(self) -> GallerySentences:
+        """See `Gallery`."""
+        return self.said
+
+    def about(self) -> dict[str, Any]:
+        """See `Gallery`."""
+        return {**super().about(), "together": list(self.together)}
 
 
 def gallery_sentences(gallery: Gallery) -> GallerySentences:

@@ -62,7 +62,7 @@ def search_images(gallery: Gallery, sentence: Sequence[int], *, top: int, percen
         seconds, else IMAGE_PERCENT
     """
     pairs = len(gallery.images) * (len(sentence) + 1)
-    percent = _percent(gallery, pairs, IMAGE_PERCENT) if percent is None else percent
+    percent = percent_to_score(gallery, pairs, IMAGE_PERCENT) if percent is None else percent
     index = gallery.image_index() if percent < 100 else None
     return find_images(gallery, sentence, top=top, index=index, percent=percent)
 
@@ -103,7 +103,7 @@ def search_sentences(
     percent : as for `search_images`, with SENTENCE_PERCENT
     """
     words = sum(len(tokens) + 1 for tokens in gallery.sentences().tokens)
-    percent = _percent(gallery, words * (len(priors) + 1), SENTENCE_PERCENT) if percent is None else percent
+    percent = percent_to_score(gallery, words * (len(priors) + 1), SENTENCE_PERCENT) if percent is None else percent
     index = gallery.sentence_index(priors) if percent < 100 else None
     return find_sentences(gallery, feature, top=top, priors=priors, index=index, percent=percent)
 
@@ -160,7 +160,7 @@ def measured_recall(percent: float, *, images: bool) -> float | None:
     return max((recall for size, recall in RECALL[images].items() if size <= percent), default=None)
 
 
-def _percent(gallery: Gallery, states: int, default: float) -> float:
+def percent_to_score(gallery: Gallery, states: int, default: float) -> float:
     """The percentage to score exactly: 100 where that takes seconds, else the default.
 
     gallery : what is searched

@@ -28,7 +28,7 @@ class Found:
     """One result.
 
     score : log P(w|I) of an image, log P(w|I) - log P(w) of a sentence, natural; of a model that matches S and the
-    standardised S.
+    standardised S; of a combination their weighted sum (mrnn.evaluate.search.together).
 
     image_id, path : of the image found, or of the first image that the sentence belongs to; path is below the folder of
     the images. sentences : the captions of the image found, or the sentence found.
@@ -106,12 +106,7 @@ def search_by_sentence(gallery: Gallery, sentence: str, *, top: int = 10, percen
         answer = match_images(towers, gallery, numbers, top=top)
     else:
         answer = search_images(gallery, numbers, top=top, percent=percent)
-    images = [gallery.cache.images[gallery.images[number]] for number in answer.numbers]
-    results = [
-        Found(rank, float(score), image.id, image.path, list(image.sentences))
-        for rank, (image, score) in enumerate(zip(images, answer.scores, strict=True), start=1)
-    ]
-    return Search(results, unknown, answer.gallery, describe_method(answer, images=True))
+    return Search(found_images(gallery, answer), unknown, answer.gallery, describe_method(answer, images=True))
 
 
 def search_by_image(
@@ -136,18 +131,31 @@ def search_by_image(
     Raises EvaluationError if the images have no sentences, SettingError as `_two_towers` does.
     """
     towers = _two_towers(gallery, percent)
-    sentences = gallery.sentences()
-    if not len(sentences.tokens):
+    if not len(gallery.sentences().tokens):
         raise EvaluationError(f"the images of {gallery.cache.path} to be searched have no sentences")
     if towers:
         answer = match_sentences(towers, gallery, rows, image, top=top, priors=priors)
     else:
         answer = search_sentences(gallery, rows[np.array([image])][0], top=top, priors=priors, percent=percent)
-    results = []
+    return Search(found_sentences(gallery, answer), [], answer.gallery, describe_method(answer, images=False))
+
+
+def found_images(gallery: Gallery, answer: Answer) -> list[Found]:
+    """The images of an answer by name."""
+    images = [gallery.cache.images[gallery.images[number]] for number in answer.numbers]
+    return [
+        Found(rank, float(score), image.id, image.path, list(image.sentences))
+        for rank, (image, score) in enumerate(zip(images, answer.scores, strict=True), start=1)
+    ]
+
+
+def found_sentences(gallery: Gallery, answer: Answer) -> list[Found]:
+    """The sentences of an answer with the first image of each."""
+    sentences, results = gallery.sentences(), []
     for rank, (number, score) in enumerate(zip(answer.numbers, answer.scores, strict=True), start=1):
         found = gallery.cache.images[sentences.images[number]]
         results.append(Found(rank, float(score), found.id, found.path, [sentences.texts[number]]))
-    return Search(results, [], answer.gallery, describe_method(answer, images=False))
+    return results
 
 
 def _two_towers(gallery: Gallery, percent: float | None) -> TwoTowers | None:

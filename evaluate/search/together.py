@@ -1,0 +1,220 @@
+"""Search by several models together: what `evaluate-mrnn --combine` measures, for any sentence or picture.
+
+    V(I, w) = sum over models m of  weight_m / scale_m * V_m(I, w)
+
+V_m is what mrnn.evaluate.search.member_values computes. Both images and sentences are ranked by V, so that a score
+means the same in both directions, and the same as in the evaluation.
+
+A gallery that takes the captioners seconds is scored exactly. In a larger one the captioners choose a shortlist by
+their first-order scores (mrnn.evaluate.search.shortlist), weighted likewise, and all models score what is in it.
+Without a captioner everything is scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrnn.data.cache import FeatureCache
+from mrnn.data.errors import EvaluationError, SettingError
+from mrnn.data.tokenize import tokenize
+from mrnn.data.vocabulary import Vocabulary
+from mrnn.evaluate.fit import check_features, features_for, searchable_images, searchable_model, searchable_words
+from mrnn.evaluate.retrieval.combination import joined
+from mrnn.evaluate.retrieval.combination_file import Recipe
+from mrnn.evaluate.retrieval.ranking import largest
+from mrnn.evaluate.retrieval.stage import sample_training_images
+from mrnn.evaluate.search.gallery import Gallery, GallerySentences, SharedGallery
+from mrnn.evaluate.search.member_values import CaptionerValues, MemberValues, TowerValues
+from mrnn.evaluate.search.numbers import CANDIDATES, Answer, percent_to_score, shortlist_size
+from mrnn.evaluate.search.search import Search, found_images, found_sentences
+from mrnn.train.checkpoint import TrainedModel
+from mrnn.train.features import RegionRows
+from mrnn.train.models.two_towers import TwoTowers
+
+IMAGE_PERCENT, SENTENCE_PERCENT = 10.0, 20.0  # of the gallery in a shortlist
+
+
+@dataclass(frozen=True)
+class Together:
+    """Models that search together.
+
+    members : what each says of the same images and the same different sentences, in the same order
+    factors : weight / scale of each
+
+    Threads may share it.
+    """
+
+    members: tuple[MemberValues, ...]
+    factors: tuple[float, ...]
+
+    @property
+    def gallery(self) -> Gallery:
+        """The images and sentences by name, as the first model has them."""
+        return self.members[0].gallery
+
+    def by_sentence(self, sentence: str, *, top: int = 10, percent: float | None = None) -> Search:
+        """The images with the largest V; equal ones are in the order of the gallery.
+
+        sentence : words in any form that `tokenize` reads
+        top : number of results
+        percent : share of the images in the shortlist, in (0, 100]; None for all where that takes seconds, else
+            IMAGE_PERCENT
+
+        Raises EvaluationError if a model knows no word of the sentence, SettingError as `_captioners` does.
+        """
+        words: list[str] = []
+        tokens, unknown = [], dict[str, None]()
+        for member in self.members:
+            words, strange = searchable_words(member.gallery.trained, sentence)
+            tokens.append(member.gallery.trained.vocabulary.encode(words))
+            unknown |= dict.fromkeys(strange)
+        size = len(self.gallery.images)
+        captioners = self._captioners(percent)
+        percent = percent or self._default(size * (len(words) + 1), IMAGE_PERCENT)
+        chosen = np.arange(size)
+        if (count := shortlist_size(size, percent=percent, top=top)) < size:
+            first = np.sum([self.factors[n] * each.first_images(tokens[n]) for n, each in captioners.items()], axis=0)
+            chosen = np.sort(largest(first, count))
+        values = self._sum([member.images(each, chosen) for member, each in zip(self.members, tokens, strict=True)])
+        best = largest(values, top)
+        answer = Answer(chosen[best], values[best], size, len(chosen), exact=len(chosen) == size)
+        return Search(found_images(self.gallery, answer), [*unknown], size, self._method(answer, "images"))
+
+    def by_image(
+        self,
+        rows: Sequence[RegionRows],
+        images: Sequence[int],
+        *,
+        top: int = 10,
+        percent: float | None = None,
+    ) -> Search:
+        """The sentences with the largest V; equal ones are in the order of the gallery.
+
+        rows, images : the image as each model sees it, by its number among some rows
+        top : number of results
+        percent : as for `by_sentence`, of the sentences, with SENTENCE_PERCENT
+
+        Raises EvaluationError if the images of the gallery have no sentences, SettingError as `_captioners` does.
+        """
+        tokens = self.gallery.sentences().tokens
+        size = len(tokens)
+        if not size:
+            raise EvaluationError(f"the images of {self.gallery.cache.path} to be searched have no sentences")
+        captioners = self._captioners(percent)
+        states = sum(len(sentence) + 1 for sentence in tokens) * (len(self.members[0].priors) + 1)
+        percent = percent or self._default(states, SENTENCE_PERCENT)
+
+        def values(chosen: np.ndarray, *, nearly: bool = False) -> np.ndarray:
+            seen = zip(self.members, rows, images, strict=True)
+            return self._sum([member.sentences(own, image, chosen, nearly=nearly) for member, own, image in seen])
+
+        chosen = np.arange(size)
+        if (count := shortlist_size(size, percent=percent, top=top)) < size:
+            first = np.sum(
+                [self.factors[n] * each.first_sentences(rows[n], images[n]) for n, each in captioners.items()], axis=0
+            )
+            chosen = np.sort(largest(first, count))
+            # Exact values take P(w) over all training images, so only what may be shown gets them.
+            chosen = chosen[np.sort(largest(values(chosen, nearly=True), CANDIDATES * top))]
+        found = values(chosen)
+        best = largest(found, top)
+        answer = Answer(chosen[best], found[best], size, count, exact=count == size)
+        return Search(found_sentences(self.gallery, answer), [], size, self._method(answer, "different sentences"))
+
+    def _sum(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        return np.sum([factor * value for factor, value in zip(self.factors, values, strict=True)], axis=0)
+
+    def _captioners(self, percent: float | None) -> dict[int, CaptionerValues]:
+        """The captioners by the number of the member.
+
+        Raises SettingError if there are none to choose the shortlist that is asked for.
+        """
+        found = {n: each for n, each in enumerate(self.members) if isinstance(each, CaptionerValues)}
+        if percent is not None and percent < 100 and not found:
+            raise SettingError(
+                "all models of this combination match pictures and sentences, and score all of them exactly, without a "
+                "shortlist; leave out --shortlist"
+            )
+        return found
+
+    def _default(self, states: int, otherwise: float) -> float:
+        """The percentage to score: 100 where that takes every captioner seconds. states : as for `percent_to_score`."""
+        shares = [percent_to_score(each.gallery, states, otherwise) for each in self._captioners(None).values()]
+        return min(shares, default=100.0)
+
+    def _method(self, answer: Answer, what: str) -> dict[str, Any]:
+        """How the answer was found."""
+        models = f"{len(self.members)} models" if len(self.members) > 1 else "1 model"
+        text = f"exact: all {answer.gallery:,} {what} were scored by {models}"
+        if not answer.exact:
+            chose = sorted({each.gallery.trained.name for each in self._captioners(None).values()})
+            text = (
+                f"shortlist: {answer.rescored:,} of {answer.gallery:,} {what} "
+                f"({100 * answer.rescored / answer.gallery:.2g} %), the best by {' and '.join(chose)} alone, were "
+                f"scored by {models}"
+            )
+        return {
+            "exact": answer.exact,
+            "gallery": answer.gallery,
+            "scored_exactly": answer.rescored,
+            "models": [each.gallery.trained.name for each in self.members],
+            "text": text,
+        }
+
+
+def open_together(
+    models: Sequence[tuple[TrainedModel, FeatureCache]],
+    recipe: Recipe,
+    *,
+    split: str | None = None,
+    index: Path | None = None,
+) -> Together:
+    """The images of the first model's cache with their sentences, ready to be searched by all models.
+
+    models : the members of the recipe, in its order, each with its cache
+    split : search only its images; None for all
+    index : folder that keeps what a gallery needs for the next process, with a folder for each model; None to keep it
+        in memory only
+
+    Raises EvaluationError where a model cannot search, there is nothing that it could search, or the caches do not hold
+    the same images in the same splits with the same sentences.
+    """
+    first = models[0][1]
+    images = searchable_images(first, split)
+    training = sample_training_images(first, recipe.normaliser_images, seed=recipe.seed)
+    said = shared_sentences(first, images, [trained.vocabulary for trained, _ in models])
+    digests = tuple(member.checkpoint_sha256 for member in recipe.members)
+    members: list[MemberValues] = []
+    for number, ((trained, cache), sentences) in enumerate(zip(models, said, strict=True)):
+        matches = isinstance(trained.model, TwoTowers)
+        if not matches:
+            searchable_model(trained)
+        check_features(trained, cache)
+        gallery = SharedGallery(
+            trained,
+            cache,
+            joined(images, first, cache),
+            features_for(trained, cache),
+            split,
+            None if index is None else index / str(number),
+            sentences,
+            digests,
+        )
+        members.append((TowerValues if matches else CaptionerValues)(gallery, joined(training, first, cache)))
+    return Together(tuple(members), tuple(member.weight / member.scale for member in recipe.members))
+
+
+def shared_sentences(
+    cache: FeatureCache, images: np.ndarray, vocabularies: Sequence[Vocabulary]
+) -> list[GallerySentences]:
+    """The sentences of some images that differ in the words of one of the models, as each model reads them."""
+    first: dict[tuple[tuple[int, ...], ...], tuple[str, int]] = {}
+    for number in images.tolist():
+        for text in cache.images[number].sentences:
+            if words := tokenize(text):
+                first.setdefault(tuple(tuple(each.encode(words)) for each in vocabularies), (text, number))
+    texts, owners = [text for text, _ in first.values()], np.array([n for _, n in first.values()], dtype=np.int64)
+    return [GallerySentences([np.array(each[n]) for each in first], texts, owners) for n in range(len(vocabularies))]
