@@ -88,7 +88,7 @@ stopped on request."""
     multiple=True,
     metavar="RUN FEATURES",
     help="Measure retrieval alone, by this model together with another, whose feature cache is named too; repeatable. "
-    "The weights are chosen on the dev split.",
+    "The weights are chosen on the dev split, and written to combination.json for search-images.",
 )
 @click.option(
     "--segments",

@@ -19,8 +19,10 @@ from mrnn.data.regions import NO_CLASS, Regions, found_regions
 from mrnn.data.stopping import StopRequest
 from mrnn.data.tokenize import tokenize
 from mrnn.data.vocabulary import build_vocabulary
-from mrnn.evaluate.fit import features_for
+from mrnn.evaluate.fit import cache_digest, features_for, sha256_of
 from mrnn.evaluate.parts import Parts
+from mrnn.evaluate.retrieval.combination_file import FILE as COMBINATION
+from mrnn.evaluate.retrieval.combination_file import Member, Recipe
 from mrnn.evaluate.stages import Evaluation
 from mrnn.extract.config import ExtractionConfig
 from mrnn.extract.extraction import extract_dataset
@@ -222,6 +224,23 @@ def make_pictured(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         return run, cache.path
 
     return make
+
+
+@pytest.fixture
+def write_combination(tmp_path: Path) -> Callable[..., Path]:
+    """Write combination.json of some worlds with equal weights."""
+
+    def write(*worlds: tuple[Path, Path], normaliser_images: int = 3) -> Path:
+        members = []
+        for run, file in worlds:
+            trained = load_trained(run)
+            digests = sha256_of(trained.file), cache_digest(open_cache(file))
+            members.append(Member(run, trained.name, digests[0], file, digests[1], weight=1.0, scale=2.0))
+        output = tmp_path / COMBINATION
+        output.write_text(Recipe(tuple(members), normaliser_images, seed=0).to_json(tmp_path))
+        return output
+
+    return write
 
 
 def evaluate_world(world: tuple[Path, Path], output: Path, *, stop: StopRequest | None = None) -> Evaluation:

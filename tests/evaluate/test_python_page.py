@@ -13,13 +13,23 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def place(make_pictured: Callable[..., tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(
+    make_pictured: Callable[..., tuple[Path, Path]],
+    write_combination: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A folder with what the page names; the image that it calls 1000.jpg is 2.png."""
     (tmp_path / "runs").mkdir()
     for kind, name in (("alignment", "regions-alignment"), ("mrnn", "feats-mrnn")):
         run, cache = make_pictured(source="grid", kind=kind)
         run.rename(tmp_path / "runs" / name)
-    cache.rename(tmp_path / "feats.h5")
+    cache = cache.rename(tmp_path / "feats.h5")
+    runs = tmp_path / "runs"
+    combination = write_combination((runs / "feats-mrnn", cache), (runs / "regions-alignment", cache))
+    folder = runs / "feats-mrnn" / "evaluation-val-combined"
+    folder.mkdir()
+    combination.rename(folder / combination.name)
     draw = np.random.default_rng(1)
     for name in ("holiday.jpg", "garden.jpg"):
         Image.fromarray(draw.integers(0, 255, (60, 90, 3), dtype=np.uint8)).save(tmp_path / name)

@@ -14,11 +14,9 @@ from mrnn.data.tokenize import tokenize
 from mrnn.evaluate import image_rows, open_combination
 from mrnn.evaluate.combination import CombinationGallery
 from mrnn.evaluate.evaluation import evaluate
-from mrnn.evaluate.fit import cache_digest, sha256_of
-from mrnn.evaluate.retrieval.combination_file import FILE, Member, Recipe, read_recipe
+from mrnn.evaluate.retrieval.combination_file import FILE, read_recipe
 from mrnn.evaluate.search.search import Search
 from mrnn.evaluate.settings import RetrievalConfig
-from mrnn.train.checkpoint import load_trained
 
 World = tuple[Path, Path]
 Make = Callable[..., World]
@@ -35,23 +33,6 @@ def make_combination(make_world: Make, tmp_path: Path) -> Callable[..., Path]:
         (run, file), *others = worlds
         evaluate(run, file, combine=others, retrieval=config, device="cpu", output=tmp_path / "together")
         return tmp_path / "together" / FILE
-
-    return make
-
-
-@pytest.fixture
-def make_file(tmp_path: Path) -> Callable[..., Path]:
-    """Write a combination of worlds with equal weights."""
-
-    def make(*worlds: World, normaliser_images: int = 3) -> Path:
-        members = []
-        for run, file in worlds:
-            trained, cache = load_trained(run), open_cache(file)
-            digests = sha256_of(trained.file), cache_digest(cache)
-            members.append(Member(run, trained.name, digests[0], file, digests[1], 1.0, 2.0))
-        file = tmp_path / FILE
-        file.write_text(Recipe(tuple(members), normaliser_images, 0).to_json(tmp_path))
-        return file
 
     return make
 
@@ -195,12 +176,12 @@ def test_what_is_computed_once_is_kept_in_files(
 
 
 def test_two_runs_with_one_kind_of_features_read_one_network(
-    make_pictured: Make, make_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    make_pictured: Make, write_combination: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[Any] = []
     rebuild = image_rows.rebuild_backbone
     monkeypatch.setattr(image_rows, "rebuild_backbone", lambda *a, **k: loaded.append(a) or rebuild(*a, **k))
-    file = make_file(*[make_pictured(source="grid", kind=kind) for kind in ("mrnn", "alignment", "devise")])
+    file = write_combination(*[make_pictured(source="grid", kind=kind) for kind in ("mrnn", "alignment", "devise")])
     gallery = open_combination(file, device="cpu").gallery()
     cache = open_cache(read_recipe(file).members[0].features)
     found = gallery.find_sentences(cache.root / cache.images[3].path)
