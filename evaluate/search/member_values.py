@@ -73,13 +73,16 @@ class CaptionerValues(MemberValues):
         """See `MemberValues`."""
         gallery, feature = self.gallery, rows[np.array([image])][0]
         tokens = gallery.sentences().tokens
-        if len(chosen) == len(tokens):
+        every = len(chosen) == len(tokens)
+        if every:
             scores = gallery.scorer().score(feature)
-            return scores - gallery.log_priors(self.priors) if len(self.priors) else scores
-        scores = LateFusionScorer(gallery.model, build_prefix_tree([tokens[n] for n in chosen])).score(feature)
+        else:
+            scores = LateFusionScorer(gallery.model, build_prefix_tree([tokens[n] for n in chosen])).score(feature)
+        if not len(self.priors):
+            return scores
         if nearly:
             return scores - gallery.sentence_index(self.priors).log_prior[chosen]
-        return scores - gallery.log_priors_of(chosen, self.priors) if len(self.priors) else scores
+        return scores - (gallery.log_priors(self.priors) if every else gallery.log_priors_of(chosen, self.priors))
 
     def first_images(self, tokens: Sequence[int]) -> np.ndarray:
         """V_m of a sentence with all images to first order, log P(w) left out: (N,) float32."""
@@ -138,14 +141,16 @@ class Moments:
             return self._known[chosen]
 
     def _add(self, missing: np.ndarray) -> None:
-        with Progress(f"normalising {self._label}", len(missing), unit=self._label) as progress:
-            for start in range(0, len(missing), self._block):
-                part = missing[start : start + self._block]
-                self._known[part] = self._compute(part)
-                progress.add(len(part))
-        if self._file is not None:
-            with new_index(self._file, self._about, {"moments": ("F32", self._known.shape)}) as arrays:
-                arrays["moments"][:] = self._known
+        try:
+            with Progress(f"normalising {self._label}", len(missing), unit=self._label) as progress:
+                for start in range(0, len(missing), self._block):
+                    part = missing[start : start + self._block]
+                    self._known[part] = self._compute(part)
+                    progress.add(len(part))
+        finally:  # an interrupted search loses no more than a block
+            if self._file is not None:
+                with new_index(self._file, self._about, {"moments": ("F32", self._known.shape)}) as arrays:
+                    arrays["moments"][:] = self._known
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ their first-order scores (mrnn.evaluate.search.shortlist), weighted likewise, an
 Without a captioner everything is scored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,33 +63,22 @@ class Together:
         percent : share of the images in the shortlist, in (0, 100]; None for all where that takes seconds, else
             IMAGE_PERCENT
 
-        Raises EvaluationError if a model knows no word of the sentence, SettingError as `_captioners` does.
+        Raises EvaluationError if a model knows no word of the sentence, SettingError if a shortlist is asked for and
+        there is no captioner to choose it.
         """
-        words: list[str] = []
-        tokens, unknown = [], dict[str, None]()
-        for member in self.members:
-            words, strange = searchable_words(member.gallery.trained, sentence)
-            tokens.append(member.gallery.trained.vocabulary.encode(words))
-            unknown |= dict.fromkeys(strange)
+        tokens, unknown = self.tokens(sentence)
         size = len(self.gallery.images)
-        captioners = self._captioners(percent)
-        percent = percent or self._default(size * (len(words) + 1), IMAGE_PERCENT)
+        percent = self._percent(percent, size * (len(tokens[0]) + 1), IMAGE_PERCENT)
         chosen = np.arange(size)
         if (count := shortlist_size(size, percent=percent, top=top)) < size:
-            first = np.sum([self.factors[n] * each.first_images(tokens[n]) for n, each in captioners.items()], axis=0)
-            chosen = np.sort(largest(first, count))
-        values = self._sum([member.images(each, chosen) for member, each in zip(self.members, tokens, strict=True)])
+            chosen = np.sort(largest(self.first_images(tokens), count))
+        values = self.image_values(tokens, chosen)
         best = largest(values, top)
-        answer = Answer(chosen[best], values[best], size, len(chosen), exact=len(chosen) == size)
-        return Search(found_images(self.gallery, answer), [*unknown], size, self._method(answer, "images"))
+        answer = Answer(chosen[best], values[best], size, count, exact=count == size)
+        return Search(found_images(self.gallery, answer), unknown, size, self._method(answer, "images"))
 
     def by_image(
-        self,
-        rows: Sequence[RegionRows],
-        images: Sequence[int],
-        *,
-        top: int = 10,
-        percent: float | None = None,
+        self, rows: Sequence[RegionRows], images: Sequence[int], *, top: int = 10, percent: float | None = None
     ) -> Search:
         """The sentences with the largest V; equal ones are in the order of the gallery.
 
@@ -97,60 +86,81 @@ class Together:
         top : number of results
         percent : as for `by_sentence`, of the sentences, with SENTENCE_PERCENT
 
-        Raises EvaluationError if the images of the gallery have no sentences, SettingError as `_captioners` does.
+        Raises EvaluationError if the images of the gallery have no sentences, SettingError as `by_sentence` does.
         """
         tokens = self.gallery.sentences().tokens
         size = len(tokens)
         if not size:
             raise EvaluationError(f"the images of {self.gallery.cache.path} to be searched have no sentences")
-        captioners = self._captioners(percent)
         states = sum(len(sentence) + 1 for sentence in tokens) * (len(self.members[0].priors) + 1)
-        percent = percent or self._default(states, SENTENCE_PERCENT)
-
-        def values(chosen: np.ndarray, *, nearly: bool = False) -> np.ndarray:
-            seen = zip(self.members, rows, images, strict=True)
-            return self._sum([member.sentences(own, image, chosen, nearly=nearly) for member, own, image in seen])
-
+        percent = self._percent(percent, states, SENTENCE_PERCENT)
         chosen = np.arange(size)
         if (count := shortlist_size(size, percent=percent, top=top)) < size:
-            first = np.sum(
-                [self.factors[n] * each.first_sentences(rows[n], images[n]) for n, each in captioners.items()], axis=0
-            )
-            chosen = np.sort(largest(first, count))
+            chosen = np.sort(largest(self.first_sentences(rows, images), count))
             # Exact values take P(w) over all training images, so only what may be shown gets them.
-            chosen = chosen[np.sort(largest(values(chosen, nearly=True), CANDIDATES * top))]
-        found = values(chosen)
-        best = largest(found, top)
-        answer = Answer(chosen[best], found[best], size, count, exact=count == size)
+            nearly = self.sentence_values(rows, images, chosen, nearly=True)
+            chosen = chosen[np.sort(largest(nearly, CANDIDATES * top))]
+        values = self.sentence_values(rows, images, chosen)
+        best = largest(values, top)
+        answer = Answer(chosen[best], values[best], size, count, exact=count == size)
         return Search(found_sentences(self.gallery, answer), [], size, self._method(answer, "different sentences"))
 
-    def _sum(self, values: Sequence[np.ndarray]) -> np.ndarray:
-        return np.sum([factor * value for factor, value in zip(self.factors, values, strict=True)], axis=0)
+    def tokens(self, sentence: str) -> tuple[list[list[int]], list[str]]:
+        """The words of a sentence as each model numbers them, and those that a model does not know.
 
-    def _captioners(self, percent: float | None) -> dict[int, CaptionerValues]:
-        """The captioners by the number of the member.
-
-        Raises SettingError if there are none to choose the shortlist that is asked for.
+        Raises EvaluationError if a model knows no word of the sentence.
         """
-        found = {n: each for n, each in enumerate(self.members) if isinstance(each, CaptionerValues)}
-        if percent is not None and percent < 100 and not found:
+        tokens, unknown = [], dict[str, None]()
+        for member in self.members:
+            words, strange = searchable_words(member.gallery.trained, sentence)
+            tokens.append(list(member.gallery.trained.vocabulary.encode(words)))
+            unknown |= dict.fromkeys(strange)
+        return tokens, [*unknown]
+
+    def image_values(self, tokens: Sequence[Sequence[int]], chosen: np.ndarray) -> np.ndarray:
+        """V of a sentence with some images of the gallery: (n,). tokens : from `tokens`."""
+        return self._sum({n: each.images(tokens[n], chosen) for n, each in enumerate(self.members)})
+
+    def sentence_values(
+        self, rows: Sequence[RegionRows], images: Sequence[int], chosen: np.ndarray, *, nearly: bool = False
+    ) -> np.ndarray:
+        """V of some sentences of the gallery with an image: (n,). See `by_image` and `MemberValues.sentences`."""
+        found = enumerate(self.members)
+        return self._sum({n: each.sentences(rows[n], images[n], chosen, nearly=nearly) for n, each in found})
+
+    def first_images(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
+        """The captioners' part of V of a sentence with all images, to first order and without log P(w): (N,)."""
+        return self._sum({n: each.first_images(tokens[n]) for n, each in self._captioners().items()})
+
+    def first_sentences(self, rows: Sequence[RegionRows], images: Sequence[int]) -> np.ndarray:
+        """The captioners' part of V of all sentences with an image, to first order: (S,)."""
+        return self._sum({n: each.first_sentences(rows[n], images[n]) for n, each in self._captioners().items()})
+
+    def _sum(self, values: Mapping[int, np.ndarray]) -> np.ndarray:
+        """The weighted sum of values by the number of the member."""
+        return np.sum([self.factors[n] * value for n, value in values.items()], axis=0)
+
+    def _captioners(self) -> dict[int, CaptionerValues]:
+        return {n: each for n, each in enumerate(self.members) if isinstance(each, CaptionerValues)}
+
+    def _percent(self, asked: float | None, states: int, otherwise: float) -> float:
+        """The percentage to score. asked : as in `by_sentence`. states, otherwise : as for `percent_to_score`."""
+        captioners = self._captioners().values()
+        if asked is None:
+            return min((percent_to_score(each.gallery, states, otherwise) for each in captioners), default=100.0)
+        if asked < 100 and not captioners:
             raise SettingError(
                 "all models of this combination match pictures and sentences, and score all of them exactly, without a "
                 "shortlist; leave out --shortlist"
             )
-        return found
-
-    def _default(self, states: int, otherwise: float) -> float:
-        """The percentage to score: 100 where that takes every captioner seconds. states : as for `percent_to_score`."""
-        shares = [percent_to_score(each.gallery, states, otherwise) for each in self._captioners(None).values()]
-        return min(shares, default=100.0)
+        return asked
 
     def _method(self, answer: Answer, what: str) -> dict[str, Any]:
         """How the answer was found."""
         models = f"{len(self.members)} models" if len(self.members) > 1 else "1 model"
         text = f"exact: all {answer.gallery:,} {what} were scored by {models}"
         if not answer.exact:
-            chose = sorted({each.gallery.trained.name for each in self._captioners(None).values()})
+            chose = sorted({each.gallery.trained.name for each in self._captioners().values()})
             text = (
                 f"shortlist: {answer.rescored:,} of {answer.gallery:,} {what} "
                 f"({100 * answer.rescored / answer.gallery:.2g} %), the best by {' and '.join(chose)} alone, were "
