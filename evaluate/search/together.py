@@ -31,7 +31,7 @@ from mrnn.evaluate.search.member_values import CaptionerValues, MemberValues, To
 from mrnn.evaluate.search.numbers import CANDIDATES, Answer, percent_to_score, shortlist_size
 from mrnn.evaluate.search.search import Search, found_images, found_sentences
 from mrnn.train.checkpoint import TrainedModel
-from mrnn.train.features import RegionRows
+from mrnn.train.features import Features, RegionRows
 from mrnn.train.models.two_towers import TwoTowers
 
 IMAGE_PERCENT, SENTENCE_PERCENT = 10.0, 20.0  # of the gallery in a shortlist
@@ -197,17 +197,20 @@ def open_together(
     training = sample_training_images(first, recipe.normaliser_images, seed=recipe.seed)
     said = shared_sentences(first, images, [trained.vocabulary for trained, _ in models])
     digests = tuple(member.checkpoint_sha256 for member in recipe.members)
-    members: list[MemberValues] = []
+    features, members = dict[tuple[Path, int], Features](), list[MemberValues]()
     for number, ((trained, cache), sentences) in enumerate(zip(models, said, strict=True)):
         matches = isinstance(trained.model, TwoTowers)
         if not matches:
             searchable_model(trained)
         check_features(trained, cache)
+        held = cache.path, trained.model.config.rows(cache.rows_per_image)
+        if held not in features:
+            features[held] = features_for(trained, cache)
         gallery = SharedGallery(
             trained,
             cache,
             joined(images, first, cache),
-            features_for(trained, cache),
+            features[held],
             split,
             None if index is None else index / str(number),
             sentences,
