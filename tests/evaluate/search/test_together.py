@@ -168,7 +168,7 @@ def test_what_is_computed_once_is_kept_in_files(
     files = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "index" / "1").iterdir()}
     kinds = ("images", "sentences", "training-images")
     assert sorted(files) == [f"moments-of-{kind}-test.safetensors" for kind in kinds]
-    monkeypatch.setattr("mrnn.evaluate.search.member_values.Moments._add", None)
+    monkeypatch.setattr("mrnn.evaluate.search.moments.Moments._add", None)
     assert search() == first, "nothing was computed again"
     assert files == {file.name: file.stat().st_mtime_ns for file in (tmp_path / "index" / "1").iterdir()}
     with pytest.raises(TypeError):
