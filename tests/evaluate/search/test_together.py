@@ -11,11 +11,13 @@ import pytest
 
 from mrnn.data.cache import open_cache
 from mrnn.data.tokenize import tokenize
+from mrnn.data.vocabulary import BOUNDARY, UNKNOWN, Vocabulary
 from mrnn.evaluate import image_rows, open_combination
 from mrnn.evaluate.combination import CombinationGallery
 from mrnn.evaluate.evaluation import evaluate
 from mrnn.evaluate.retrieval.combination_file import FILE, read_recipe
 from mrnn.evaluate.search.search import Search
+from mrnn.evaluate.search.together import shared_sentences
 from mrnn.evaluate.settings import RetrievalConfig
 
 World = tuple[Path, Path]
@@ -173,6 +175,17 @@ def test_what_is_computed_once_is_kept_in_files(
     assert files == {file.name: file.stat().st_mtime_ns for file in (tmp_path / "index" / "1").iterdir()}
     with pytest.raises(TypeError):
         open_combination(combined, device="cpu").gallery(split="val", index=tmp_path / "index").find_pictures(QUERY)
+
+
+def test_sentences_differ_where_one_model_tells_them_apart(make_world: Make) -> None:
+    cache = open_cache(make_world()[1])
+    texts = {" ".join(tokenize(text)) for image in cache.images for text in image.sentences} - {""}
+    every = Vocabulary((BOUNDARY, UNKNOWN, *sorted({word for text in texts for word in text.split()})))
+    few = Vocabulary((BOUNDARY, UNKNOWN, "a", "cat"))
+    images = np.arange(len(cache.images))
+    both, alone = shared_sentences(cache, images, [few, every]), shared_sentences(cache, images, [few])
+    assert len(both[0].tokens) == len(both[1].tokens) == len(texts) > len(alone[0].tokens)
+    assert [" ".join(tokenize(text)) for text in both[1].texts] == [" ".join(every.decode(t)) for t in both[1].tokens]
 
 
 def test_two_runs_with_one_kind_of_features_read_one_network(
