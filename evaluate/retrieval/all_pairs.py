@@ -75,7 +75,7 @@ class PairScoring:
             f"(scoring every pair: {duration(full)})"
         )
         self._bound(bounds, scorer, words=words)
-        scores.upper = np.where(scores.known, scores.upper, bounds.values.T)
+        scores.upper = np.where(scores.known, scores.upper, scores.total(bounds.values.T))
         for number in count(1):
             pairs = wanted(scores)
             scores.course.append(scores.state())
@@ -119,11 +119,12 @@ class PairScoring:
                     chosen = pairs[row]
                     found = refuse_nan(values[chosen])
                     # A guard for the argument of `bounds.word_margin`: a wrong bound would give wrong ranks silently.
-                    if (found > scores.upper[row, chosen]).any():
+                    total = scores.total_of_row(found, row, np.flatnonzero(chosen))
+                    if (total > scores.upper[row, chosen]).any():
                         raise EvaluationError(
                             "a score is above its bound, which rounding cannot explain; use --full-pass"
                         )
-                    self._exact.values[row, chosen] = scores.upper[row, chosen] = found
+                    self._exact.values[row, chosen], scores.upper[row, chosen] = found, total
                     scores.known[row, chosen] = True
                     self._exact.mark()
                     progress.add(len(found))

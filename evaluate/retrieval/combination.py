@@ -9,6 +9,9 @@ V_m is the value by which images rank sentences for that model: log P(w | I) - l
 score of a model that matches (mrnn.evaluate.retrieval.two_towers). scale_m is its standard deviation over the pairs of
 a pool of dev images, so that weights of different kinds of model compare. The first model has the weight 1; the others
 are chosen to maximise the sum of R@1, R@5 and R@10 in both directions on that pool, one after the other, twice.
+
+Where the first model is a captioner that has bounds (mrnn.evaluate.retrieval.bounds), they bound the sum as well: the
+other models are computed first, and its own scores only where they can still change a rank or a list.
 """
 
 from collections.abc import Sequence
@@ -24,10 +27,11 @@ from mrnn.evaluate.pool import Pool
 from mrnn.evaluate.retrieval.answers import PoolRanks
 from mrnn.evaluate.retrieval.ranking import Recalls
 from mrnn.evaluate.retrieval.result import RetrievalResult, join
-from mrnn.evaluate.retrieval.scores import Criterion, Ranking, Scores
+from mrnn.evaluate.retrieval.scores import Criterion, Others, Ranking, Scores, bracket
 from mrnn.evaluate.retrieval.stage import pool_result, pool_scores, pools_of, sample_training_images, stored_result
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
+from mrnn.train.models.captioner import LateFusion
 
 AVERAGED_DEFINITIONS = {
     "image_to_sentence": "ranked by the mean of log P(w|I) - log P(w) over the members of the ensemble",
@@ -38,7 +42,7 @@ SWEEPS = 2
 DEFINITIONS = {
     "image_to_sentence": "ranked by the sum of weight / scale * value over the members of `combined`, the value being "
     "log P(w|I) - log P(w) of a captioner and the standardised score of a model that matches",
-    "sentence_to_image": "ranked by the same sum",
+    "sentence_to_image": "ranked by the same sum, up to a constant for each sentence",
 }
 
 
@@ -56,7 +60,18 @@ def together(scores: Scores) -> dict[str, Criterion]:
     return {"image_to_sentence": Criterion(zero, zero, one)}
 
 
-TOGETHER = Ranking(together, lambda scores, row, column, between: {"combined": between[0]})
+TOGETHER = Ranking(together, lambda scores, row, column, between: {"combined": list(between)})
+
+
+def together_pruned(scores: Scores) -> dict[str, Criterion]:
+    """The same where `scores.others` holds all models but a captioner, whose P(w) is bracketed."""
+    assert scores.others is not None
+    low, high = bracket(scores.upper[scores.prior], scores.known[scores.prior])
+    factor = scores.others.factor
+    return {"image_to_sentence": Criterion(factor * low, factor * high, np.ones(len(scores.counts)))}
+
+
+TOGETHER_PRUNED = replace(TOGETHER, criteria=together_pruned)
 
 
 def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], config: RetrievalConfig) -> Combined:
@@ -143,14 +158,23 @@ def _ranked(
     scales: np.ndarray,
 ) -> RetrievalResult:
     """Ranks by the weighted sum, joined over the pools of the first member; training as for `member_values`."""
+    first, config = members[0], replace(config, per_word=False)
+    bounded = isinstance(first.trained.model, LateFusion) and weights[0] > 0
     results = []
-    for fold, pool in enumerate(pools_of(members[0], config)):
-        found = [
-            member_values(each, config, pool, members[0], training, name=f"{n}-{fold}")
-            for n, each in enumerate(members)
-        ]
-        scores = pool_of_values(weighted_sum(found, weights, scales), pool, top=config.top)
-        results.append(pool_result(scores, pool, config, prefix_states=0))
+    for fold, pool in enumerate(pools_of(first, config)):
+        # Those of weight 0 count for nothing; the first one waits where it can be pruned.
+        counted = [n for n in range(1 if bounded else 0, len(members)) if weights[n]]
+        found = [member_values(members[n], config, pool, first, training, name=f"{n}-{fold}") for n in counted]
+        shape = (len(pool.images), len(pool.sentences))
+        total = weighted_sum(found, weights[counted], scales[counted], shape)
+        if bounded:
+            others = Others(float(weights[0] / scales[0]), total)
+            scores, size = pool_scores(
+                first, config, pool, name=f"0-{fold}", priors=training, others=others, ranking=TOGETHER_PRUNED
+            )
+        else:
+            scores, size = pool_of_values(total, pool, top=config.top), 0
+        results.append(pool_result(scores, pool, config, prefix_states=size))
     return replace(join(results), normaliser_images=len(training))
 
 
@@ -189,10 +213,12 @@ def pool_of_values(values: np.ndarray, pool: Pool, *, top: int) -> Scores:
     )
 
 
-def weighted_sum(values: Sequence[np.ndarray], weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """V of the module's docstring from the (N, S) values of all models: (N, S) float32."""
+def weighted_sum(
+    values: Sequence[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """V of the module's docstring from the (N, S) values of all models: (N, S) float32; `shape` where there is none."""
     parts = (value.astype(np.float64) * (w / s) for value, w, s in zip(values, weights, scales, strict=True) if w)
-    return sum(parts, np.zeros(values[0].shape)).astype(np.float32)
+    return sum(parts, np.zeros(shape or values[0].shape)).astype(np.float32)
 
 
 def choose_weights(values: Sequence[np.ndarray], scales: np.ndarray, pool: Pool) -> np.ndarray:

@@ -13,7 +13,7 @@ bracket leaves an order open, more images of P(w) are scored, the largest bounds
 import numpy as np
 
 from mrnn.evaluate.retrieval.ranking import CHUNK, best_right, image_queries, largest_of_rows, sentence_queries
-from mrnn.evaluate.retrieval.scores import Scores, bracket
+from mrnn.evaluate.retrieval.scores import Scores
 
 COVERED = 0.9  # share of the bound of P(w) that the first round scores exactly
 SHRINK = 5.0  # each round divides the open share of P(w) by this, for the sentences where it matters
@@ -97,7 +97,7 @@ def _begin(scores: Scores, result: np.ndarray) -> None:
     """
     upper, known = scores.upper[scores.prior], scores.known[scores.prior]
     result[scores.prior] |= _largest(upper, known, 1 - COVERED)
-    high = bracket(upper, known)[1]
+    high = next(iter(scores.criteria().values())).high
     for start in range(0, scores.images, CHUNK):
         rows = slice(start, min(start + CHUNK, scores.images))
         np.put_along_axis(result[rows], largest_of_rows(scores.upper[rows] - high, scores.top), True, axis=1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 
+EVERY = slice(None)
 ROUNDING = 1e-9  # relative error allowed to log P(w) in float64, far more than its rounding can amount to
 
 
@@ -89,6 +90,22 @@ def probability_values(scores: "Scores", row: int, column: int, between: tuple[f
 PROBABILITY = Ranking(probability_criteria, probability_values)
 
 
+@dataclass(frozen=True)
+class Others:
+    """What other models add to the scores of a pool: factor * score + added is compared in place of the score.
+
+    factor : above 0
+    added : (N, C) float32, of the pool's images; the images of P(w) keep their scores
+    """
+
+    factor: float
+    added: np.ndarray
+
+    def total(self, values: np.ndarray, rows: int | slice, columns: np.ndarray | slice = EVERY) -> np.ndarray:
+        """The sum for some scores or bounds of the pool's images; rounding keeps a bound above its score."""
+        return np.float32(self.factor) * values + self.added[rows, columns]
+
+
 @dataclass
 class Scores:
     """What is known of the scores of a pool: N images and, below them, the J that P(w) is averaged over.
@@ -104,6 +121,7 @@ class Scores:
     ranking : the criteria of this kind of model
     alone : (N + J, C) float32, the scores themselves where `upper` holds them standardised by image; sentences then
         rank images by both
+    others : what other models add; `upper` then holds the sums
     """
 
     upper: np.ndarray
@@ -116,6 +134,7 @@ class Scores:
     per_word: bool = False
     ranking: Ranking = PROBABILITY
     alone: np.ndarray | None = None
+    others: Others | None = None
     counts: np.ndarray = field(init=False)  # (C,) sentences of the pool that are this one
     unsettled: dict[str, np.ndarray] = field(init=False)  # by direction, the queries that may still be open
     course: list[RoundState] = field(init=False, default_factory=list)  # one `state` per round
@@ -132,6 +151,16 @@ class Scores:
     def compared(self, criterion: Criterion) -> np.ndarray:
         """What a criterion compares, (N + J, C): `alone` or `upper`."""
         return self.upper if self.alone is None or not criterion.alone else self.alone
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Scores or bounds of all rows, (N + J, C), as `upper` holds them."""
+        if self.others is None:
+            return values
+        return np.concatenate([self.others.total(values[self.pool], self.pool), values[self.prior]])
+
+    def total_of_row(self, values: np.ndarray, row: int, columns: np.ndarray) -> np.ndarray:
+        """The same for some columns of one row."""
+        return values if self.others is None or row >= self.images else self.others.total(values, row, columns)
 
     def state(self) -> RoundState:
         """How far the pass has come."""

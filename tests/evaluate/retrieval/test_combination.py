@@ -77,6 +77,26 @@ def test_the_sum_of_standardised_values_ranks(make_world: World, evaluation: Eva
     assert again == found
 
 
+def test_pruned_and_full_pass_rank_alike(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    worlds = [make_world(), make_world(kind="alignment", regions=3, name="regions.h5")]
+    found = []
+    for full in (False, True):
+        config = replace(CONFIG, bound_words=2, full_pass=full)
+        members = [evaluation(world, tmp_path / f"{full}-{n}") for n, world in enumerate(worlds)]
+        found.append(combined_stage(members, [dev_of(member) for member in members], config))
+    pruned, full = found
+    assert pruned.summary == full.summary
+    assert pruned.summary["members"][1]["weight"] > 0
+    assert pruned.result.ranks() == full.result.ranks()
+    assert pruned.result.best_of_ties == full.result.best_of_ties
+    assert pruned.result.scored_exactly < full.result.scored_exactly == 1
+    for ours, theirs in zip(pruned.result.images, full.result.images, strict=True):
+        assert [each.text for each in ours.sentences] == [each.text for each in theirs.sentences]
+        for one, other in zip(ours.sentences, theirs.sentences, strict=True):
+            low, high = one.values["combined"]
+            assert low <= other.values["combined"][0] == other.values["combined"][1] <= high
+
+
 def test_without_weight_the_first_model_ranks(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
     member = evaluation(make_world(kind="devise", regions=3, name="regions.h5"), tmp_path / "a")
     pool = build_pool(member.cache, member.images)
@@ -159,7 +179,7 @@ def test_an_evaluation_writes_what_was_combined(make_world: World, tmp_path: Pat
     metrics = evaluate(run, file, combine=[(other, regions)], retrieval=CONFIG, device="cpu")
     folder = run / "evaluation-test-combined"
     assert [member["model"] for member in metrics["combined"]["members"]] == ["mrnn", "devise"]
-    assert metrics["definitions"]["sentence_to_image"] == "ranked by the same sum"
+    assert metrics["definitions"]["sentence_to_image"] == "ranked by the same sum, up to a constant for each sentence"
     assert "perplexity" not in metrics
     assert metrics["combined"]["members"][0]["dev"].keys() == {"image_to_sentence", "sentence_to_image"}
     assert "The weights were chosen on" in (folder / "report.html").read_text()
