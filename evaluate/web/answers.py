@@ -8,11 +8,13 @@ import io
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mrnn.data.cache import FeatureCache
@@ -21,12 +23,13 @@ from mrnn.data.progress import progress_told
 from mrnn.evaluate.report.pictures import Pictures, thumbnail
 from mrnn.evaluate.run import Run, RunGallery
 from mrnn.evaluate.search.numbers import IMAGE_PERCENT
-from mrnn.evaluate.search.search import Search, search_by_image
+from mrnn.evaluate.search.search import Search, prepare_search
 from mrnn.train.models.two_towers import TwoTowers
 
 EXACT = 2000  # pictures up to which all are scored exactly; of more only a shortlist is, to keep up with typing
 MAX_BYTES = 30_000_000  # of an uploaded picture
 MAX_PIXELS = 50_000_000  # of it, looked up in its header before anything is decoded
+BLANK = np.zeros((64, 64, 3), dtype=np.uint8)  # a picture
 THUMBNAIL, QUALITY, THUMBNAILS = 320, 75, 512  # pixels of the longer side, of WebP, and how many are kept
 
 
@@ -74,6 +77,13 @@ class Answers:
         self.preparation = Preparation()
         self.thumbnail = lru_cache(maxsize=THUMBNAILS)(self._thumbnail)
 
+    @property
+    def percent(self) -> float | None:
+        """The share of the pictures that a sentence is scored with exactly; None to leave it to the search."""
+        gallery = self.gallery.gallery
+        matches = isinstance(gallery.trained.model, TwoTowers)  # such a model scores all pictures at once
+        return None if matches or len(gallery.images) <= EXACT else IMAGE_PERCENT
+
     def status(self) -> dict[str, Any]:
         """What the server can do, and what it searches."""
         return {
@@ -85,14 +95,14 @@ class Answers:
         }
 
     def prepare(self) -> None:
-        """Compute what the first search of each kind would have to wait for; `preparation` tells how far it is."""
-        gallery = self.gallery.gallery
+        """Compute what the first answer of each kind would have to wait for; `preparation` tells how far it is."""
+        for run in (self.describing, self.aligning):
+            if run is not None:
+                with suppress(MrnnError):  # a model that cannot read pictures says so to those who ask with one
+                    run.reader.rows([BLANK])  # reads the network's weights
         try:
             with progress_told(self.preparation.advance):
-                if self._percent is not None:
-                    gallery.image_index()
-                first = int(gallery.images[0])
-                search_by_image(gallery, gallery.features, first, top=1, priors=self.gallery.priors)
+                prepare_search(self.gallery.gallery, percent=self.percent, priors=self.gallery.priors)
             self.preparation.ready = True
         except MrnnError as error:
             self.preparation.error = str(error)
@@ -129,20 +139,13 @@ class Answers:
         file = self.pictures.file(self.cache[image_id].path)
         return file if file is not None and file.is_file() else None
 
-    @property
-    def _percent(self) -> float | None:
-        """The share of the pictures that a sentence is scored with exactly; None to leave it to the search."""
-        gallery = self.gallery.gallery
-        matches = isinstance(gallery.trained.model, TwoTowers)  # such a model scores all pictures at once
-        return None if matches or len(gallery.images) <= EXACT else IMAGE_PERCENT
-
     def _thumbnail(self, image_id: str) -> bytes:
         """A small picture of the cache as WebP; b'' if there is none."""
         file = self.file_of(image_id)
         return b"" if file is None else thumbnail(file, size=THUMBNAIL, quality=QUALITY)
 
     def _pictures(self, sentence: str, top: int) -> dict[str, Any]:
-        found = self.gallery.find_pictures(sentence, top=top, percent=self._percent)
+        found = self.gallery.find_pictures(sentence, top=top, percent=self.percent)
         return {**_found(found), "unknown_words": found.unknown_words}
 
     def _sentences(self, asked: Question) -> dict[str, Any]:

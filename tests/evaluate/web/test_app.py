@@ -64,6 +64,21 @@ def test_of_many_pictures_a_shortlist_is_scored_exactly(site: Site, monkeypatch:
     assert found["method"].startswith("shortlist: 3 of 8 images")
 
 
+def test_the_first_answers_after_the_preparation_compute_nothing_that_is_kept(
+    site: Site, photograph: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers_module, "EXACT", 7)
+    site.answers.prepare()
+    for run in (site.answers.describing, site.answers.aligning):
+        assert run is not None
+        assert "_network" in vars(run.reader), "the weights are read"
+    kept = site.answers.gallery.gallery.keep
+    before = set(kept)
+    assert site.ask("/api/pictures?sentence=a+dog&top=3").json["method"].startswith("shortlist")
+    assert site.post("/api/sentences", photograph).status == 200
+    assert set(kept) == before != set()
+
+
 def test_captions_regions_and_sentences_are_those_of_the_run(site: Site, photograph: bytes) -> None:
     site.answers.prepare()
     describing, aligning = site.answers.describing, site.answers.aligning
