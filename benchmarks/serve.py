@@ -4,9 +4,12 @@
     python benchmarks/serve.py --checkpoint runs/feats-mrnn --features feats.h5 --images photos --pictures 100000
 
 Without a run, as in `make bench`, the script extracts and trains on a few drawn scenes; the figures then only show that
-it runs. With `--pictures` above the number of images of the cache the gallery is simulated: a cache of so many images,
-each with the feature of a random real image plus normal noise of half the standard deviation of each number, and with
-that image's sentences and file. There are then more pictures to find, but no more different sentences.
+it runs. With `--pictures` the gallery is simulated: a cache of so many images, each with the feature of a random image
+of the split plus normal noise of half the standard deviation of each number, and with that image's sentences and file.
+There are then more pictures to find, but no more different sentences. Images of other splits stay as they are.
+
+The search by picture needs an index of the sentences, which is made first and takes longest; `--only pictures` and
+`--only captions` do without.
 
 The server runs in this process as serve-mrnn runs it, with one client. The columns are
 
@@ -59,6 +62,12 @@ from mrnn.train.products import product
 from mrnn.train.settings import TrainSettings
 
 SCENES, SHOWN, ROWS, WRITTEN = 200, 12, 256, 4096  # ROWS of a product, images WRITTEN at a time
+LABELS = {
+    "pictures": "sentence -> pictures",
+    "sentences": "picture -> sentences",
+    "captions": "picture -> caption",
+}
+KINDS = tuple(LABELS)
 Way = Callable[[int], object]  # does its work for question number n
 
 
@@ -81,51 +90,51 @@ def make_small_world(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "run", folder / "feats.h5", folder / "scenes"
 
 
-def simulate(cache: FeatureCache, path: Path, count: int) -> FeatureCache:
-    """A cache of `count` images around those of another; see the module's docstring."""
+def simulate(cache: FeatureCache, path: Path, count: int, split: str | None) -> FeatureCache:
+    """A cache with `count` images around those of a split of another; see the module's docstring."""
     draw = np.random.default_rng(0)
-    chosen = draw.choice(cache.done(), count)
+    real = cache.done(split)
+    chosen = np.concatenate([draw.choice(real, count), np.setdiff1d(cache.done(), real)])
     images = [
-        Image(f"{number}-{real.id}", real.path, real.split, tuple(real.sentences))
-        for number, real in enumerate(cache.images[i] for i in chosen.tolist())
+        Image(f"{number}-{image.id}", image.path, image.split, tuple(image.sentences))
+        for number, image in enumerate(cache.images[i] for i in chosen.tolist())
     ]
-    rows = cache.features[cache.done() * cache.rows_per_image].astype(np.float32)
-    spread = rows.std(axis=0) / 2
-    create_cache(
-        path, Corpus(cache.dataset, cache.root, tuple(images)), cache.provenance, feature_size=cache.feature_size
-    )
+    spread = cache.features[real * cache.rows_per_image].astype(np.float32).std(axis=0) / 2
+    corpus = Corpus(cache.dataset, cache.root, tuple(images))
+    create_cache(path, corpus, cache.provenance, feature_size=cache.feature_size)
     with CacheWriter(path) as writer:
-        for start in range(0, count, WRITTEN):
-            part = cache.features[chosen[start : start + WRITTEN] * cache.rows_per_image].astype(np.float32)
+        for start in range(0, len(images), WRITTEN):
+            numbers = np.arange(start, min(start + WRITTEN, len(images)))
+            part = cache.features[chosen[numbers] * cache.rows_per_image].astype(np.float32)
             noise = draw.standard_normal(part.shape, dtype=np.float32) * spread
-            writer.write(np.arange(start, start + len(part)), part + noise)
+            writer.write(numbers, part + noise * (numbers < count)[:, None])
     return open_cache(path)
 
 
 @contextmanager
-def serving(answers: Answers) -> Iterator[http.client.HTTPConnection]:
-    """A running server, and a connection to it."""
+def serving(answers: Answers) -> Iterator[int]:
+    """A running server; yields its port."""
     worker, stop = Worker(), Stop()
     with listen("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         server = Server(make_app(answers, worker, hosts=hosts_of("127.0.0.1", port)), stop)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        connection = http.client.HTTPConnection("127.0.0.1", port)
         try:
-            yield connection
+            yield port
         finally:
-            connection.close()
             stop.asked = True
             thread.join()
             worker.stop()
 
 
-def ask(connection: http.client.HTTPConnection, path: str, body: bytes | None = None) -> None:
+def ask(port: int, path: str, body: bytes | None = None) -> None:
     """Ask the server, and read the whole answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET" if body is None else "POST", path, body)
     answer = connection.getresponse()
     content = answer.read()
+    connection.close()
     if answer.status != 200:
         raise click.ClickException(f"{path}: {json.loads(content)['error']}")
 
@@ -180,9 +189,11 @@ def measure(label: str, ways: Sequence[Way | None], rounds: int) -> None:
 @click.command()
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Run of a model that searches.")
 @click.option("--features", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: as recorded]")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of the data set.  [default: as recorded]")
 @click.option("--weights", help="As for serve-mrnn.")
-@click.option("--pictures", default=0, help="Size of the gallery.  [default: that of the cache]")
+@click.option("--split", help="Images and sentences to search.  [default: all]")
+@click.option("--pictures", default=0, help="Number of images of a simulated gallery.  [default: the real one]")
+@click.option("--only", "kinds", multiple=True, type=click.Choice(KINDS), help="Answers to measure.  [default: all]")
 @click.option("--rounds", default=20, show_default=True, help="Questions of each kind for each way.")
 @click.option("--normaliser-images", default=100, show_default=True, help="As for serve-mrnn.")
 @click.option("--threads", default=2, show_default=True)
@@ -191,62 +202,68 @@ def main(
     features: Path | None,
     images: Path | None,
     weights: str | None,
+    split: str | None,
     pictures: int,
+    kinds: tuple[str, ...],
     rounds: int,
     normaliser_images: int,
     threads: int,
 ) -> None:
     """Print a row for each kind of answer."""
     torch.set_num_threads(threads)
+    kinds = kinds or KINDS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if checkpoint is None or features is None:
             checkpoint, features, images = make_small_world(folder)
         cache = open_cache(features)
-        if pictures > len(cache.images):
-            cache = simulate(cache, folder / "simulated.h5", pictures)
+        if pictures:
+            cache = simulate(cache, folder / "simulated.h5", pictures, split)
         began = time.perf_counter()
         run = open_run(checkpoint, device="cpu", weights=weights)
-        gallery = run.gallery(cache, index=folder / "index", normaliser_images=normaliser_images)
-        files = Pictures(images or cache.root, named=True)
-        answers = Answers(gallery, describing=run, aligning=None, pictures=files)
-        answers.prepare()
-        if not answers.preparation.ready:
-            raise click.ClickException(answers.preparation.error)
-        texts = gallery.gallery.sentences().texts
+        gallery = run.gallery(cache, split=split, index=folder / "index", normaliser_images=normaliser_images, seed=0)
+        answers = Answers(gallery, describing=run, aligning=None, pictures=Pictures(images or cache.root))
+        sentences = gallery.gallery.sentences()
+        places = np.linspace(0, len(sentences.texts) - 1, 3 * rounds).astype(int)
+        asked = [sentences.texts[place] for place in places]
+        contents = []
+        for place in places:
+            file = answers.file_of(cache.images[sentences.images[place]].id)
+            if file is None:
+                raise click.ClickException("pictures are not where the cache says; name their folder by --images")
+            contents.append(file.read_bytes())
+        if "sentences" in kinds:
+            answers.prepare()
+            if not answers.preparation.ready:
+                raise click.ClickException(answers.preparation.error)
+        else:  # the first part of the preparation, and what reads the weights of the network
+            gallery.find_pictures(asked[0], percent=answers.percent)
+            run.caption([contents[0]])
         print(
-            f"{len(gallery.gallery.images):,} pictures, {len(texts):,} different sentences, {threads} threads; ready "
-            f"after {time.perf_counter() - began:.0f} s"
+            f"{len(gallery.gallery.images):,} pictures, {len(sentences.texts):,} different sentences, {threads} "
+            f"threads; ready after {time.perf_counter() - began:.0f} s"
         )
-        places = np.linspace(0, len(texts) - 1, 3 * rounds).astype(int)
-        asked = [texts[place] for place in places]
-        owners = [cache.images[gallery.gallery.sentences().images[place]] for place in places]
-        contents = [Path(files.file(owner.path) or "").read_bytes() for owner in owners]
         print(f"{'ms':<26}{'median':>9}{'90 %':>9}{'CPU':>9}{'library':>10}{'products':>10}")
-        with serving(answers) as connection:
-            measure(
-                "sentence -> pictures",
-                (
-                    lambda n: ask(connection, "/api/pictures?" + urlencode({"sentence": asked[n], "top": SHOWN})),
+        with serving(answers) as port:
+            ways: dict[str, tuple[Way | None, ...]] = {
+                "pictures": (
+                    lambda n: ask(port, "/api/pictures?" + urlencode({"sentence": asked[n], "top": SHOWN})),
                     lambda n: gallery.find_pictures(asked[n], top=SHOWN, percent=answers.percent),
                     products_of(gallery, asked, answers.percent),
                 ),
-                rounds,
-            )
-            measure(
-                "picture -> sentences",
-                (
-                    lambda n: ask(connection, "/api/sentences", contents[n]),
+                "sentences": (
+                    lambda n: ask(port, "/api/sentences", contents[n]),
                     lambda n: gallery.find_sentences(contents[n]),
                     None,
                 ),
-                rounds,
-            )
-            measure(
-                "picture -> caption",
-                (lambda n: ask(connection, "/api/captions", contents[n]), lambda n: run.caption([contents[n]]), None),
-                rounds,
-            )
+                "captions": (
+                    lambda n: ask(port, "/api/captions", contents[n]),
+                    lambda n: run.caption([contents[n]]),
+                    None,
+                ),
+            }
+            for kind in kinds:
+                measure(LABELS[kind], ways[kind], rounds)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
 
 
