@@ -122,6 +122,8 @@ def main(
         if alignment is not None:
             aligning = open_run(alignment, device=device, weights=weights, region_weights=region_weights)
         pictures = Pictures(images or cache.root, named=images is not None)
+        if warning := pictures.warning([cache.images[number].path for number in gallery.gallery.images]):
+            click.echo(warning, err=True)
         describing = run if isinstance(run.trained.model, Predictor) else None
         answers = Answers(gallery, describing=describing, aligning=aligning, pictures=pictures)
         worker = Worker(waiting=waiting)
