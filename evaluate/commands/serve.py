@@ -131,6 +131,7 @@ def main(
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"http://{shown}:{port} shows the page; Ctrl-C stops it", err=True)
         Server(make_app(answers, worker, hosts=hosts_of(host, port, allowed)), stop).run(sockets=[listening])
+        answers.stop()
         worker.stop()
     click.echo(f"stopped by {stop.reason}", err=True)
     if stop.reason == "Ctrl-C":

@@ -60,6 +60,10 @@ class Preparation:
         self.label, self.done, self.total = label, done, total
 
 
+class _Stopping(Exception):
+    """Ends the preparation."""
+
+
 class Answers:
     """What a run knows of its gallery and of uploaded pictures.
 
@@ -75,6 +79,8 @@ class Answers:
         self.gallery, self.describing, self.aligning, self.pictures = gallery, describing, aligning, pictures
         self.cache: FeatureCache = gallery.gallery.cache
         self.preparation = Preparation()
+        self._preparing: threading.Thread | None = None
+        self._stopping = threading.Event()
         self.thumbnail = lru_cache(maxsize=THUMBNAILS)(self._thumbnail)
 
     @property
@@ -97,21 +103,36 @@ class Answers:
     def prepare(self) -> None:
         """Compute what the first answer of each kind would have to wait for; `preparation` tells how far it is."""
         for run in (self.describing, self.aligning):
-            if run is not None:
+            if run is not None and not self._stopping.is_set():
                 with suppress(MrnnError):  # a model that cannot read pictures says so to those who ask with one
                     run.reader.rows([BLANK])  # reads the network's weights
         try:
-            with progress_told(self.preparation.advance):
+            with progress_told(self._advance):
+                self._advance("", 0, 0)
                 prepare_search(self.gallery.gallery, percent=self.percent, priors=self.gallery.priors)
             self.preparation.ready = True
+        except _Stopping:
+            self.preparation.error = "the server stops"
         except MrnnError as error:
             self.preparation.error = str(error)
         except MemoryError:
             self.preparation.error = "not enough memory for the index of the sentences"
 
     def prepare_in_background(self) -> None:
-        """`prepare` in a thread that does not keep the process alive."""
-        threading.Thread(target=self.prepare, name="preparation", daemon=True).start()
+        """`prepare` in a thread of its own; `stop` ends it."""
+        self._preparing = threading.Thread(target=self.prepare, name="preparation", daemon=True)
+        self._preparing.start()
+
+    def stop(self) -> None:
+        """End the preparation at its next step, and wait for that: a process must not end while torch computes."""
+        self._stopping.set()
+        if self._preparing is not None:
+            self._preparing.join()
+
+    def _advance(self, label: str, done: int, total: int) -> None:
+        if self._stopping.is_set():
+            raise _Stopping
+        self.preparation.advance(label, done, total)
 
     def pictures_many(self, asked: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
         """The pictures that each sentence describes best. asked : each a sentence and how many pictures."""
