@@ -147,9 +147,9 @@ def import_(
     """Make a feature cache from existing features and the captions of a data set.
 
     FEATURES are files or folders of one form: a MATLAB (.mat), NumPy (.npy, .npz) or HDF5 file with a matrix; files of
-    VSE++ or SCAN, bottom-up attention (.tsv), updown (HDF5), ImageCaptioning.pytorch or hloc. Without ids, the rows of
-    a matrix are taken to be in the order of the data set's own file. Regions follow the whole image, which is their
-    mean where the files have no row for it.
+    VSE++ or SCAN, bottom-up attention (.tsv), updown (HDF5), neuraltalk2's successors (HDF5), ImageCaptioning.pytorch
+    or hloc. Without ids, the rows of a matrix are taken to be in the order of the data set's own file. Regions follow
+    the whole image, which is their mean where the files have no row for it.
 
     A feature cache of extract-features keeps its provenance and regions and gets the captions, splits and boxes of the
     data set; its images are joined by id, and the options for other files do not apply.

@@ -17,10 +17,9 @@ import numpy as np
 from PIL import Image
 
 from mrnn.data.cache import FeatureCache, open_cache
-from mrnn.data.errors import EvaluationError
 from mrnn.evaluate.aligned_pictures import align_pictures
 from mrnn.evaluate.captioned_pictures import PictureCaption, caption_pictures
-from mrnn.evaluate.ensemble import TrainedEnsemble, load_together
+from mrnn.evaluate.ensemble import load_together, members_of
 from mrnn.evaluate.fit import searchable_words
 from mrnn.evaluate.grounding.alignments import Aligned
 from mrnn.evaluate.grounding.corrector import read_corrector
@@ -105,21 +104,23 @@ class Run:
     def score(self, pictures: Picture | Sequence[Picture], sentences: str | Sequence[str]) -> np.ndarray:
         """How well sentences describe pictures: natural log P(sentence | picture), or S by a model that matches.
 
+        An ensemble, whose members all write captions, scores by the mean of the members' log P, as it ranks in
+        retrieval; that is not the log P of the mean probabilities by which it writes captions.
+
         pictures : a picture, or a sequence of n
         sentences : a sentence, or a sequence of m
 
-        Returns (n, m) float64. Raises EvaluationError for an ensemble, or a sentence of which the model knows no word;
-        ImageError for a picture that cannot be read.
+        Returns (n, m) float64. Raises EvaluationError for a sentence of which the model knows no word; ImageError for a
+        picture that cannot be read.
         """
-        if isinstance(self.trained, TrainedEnsemble):
-            raise EvaluationError(f"{self.trained.file} is an ensemble; score with each of its runs and take the mean")
         texts = [sentences] if isinstance(sentences, str) else list(sentences)
         numbers = [self.trained.vocabulary.encode(searchable_words(self.trained, text)[0]) for text in texts]
         rows = self.reader.rows(several(pictures), strict=True)
         if not numbers or not rows.names:
             return np.zeros((len(rows.names), len(numbers)))
-        pairs = pairs_of(self.trained.model, numbers, rows)
-        return np.stack([pairs.score(image) for image in range(len(rows.names))])
+        by_member = [pairs_of(member.model, numbers, rows) for member in members_of(self.trained)]
+        scores = [[pairs.score(image) for image in range(len(rows.names))] for pairs in by_member]
+        return np.mean(scores, axis=0)
 
     @overload
     def align(  # type: ignore[overload-overlap]

@@ -24,6 +24,7 @@ FORMATS = {
     "vse": "mrnn.data.foreign.vse",  # VSE++, SCAN: SPLIT_ims.npy
     "bottom-up": "mrnn.data.foreign.bottom_up",  # tab-separated lines with base64
     "updown": "mrnn.data.foreign.updown",  # HDF5: image_features, image_bb
+    "neuraltalk2": "mrnn.data.foreign.neuraltalk2",  # HDF5: fc, att, with NAME.json beside it
     "imagecaptioning": "mrnn.data.foreign.imagecaptioning",  # folders of ID.npy and ID.npz
     "hloc": "mrnn.data.foreign.hloc",  # HDF5: a group for each image
     "arrays": "mrnn.data.foreign.arrays",  # one matrix in .mat, .npy, .npz or HDF5

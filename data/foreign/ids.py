@@ -1,5 +1,6 @@
 """Lists of image ids, in the order of feature rows, in the forms in which people keep them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from mrnn.data.errors import CacheError
 ID_KEYS = ("cocoid", "id", "filename", "file_path")
 
 
-def read_ids(path: str | Path) -> tuple[str, ...]:
+def read_ids(path: str | Path, *, keys: Sequence[str] = ID_KEYS) -> tuple[str, ...]:
     """The ids in a file, in the order of the rows.
 
     path : text, an id per line; a JSON list of ids; a JSON list of objects, or an object with such a list under
-        'images' (neuraltalk2, Karpathy), where the first of ID_KEYS that every object has is the id; or a JSON object
+        'images' (neuraltalk2, Karpathy), where the first of `keys` that every object has is the id; or a JSON object
         {id: row} (imgid2idx).
 
     Raises CacheError for anything else; a pickle is not opened. Raises CorpusError as `read_text` does.
@@ -31,9 +32,9 @@ def read_ids(path: str | Path) -> tuple[str, ...]:
     if isinstance(content, dict):
         content = content["images"] if isinstance(content.get("images"), list) else _by_row(content, path)
     if all(isinstance(entry, dict) for entry in content):
-        key = next((key for key in ID_KEYS if all(key in entry for entry in content)), None)
+        key = next((key for key in keys if all(key in entry for entry in content)), None)
         if key is None:
-            raise CacheError(f"{path}: its objects have no key in common that holds an id ({', '.join(ID_KEYS)})")
+            raise CacheError(f"{path}: its objects have no key in common that holds an id ({', '.join(keys)})")
         content = [entry[key] for entry in content]
     for number, image_id in enumerate(content):
         if not isinstance(image_id, str | int) or isinstance(image_id, bool):

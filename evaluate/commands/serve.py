@@ -122,6 +122,8 @@ def main(
         if alignment is not None:
             aligning = open_run(alignment, device=device, weights=weights, region_weights=region_weights)
         pictures = Pictures(images or cache.root, named=images is not None)
+        if warning := pictures.warning([cache.images[number].path for number in gallery.gallery.images]):
+            click.echo(warning, err=True)
         describing = run if isinstance(run.trained.model, Predictor) else None
         answers = Answers(gallery, describing=describing, aligning=aligning, pictures=pictures)
         worker = Worker(waiting=waiting)
@@ -129,6 +131,7 @@ def main(
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"http://{shown}:{port} shows the page; Ctrl-C stops it", err=True)
         Server(make_app(answers, worker, hosts=hosts_of(host, port, allowed)), stop).run(sockets=[listening])
+        answers.stop()
         worker.stop()
     click.echo(f"stopped by {stop.reason}", err=True)
     if stop.reason == "Ctrl-C":

@@ -1,9 +1,9 @@
 """What is searched: images of a cache with their sentences, and what is kept in memory between searches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from mrnn.train.checkpoint import TrainedModel
 from mrnn.train.features import Features
 from mrnn.train.models.captioner import LateFusion
 
-KEPT_BYTES = 2**28  # the largest size of vectors of all images or sentences that are kept between searches
+KEPT_BYTES = 2**30  # largest size of the vectors of all images, regions or words that are kept between searches
 IMAGE_ANCHORS, SENTENCE_ANCHORS = 64, 8
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Gallery:
     folder : where index files are kept; None to keep indexes in memory only
 
     Threads may share it. What is kept: the sentences, the indexes (mrnn.evaluate.search.index), log P(w) of sentences
-    or mean and deviation of S, and vectors of all images and sentences where they take at most KEPT_BYTES.
+    or mean and deviation of S, and vectors of all images, regions and words where each take at most KEPT_BYTES.
     """
 
     trained: TrainedModel
@@ -80,11 +82,22 @@ class Gallery:
 
     def vectors(self, chosen: np.ndarray) -> Iterator[Tensor]:
         """V_I I of some images of the gallery, given by their positions in it, in parts of (n, M)."""
-        size = 4 * len(self.images) * self.model.output.weight.shape[1]
-        if len(chosen) < len(self.images) or size > KEPT_BYTES:
+        if len(chosen) < len(self.images):
             yield from image_vectors(self.model, self.features, self.images[chosen])
         else:
-            yield from self.keep("vectors", lambda: [*image_vectors(self.model, self.features, self.images)])
+            size = len(self.images) * self.model.output.weight.shape[1]
+            yield from self.parts("vectors", size, lambda: image_vectors(self.model, self.features, self.images))
+
+    def parts(self, key: str, size: int, compute: Callable[[], Iterator[Part]]) -> Iterable[Part]:
+        """What `compute` yields: kept in memory for the next search if it takes at most KEPT_BYTES, else computed anew.
+
+        key : what it is
+        size : of all parts together, in numbers of float32
+        """
+        if 4 * size > KEPT_BYTES:
+            return compute()
+        kept: list[Part] = self.keep(key, lambda: [*compute()])
+        return kept
 
     def scorer(self) -> LateFusionScorer:
         """The scores of all sentences under an image."""

@@ -1,7 +1,7 @@
 """Values that are computed once, by one of several threads, and kept."""
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 
@@ -21,3 +21,7 @@ class Once:
             if key not in self._values:
                 self._values[key] = make()
             return self._values[key]
+
+    def __iter__(self) -> Iterator[Hashable]:
+        """The keys of the values that there are."""
+        return iter([*self._values])

@@ -13,6 +13,7 @@ import numpy as np
 
 from mrnn.data.cache import FeatureCache
 from mrnn.data.errors import EvaluationError, SettingError
+from mrnn.data.vocabulary import UNKNOWN_ID
 from mrnn.evaluate.fit import check_features, features_for, searchable_images, searchable_model, searchable_words
 from mrnn.evaluate.retrieval.stage import sample_training_images
 from mrnn.evaluate.search.gallery import Gallery
@@ -156,6 +157,22 @@ def found_sentences(gallery: Gallery, answer: Answer) -> list[Found]:
         found = gallery.cache.images[sentences.images[number]]
         results.append(Found(rank, float(score), found.id, found.path, [sentences.texts[number]]))
     return results
+
+
+def prepare_search(gallery: Gallery, *, percent: float | None = None, priors: np.ndarray) -> None:
+    """Compute what the first search by sentence, and then by image, would have to wait for.
+
+    percent : of images, as for `search_by_sentence`
+    priors : as for `search_by_image`
+
+    Raises as these do.
+    """
+    towers = _two_towers(gallery, percent)
+    if towers:
+        match_images(towers, gallery, [UNKNOWN_ID], top=1)
+    else:
+        search_images(gallery, [UNKNOWN_ID], top=1, percent=percent)
+    search_by_image(gallery, gallery.features, int(gallery.images[0]), top=1, priors=priors)
 
 
 def _two_towers(gallery: Gallery, percent: float | None) -> TwoTowers | None:

@@ -26,7 +26,7 @@ from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
 from mrnn.train.models.captioner import LateFusion
 from mrnn.train.products import product
 
-NODES = 512  # states expanded at a time: 5 MB of logits at V = 2,538
+NODES = 512  # pairs of state and anchor expanded at a time: 5 MB of logits at V = 2,538
 KMEANS_SAMPLE = 20_000  # number of vectors that the centres are fitted to
 KMEANS_ROUNDS = 20
 BLOCK = 65_536  # images whose distances to the anchors are held at a time
@@ -61,23 +61,25 @@ def expand(model: LateFusion, sentences: Sequence[Sequence[int] | np.ndarray], a
     starts = range(0, len(language), NODES)
     bounds = np.searchsorted(tree.edge_nodes, [*starts, len(language)])
     values, gradients = [], []
-    for anchor in anchors.to(output):
+    # One sentence has a dozen states: at many anchors together they are enough for an efficient matrix product.
+    for some in anchors.to(output).split(max(1, NODES // len(language))):
         edge_values, edge_gradients = [], []
         for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
-            tanh = torch.tanh((language[start : start + NODES] + anchor) * fusion.inner)
-            logits = product(fusion.outer * tanh, output, bias)
+            tanh = torch.tanh((language[start : start + NODES, None] + some) * fusion.inner)
+            logits = product((fusion.outer * tanh).flatten(0, 1), output, bias)
             totals = logits.logsumexp(1, keepdim=True)
             row, target = nodes[first:last] - start, targets[first:last]
-            edge_values.append(logits[row, target] - totals[row, 0])
+            log_probs = logits.sub_(totals).view(*tanh.shape[:2], -1)
+            edge_values.append(log_probs[row, :, target])
             # The gradient by hand: one product with the transposed output layer gives sum_v p_v o_v for all states,
             # where autograd would need a backward pass for each sentence.
-            expected = product(logits.sub_(totals).exp_(), output.t())
+            expected = product(logits.exp_(), output.t()).view_as(tanh)
             slope = (1 - tanh.square()).mul_(fusion.outer * fusion.inner)
-            edge_gradients.append(slope[row] * (output[target] - expected[row]))
-        values.append(tree.sentence_sums(torch.cat(edge_values).cpu().numpy()))
-        gradients.append(tree.sentence_sums(torch.cat(edge_gradients).cpu().numpy()))
+            edge_gradients.append(slope[row] * (output[target][:, None] - expected[row]))
+        values.append(tree.sentence_sums(torch.cat(edge_values).cpu().numpy()).swapaxes(0, 1))
+        gradients.append(tree.sentence_sums(torch.cat(edge_gradients).cpu().numpy()).swapaxes(0, 1))
     kind = torch.empty(0, dtype=output.dtype).numpy().dtype
-    return Expansions(np.array(values, dtype=kind), np.array(gradients, dtype=kind))
+    return Expansions(np.concatenate(values).astype(kind), np.concatenate(gradients).astype(kind))
 
 
 def choose_anchors(vectors: Tensor, count: int, *, seed: int = 0) -> Tensor:

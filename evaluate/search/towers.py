@@ -7,12 +7,13 @@ the scores of each image, too (mrnn.evaluate.retrieval.two_towers).
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mrnn.data.progress import Progress
 from mrnn.evaluate.retrieval.ranking import largest
-from mrnn.evaluate.retrieval.two_towers import IMAGES, TowerPairs, moments, numbered_sentences
-from mrnn.evaluate.search.gallery import KEPT_BYTES, Gallery
+from mrnn.evaluate.retrieval.two_towers import IMAGES, moments, numbered_sentences
+from mrnn.evaluate.search.gallery import Gallery
 from mrnn.evaluate.search.numbers import Answer
 from mrnn.train.features import RegionRows
 from mrnn.train.models.two_towers import TwoTowers
@@ -27,9 +28,9 @@ def match_images(model: TwoTowers, gallery: Gallery, sentence: Sequence[int], *,
     sentence : word numbers
     top : number of images to return
     """
-    pairs, size = TowerPairs(model, [sentence], gallery.features), len(gallery.images)
-    parts = [pairs.score_images(gallery.images[start : start + IMAGES])[:, 0] for start in range(0, size, IMAGES)]
-    return _best(np.concatenate(parts), top)
+    words = word_vectors(model, numbered_sentences([sentence]))
+    parts = [pair_scores(words, regions, score=model.score)[0] for regions in _regions(model, gallery)]
+    return _best(torch.cat(parts).cpu().numpy(), top)
 
 
 def match_sentences(
@@ -61,13 +62,22 @@ def _scores(model: TwoTowers, gallery: Gallery, regions: Tensor) -> Iterator[np.
         yield pair_scores(words, regions, score=model.score).cpu().numpy()
 
 
+def _regions(model: TwoTowers, gallery: Gallery) -> Iterable[Tensor]:
+    """The vectors of the regions of a gallery's images, part by part, each (R, n, h); see `Gallery.parts`."""
+    size = model.config.joint * gallery.features.rows * len(gallery.images)
+    return gallery.parts("regions", size, lambda: _compute_regions(model, gallery))
+
+
+def _compute_regions(model: TwoTowers, gallery: Gallery) -> Iterator[Tensor]:
+    for start in range(0, len(gallery.images), IMAGES):
+        yield region_vectors(model, gallery.features, gallery.images[start : start + IMAGES])
+
+
 def _words(model: TwoTowers, gallery: Gallery) -> Iterable[WordVectors]:
-    """The vectors of the sentences of a gallery, part by part; kept in memory if they take at most KEPT_BYTES."""
+    """The vectors of the sentences of a gallery, part by part; see `Gallery.parts`."""
     tokens = gallery.sentences().tokens
-    if 4 * model.config.joint * sum(map(len, tokens)) > KEPT_BYTES:
-        return _compute_words(model, tokens)
-    kept: list[WordVectors] = gallery.keep("words", lambda: [*_compute_words(model, tokens)])
-    return kept
+    size = model.config.joint * sum(map(len, tokens))
+    return gallery.parts("words", size, lambda: _compute_words(model, tokens))
 
 
 def _compute_words(model: TwoTowers, tokens: Sequence[np.ndarray]) -> Iterator[WordVectors]:

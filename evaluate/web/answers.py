@@ -8,11 +8,13 @@ import io
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mrnn.data.cache import FeatureCache
@@ -21,12 +23,13 @@ from mrnn.data.progress import progress_told
 from mrnn.evaluate.report.pictures import Pictures, thumbnail
 from mrnn.evaluate.run import Run, RunGallery
 from mrnn.evaluate.search.numbers import IMAGE_PERCENT
-from mrnn.evaluate.search.search import Search, search_by_image
+from mrnn.evaluate.search.search import Search, prepare_search
 from mrnn.train.models.two_towers import TwoTowers
 
 EXACT = 2000  # pictures up to which all are scored exactly; of more only a shortlist is, to keep up with typing
 MAX_BYTES = 30_000_000  # of an uploaded picture
 MAX_PIXELS = 50_000_000  # of it, looked up in its header before anything is decoded
+BLANK = np.zeros((64, 64, 3), dtype=np.uint8)  # a picture
 THUMBNAIL, QUALITY, THUMBNAILS = 320, 75, 512  # pixels of the longer side, of WebP, and how many are kept
 
 
@@ -57,6 +60,10 @@ class Preparation:
         self.label, self.done, self.total = label, done, total
 
 
+class _Stopping(Exception):
+    """Ends the preparation."""
+
+
 class Answers:
     """What a run knows of its gallery and of uploaded pictures.
 
@@ -72,7 +79,16 @@ class Answers:
         self.gallery, self.describing, self.aligning, self.pictures = gallery, describing, aligning, pictures
         self.cache: FeatureCache = gallery.gallery.cache
         self.preparation = Preparation()
+        self._preparing: threading.Thread | None = None
+        self._stopping = threading.Event()
         self.thumbnail = lru_cache(maxsize=THUMBNAILS)(self._thumbnail)
+
+    @property
+    def percent(self) -> float | None:
+        """The share of the pictures that a sentence is scored with exactly; None to leave it to the search."""
+        gallery = self.gallery.gallery
+        matches = isinstance(gallery.trained.model, TwoTowers)  # such a model scores all pictures at once
+        return None if matches or len(gallery.images) <= EXACT else IMAGE_PERCENT
 
     def status(self) -> dict[str, Any]:
         """What the server can do, and what it searches."""
@@ -85,23 +101,38 @@ class Answers:
         }
 
     def prepare(self) -> None:
-        """Compute what the first search of each kind would have to wait for; `preparation` tells how far it is."""
-        gallery = self.gallery.gallery
+        """Compute what the first answer of each kind would have to wait for; `preparation` tells how far it is."""
+        for run in (self.describing, self.aligning):
+            if run is not None and not self._stopping.is_set():
+                with suppress(MrnnError):  # a model that cannot read pictures says so to those who ask with one
+                    run.reader.rows([BLANK])  # reads the network's weights
         try:
-            with progress_told(self.preparation.advance):
-                if self._percent is not None:
-                    gallery.image_index()
-                first = int(gallery.images[0])
-                search_by_image(gallery, gallery.features, first, top=1, priors=self.gallery.priors)
+            with progress_told(self._advance):
+                self._advance("", 0, 0)
+                prepare_search(self.gallery.gallery, percent=self.percent, priors=self.gallery.priors)
             self.preparation.ready = True
+        except _Stopping:
+            self.preparation.error = "the server stops"
         except MrnnError as error:
             self.preparation.error = str(error)
         except MemoryError:
             self.preparation.error = "not enough memory for the index of the sentences"
 
     def prepare_in_background(self) -> None:
-        """`prepare` in a thread that does not keep the process alive."""
-        threading.Thread(target=self.prepare, name="preparation", daemon=True).start()
+        """`prepare` in a thread of its own; `stop` ends it."""
+        self._preparing = threading.Thread(target=self.prepare, name="preparation", daemon=True)
+        self._preparing.start()
+
+    def stop(self) -> None:
+        """End the preparation at its next step, and wait for that: a process must not end while torch computes."""
+        self._stopping.set()
+        if self._preparing is not None:
+            self._preparing.join()
+
+    def _advance(self, label: str, done: int, total: int) -> None:
+        if self._stopping.is_set():
+            raise _Stopping
+        self.preparation.advance(label, done, total)
 
     def pictures_many(self, asked: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
         """The pictures that each sentence describes best. asked : each a sentence and how many pictures."""
@@ -129,20 +160,13 @@ class Answers:
         file = self.pictures.file(self.cache[image_id].path)
         return file if file is not None and file.is_file() else None
 
-    @property
-    def _percent(self) -> float | None:
-        """The share of the pictures that a sentence is scored with exactly; None to leave it to the search."""
-        gallery = self.gallery.gallery
-        matches = isinstance(gallery.trained.model, TwoTowers)  # such a model scores all pictures at once
-        return None if matches or len(gallery.images) <= EXACT else IMAGE_PERCENT
-
     def _thumbnail(self, image_id: str) -> bytes:
         """A small picture of the cache as WebP; b'' if there is none."""
         file = self.file_of(image_id)
         return b"" if file is None else thumbnail(file, size=THUMBNAIL, quality=QUALITY)
 
     def _pictures(self, sentence: str, top: int) -> dict[str, Any]:
-        found = self.gallery.find_pictures(sentence, top=top, percent=self._percent)
+        found = self.gallery.find_pictures(sentence, top=top, percent=self.percent)
         return {**_found(found), "unknown_words": found.unknown_words}
 
     def _sentences(self, asked: Question) -> dict[str, Any]:

@@ -174,8 +174,8 @@ function explain(word) {
 
 function clicked(word) {
   say(byId("word-note"), explain(word));
-  const pressed = [...byId("segments").querySelectorAll("button")].find((each) => each.textContent.split(" ").includes(word.word));
-  if (pressed) show(pressed);
+  const said = [...byId("segments").querySelectorAll("button")].find((each) => each.textContent.split(" ").includes(word.word));
+  if (said) show(said, true);
 }
 
 // ---- regions
@@ -198,15 +198,14 @@ async function align() {
 }
 
 function segmentButton(segment, all) {
-  const made = element("button", { type: "button", "aria-pressed": "false", title: `score ${segment.score.toFixed(2)}`, onclick: () => show(made) }, segment.words);
+  const made = element("button", { type: "button", "aria-pressed": "false", title: `score ${segment.score.toFixed(2)}`, onclick: () => show(made, made.getAttribute("aria-pressed") !== "true") }, segment.words);
   made.style.borderColor = segment.colour;
   made.segment = segment;
   made.all = all;
   return element("li", {}, made);
 }
 
-function show(button) {
-  const alone = button.getAttribute("aria-pressed") !== "true";
+function show(button, alone) {
   for (const each of byId("segments").querySelectorAll("button")) each.setAttribute("aria-pressed", String(alone && each === button));
   boxes(alone ? [button.segment] : button.all);
 }
@@ -217,12 +216,16 @@ function boxes(segments) {
   const picture = frame.querySelector("img");
   if (!segments.length || !picture) return;
   if (!picture.complete) return picture.addEventListener("load", () => boxes(segments), { once: true });
-  for (const segment of segments) {
-    const [left, top, width, height] = segment.rectangle.map((value, side) => (100 * value) / segment.picture[side % 2]);
+  // Segments that chose the same region share a box, with a label for each.
+  const places = new Map();
+  for (const segment of segments) places.set(segment.region, [...(places.get(segment.region) ?? []), segment]);
+  for (const there of places.values()) {
+    const [left, top, width, height] = there[0].rectangle.map((value, side) => (100 * value) / there[0].picture[side % 2]);
     if (!width || !height) continue;
-    const box = element("div", { class: "box" }, element("span", {}, segment.words));
-    Object.assign(box.style, { left: `${left}%`, top: `${top}%`, width: `${width}%`, height: `${height}%`, borderColor: segment.colour });
-    box.firstChild.style.backgroundColor = segment.colour;
+    const labels = there.map((segment) => element("span", {}, segment.words));
+    labels.forEach((label, number) => (label.style.backgroundColor = there[number].colour));
+    const box = element("div", { class: "box" }, element("div", { class: "labels" }, ...labels));
+    Object.assign(box.style, { left: `${left}%`, top: `${top}%`, width: `${width}%`, height: `${height}%`, borderColor: there[0].colour });
     frame.append(box);
   }
 }

@@ -186,6 +186,18 @@ def test_scores_are_the_log_probabilities_of_captions(
         run.score(files, ["a cat", "zebra"])
 
 
+def test_an_ensemble_scores_by_the_mean_of_its_members(make_world: World, backbone: Any, files: list[Path]) -> None:
+    like = {"provenance": {**backbone.provenance(), "dtype": "float16"}, "size": backbone.feature_size}
+    runs = [make_world(kind=kind, name=f"{kind}.h5", **like)[0] for kind in ("mrnn", "generator")]
+    sentences = ["a dog", "a girl in snow", "a cat sleeps"]
+    alone = [open_run(run, device="cpu").score(files[:2], sentences) for run in runs]
+    assert not np.allclose(alone[0], alone[1])
+    together = open_run(*runs, device="cpu")
+    np.testing.assert_allclose(together.score(files[:2], sentences), (alone[0] + alone[1]) / 2, rtol=1e-12)
+    assert together.score(files[0], "a dog").shape == (1, 1)
+    assert together.score(files[:2], []).shape == (2, 0)
+
+
 @pytest.mark.parametrize("percent", [100.0, 30.0])
 def test_a_gallery_finds_what_the_command_finds(
     run: Run, world: tuple[Path, Path], files: list[Path], percent: float, quietly: Callable[..., Any]
@@ -264,7 +276,6 @@ def test_what_a_model_cannot_do_is_said_as_by_the_commands(
     assert said in error(search_command, "--checkpoint", blind, "--features", cache, "a dog")
     said = refusal(lambda: open_run(blind).align(files[0], "a dog"))
     assert said in error(align_command, "--checkpoint", blind, "--image", files[0], "--sentence", "a dog")
-    assert "ensemble" in refusal(lambda: open_run(blind, blind).score(files[0], "a dog"))
 
 
 def test_threads_share_a_run_and_a_gallery(

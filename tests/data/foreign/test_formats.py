@@ -234,6 +234,64 @@ def test_a_file_of_lines_that_is_cut_off(tmp_path: Path, root: Path) -> None:
     refused(run(root, tmp_path / "x.tsv"), "line 2: ", root)
 
 
+# ---- neuraltalk2
+
+
+def write_neuraltalk2(folder: Path, parts: str, order: list[int], *, named_by: str = "file_path") -> Path:
+    """cocotalk.json as prepro.py makes it, with cocotalk_fc.h5 or cocotalk_att.h5 or both; returns the first."""
+    images = [{"split": SPLITS[n], "id": 7, named_by: PATHS[n]} for n in order]
+    words = {"1": "picture", "2": "UNK"}
+    (folder / "cocotalk.json").write_text(json.dumps({"ix_to_word": words, "images": images}))
+    for part in parts.split():
+        with h5py.File(folder / f"cocotalk_{part}.h5", "w") as file:
+            file[part] = {"fc": WHOLE, "att": REGIONS}[part][order]
+    return folder / f"cocotalk_{parts.split()[0]}.h5"
+
+
+@pytest.mark.parametrize("parts", ["fc", "att", "fc att", "att fc"])
+def test_rows_are_in_the_order_of_the_list_of_neuraltalk2(tmp_path: Path, root: Path, parts: str) -> None:
+    cache = imported(root, write_neuraltalk2(tmp_path, parts, [2, 0, 3, 1]))
+    if parts == "fc":
+        np.testing.assert_array_equal(cache.features, WHOLE)
+    else:
+        check_regions(cache, whole=WHOLE if "fc" in parts else None, boxes=False)
+
+
+def test_a_list_of_neuraltalk2_without_paths_has_ids(tmp_path: Path, root: Path) -> None:
+    cache = imported(root, write_neuraltalk2(tmp_path, "fc", [1, 0, 3, 2], named_by="id"))
+    np.testing.assert_array_equal(cache.features, WHOLE)
+
+
+def test_a_grid_of_neuraltalk2s_successors_is_regions(tmp_path: Path, root: Path) -> None:
+    file = write_neuraltalk2(tmp_path, "att", [0, 1, 2, 3])
+    grid = np.concatenate([REGIONS, REGIONS[:, :1]], axis=1).reshape(N, 2, 2, D)
+    with h5py.File(file, "a") as opened:
+        del opened["att"]
+        opened["att"] = grid
+    features = imported(root, file).features.reshape(N, 5, D)
+    np.testing.assert_array_equal(features[:, 1:], grid.reshape(N, 4, D))
+    np.testing.assert_allclose(features[:, 0], grid.mean(axis=(1, 2)), atol=1e-6)
+
+
+def test_files_of_neuraltalk2_that_do_not_fit(tmp_path: Path, root: Path) -> None:
+    with h5py.File(tmp_path / "cocotalk.h5", "w") as file:  # what prepro.py makes
+        file["images"] = np.zeros((N, 3, 8, 8), np.uint8)
+        file["labels"], file["label_length"] = np.ones((5 * N, 16), np.uint32), np.ones(5 * N, np.uint32)
+    refused(run(root, tmp_path / "cocotalk.h5"), "holds the pictures themselves, not features", root)
+    file = write_neuraltalk2(tmp_path, "fc", [0, 1, 2, 3])
+    content = json.loads((tmp_path / "cocotalk.json").read_text())
+    (tmp_path / "cocotalk.json").write_text(json.dumps({**content, "images": content["images"][:3]}))
+    refused(run(root, file), "4 images, but 3 ids", root)
+    (tmp_path / "cocotalk.json").unlink()
+    refused(run(root, file, "--format", "neuraltalk2"), "give --ids FILE, or put cocotalk.json beside it", root)
+    (tmp_path / "other").mkdir()
+    file = write_neuraltalk2(tmp_path / "other", "fc", [0, 1, 2, 3])
+    with h5py.File(file, "a") as opened:
+        del opened["fc"]
+        opened["fc"] = REGIONS
+    refused(run(root, file), "fc has shape (4, 3, 5)", root)
+
+
 # ---- updown
 
 

@@ -57,11 +57,14 @@ def test_expansions_are_values_and_gradients(
     assert np.abs(expansions.gradients).max() > 0.1, "there is something to compare"
 
 
-def test_expansions_do_not_depend_on_the_parts(build_model: Build, vectors: Tensor, monkeypatch: object) -> None:
+@pytest.mark.parametrize("nodes", [3, 13, 40], ids=["one anchor at a time", "some", "all"])
+def test_expansions_do_not_depend_on_the_parts(
+    build_model: Build, vectors: Tensor, monkeypatch: pytest.MonkeyPatch, nodes: int
+) -> None:
     model = build_model()
-    whole = expand(model, SENTENCES, vectors[:2].float())
-    pytest.MonkeyPatch.setattr(monkeypatch, "mrnn.evaluate.search.shortlist.NODES", 3)  # type: ignore[arg-type]
-    parts = [expand(model, SENTENCES[i : i + 2], vectors[:2].float()) for i in range(0, len(SENTENCES), 2)]
+    whole = expand(model, SENTENCES, vectors[:5].float())
+    monkeypatch.setattr("mrnn.evaluate.search.shortlist.NODES", nodes)
+    parts = [expand(model, SENTENCES[i : i + 2], vectors[:5].float()) for i in range(0, len(SENTENCES), 2)]
     np.testing.assert_allclose(np.concatenate([p.values for p in parts], 1), whole.values, atol=1e-5)
     np.testing.assert_allclose(np.concatenate([p.gradients for p in parts], 1), whole.gradients, atol=1e-5)
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from torch import Tensor
 
 from mrnn.data.cache import open_cache
 from mrnn.data.errors import SettingError
@@ -16,6 +18,9 @@ from mrnn.evaluate.search import towers
 from mrnn.evaluate.search.gallery import Gallery
 from mrnn.evaluate.search.search import open_gallery, prior_images, search_by_image, search_by_sentence
 from mrnn.train.checkpoint import load_trained
+from mrnn.train.features import RegionRows
+from mrnn.train.models.two_towers import TwoTowers
+from mrnn.train.pair_scores import region_vectors
 from mrnn.train.pairs import pack_pairs
 from mrnn.train.sentences import encode_sentences
 
@@ -66,6 +71,35 @@ def test_sentences_come_in_brute_force_order_in_parts_too(
     again = search_by_image(gallery, gallery.features, 2, top=100, priors=numbers)
     assert [result.sentences for result in again.results] == [result.sentences for result in found.results]
     assert again.method["text"] == f"exact: all {len(best)} different sentences were scored"
+
+
+@pytest.mark.parametrize(("kind", "settings"), KINDS)
+def test_a_second_search_computes_no_vectors_of_regions_unless_they_are_too_large_to_keep(
+    make_world: Make, kind: str, settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(towers, "IMAGES", 4)  # several parts
+    gallery = open_world(make_world(kind=kind, regions=3, settings=settings), split="test")
+    asked = ["a cat sleeps", "a dog", "a cat sleeps"]
+    computed: list[int] = []
+
+    def counted(model: TwoTowers, features: RegionRows, images: np.ndarray) -> Tensor:
+        computed.extend(images)
+        return region_vectors(model, features, images)
+
+    monkeypatch.setattr(towers, "region_vectors", counted)
+    kept = [search_by_sentence(gallery, sentence).results for sentence in asked]
+    assert computed == list(gallery.images)
+    rows = gallery.trained.model.config.rows(3)
+    size = 4 * gallery.trained.model.config.joint * rows * len(gallery.images)
+    monkeypatch.setattr("mrnn.evaluate.search.gallery.KEPT_BYTES", size - 1)
+    computed.clear()
+    assert [search_by_sentence(replace(gallery), sentence).results for sentence in asked] == kept, "to the last bit"
+    assert computed == 3 * list(gallery.images)
+    monkeypatch.setattr("mrnn.evaluate.search.gallery.KEPT_BYTES", size)
+    computed.clear()
+    again = replace(gallery)
+    assert [search_by_sentence(again, sentence).results for sentence in asked] == kept
+    assert computed == list(gallery.images)
 
 
 def test_what_there_is_no_need_of_is_refused(make_world: Make, tmp_path: Path) -> None:

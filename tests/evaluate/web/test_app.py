@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mrnn.data.progress import Progress
 from mrnn.evaluate.web import answers as answers_module
 from mrnn.evaluate.web import app as app_module
 from mrnn.evaluate.web.guard import hosts_of
@@ -62,6 +63,41 @@ def test_of_many_pictures_a_shortlist_is_scored_exactly(site: Site, monkeypatch:
     expected = site.answers.gallery.find_pictures("a dog", top=3, percent=2)
     assert [each["id"] for each in found["found"]] == [each.image_id for each in expected]
     assert found["method"].startswith("shortlist: 3 of 8 images")
+
+
+def test_the_first_answers_after_the_preparation_compute_nothing_that_is_kept(
+    site: Site, photograph: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers_module, "EXACT", 7)
+    site.answers.prepare()
+    for run in (site.answers.describing, site.answers.aligning):
+        assert run is not None
+        assert "_network" in vars(run.reader), "the weights are read"
+    kept = site.answers.gallery.gallery.keep
+    before = set(kept)
+    assert site.ask("/api/pictures?sentence=a+dog&top=3").json["method"].startswith("shortlist")
+    assert site.post("/api/sentences", photograph).status == 200
+    assert set(kept) == before != set()
+
+
+def test_the_preparation_ends_at_its_next_step_when_the_server_stops(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, stopping = threading.Event(), threading.Event()
+
+    def endless(*arguments: Any, **options: Any) -> None:
+        with Progress("endless", 10**9, unit="steps") as progress:
+            while True:
+                progress.add(1)
+                reached.set()
+                stopping.wait(60)
+
+    monkeypatch.setattr(answers_module, "prepare_search", endless)
+    site.answers.prepare_in_background()
+    assert reached.wait(60)
+    threading.Timer(0.1, stopping.set).start()
+    site.answers.stop()
+    assert (site.answers.preparation.ready, site.answers.preparation.error) == (False, "the server stops")
 
 
 def test_captions_regions_and_sentences_are_those_of_the_run(site: Site, photograph: bytes) -> None:

@@ -18,15 +18,19 @@ from mrnn.evaluate.commands.serve import main
 COMMAND = [sys.executable, "-m", "mrnn.data.commands", "serve"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code", "missing"), [(signal.SIGTERM, 0, False), (signal.SIGINT, 130, True)])
 def test_it_serves_until_a_signal(
-    make_pictured: Callable[..., tuple[Path, Path]], number: signal.Signals, code: int
+    make_pictured: Callable[..., tuple[Path, Path]], tmp_path: Path, number: signal.Signals, code: int, missing: bool
 ) -> None:
     run, cache = make_pictured(source="grid", kind="mrnn")
     options = ["--checkpoint", str(run), "--features", str(cache), "--port", "0", "--device", "cpu"]
+    options += ["--images", str(tmp_path / "elsewhere")] if missing else []
     process = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = process.stderr.readline()
+    if missing:
+        assert line.startswith("warning: 8 of 8 images are not found below"), line
+        line = process.stderr.readline()
     address = re.match(r"http://127\.0\.0\.1:(\d+) shows the page", line)
     assert address is not None, line + process.stderr.read()
     with closing(http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=120)) as connection:
