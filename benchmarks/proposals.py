@@ -48,13 +48,16 @@ def overlaps(hull: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--regions", required=True)
+    parser.add_argument("--regions")
     parser.add_argument("--dataset", default="flickr8k")
     parser.add_argument("--root", type=Path)
     parser.add_argument("--boxes", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--images", type=int)
     arguments = parser.parse_args()
+    if arguments.regions is None:
+        print("nothing is measured without --regions and a data set with boxes (--root, --boxes)")
+        return
     corpus = read_dataset(arguments.dataset, arguments.root, boxes=arguments.boxes)
     images = [image for image in corpus.images if image.split == arguments.split][: arguments.images]
     source = open_source(arguments.regions, corpus, count=19, device=torch.device("cpu"))
