@@ -20,16 +20,10 @@ from mrnn.train.settings import RunOptions, TrainSettings
 DIFFERING = frozenset(name for kind in KINDS.values() for name in kind.defaults)  # settings with defaults by kind
 
 
-def in_lines(preset: str) -> str:
-    """A preset and its options, in lines for the help text."""
-    text = f"{preset:10} {as_options(PRESETS[preset])}"
-    return fill(text, 78, initial_indent="  ", subsequent_indent=" " * 13, break_on_hyphens=False)
-
-
+BEST = fill(as_options(PRESETS["best"]), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 EPILOG = f"""\b
-Presets:
-{in_lines("retrieval")}
-{in_lines("best")}
+--preset best stands for:
+{BEST}
 
 \b
 Example:

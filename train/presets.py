@@ -9,7 +9,6 @@ from typing import Any
 # Settings that differ from the defaults, which are those of TrainSettings and of MRNNConfig.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "retrieval": {"recurrence": "lstm", "epochs": 20, "lr": 1e-3, "dropout": 0.5, "image_dropout": 0.5},
     "best": {
         "recurrence": "lstm",
         "embedding1": 256,

@@ -41,7 +41,7 @@ def test_given_settings_override_a_preset(name: str) -> None:
 def test_presets_are_for_m_rnn() -> None:
     with pytest.raises(SettingError, match="preset best is for mrnn, not alignment"):
         TrainSettings.of(model="alignment", preset="best")
-    with pytest.raises(SettingError, match="preset must be one of paper, retrieval, best, not 'worst'"):
+    with pytest.raises(SettingError, match="preset must be one of paper, best, not 'worst'"):
         TrainSettings.of(preset="worst")
 
 
@@ -49,9 +49,9 @@ def test_presets_are_for_m_rnn() -> None:
     ("arguments", "expected"),
     [
         ("", {"preset": "paper", "recurrence": "plain", "lr": 2e-3, "dropout": 0.2}),
-        ("--preset retrieval", {**PRESETS["retrieval"], "preset": "retrieval"}),
+        ("--preset best", {"preset": "best", "recurrence": "lstm", "lr": 1e-3, "dropout": 0.3, "image_dropout": 0.7}),
         # Options that equal a default are given all the same.
-        ("--preset retrieval --lr 2e-3 --dropout 0.2", {"lr": 2e-3, "dropout": 0.2, "recurrence": "lstm"}),
+        ("--preset best --lr 2e-3 --dropout 0.2", {"lr": 2e-3, "dropout": 0.2, "recurrence": "lstm"}),
     ],
 )
 def test_the_command_records_what_it_trains_with(
