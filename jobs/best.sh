@@ -54,7 +54,7 @@ for seed in $seeds; do
     evaluate "$out/captions-$seed" --checkpoint "$out/mrnn-$seed" --features "$whole" --only perplexity,generation \
         --consensus
     evaluate "$out/retrieval-$seed" --checkpoint "$out/mrnn-$seed" --features "$whole" --only retrieval \
-        --combine "$out/devise-$seed" "$whole" --combine "$out/alignment" "$regions"
+        --normaliser-images 200 --combine "$out/devise-$seed" "$whole" --combine "$out/alignment" "$regions"
     set -- "$@" --checkpoint "$out/mrnn-$seed"
 done
 evaluate "$out/captions" "$@" --features "$whole" --only perplexity,generation --consensus
