@@ -1,5 +1,6 @@
 """A feature cache read like a table: a row for each image, found by its id."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,7 +36,7 @@ class CachedImage:
     valid: np.ndarray = field(repr=False)
 
 
-class CacheView:
+class CacheView(ABC):
     """The table's methods of mrnn.data.cache.FeatureCache: len(cache), cache["1000.jpg"], iteration, `to_pandas`."""
 
     images: tuple[Image, ...]
@@ -43,9 +44,9 @@ class CacheView:
     rows_per_image: int
     regions: Any
 
+    @abstractmethod
     def read(self, images: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
         """See `FeatureCache.read`."""
-        raise NotImplementedError
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

@@ -35,7 +35,7 @@ from mrnn.train.models.captioner import LateFusion
 
 AVERAGED_DEFINITIONS = {
     "image_to_sentence": "ranked by the mean of log P(w|I) - log P(w) over the members of the ensemble",
-    "sentence_to_image": "ranked by the same mean",
+    "sentence_to_image": "ranked by the same mean, up to a constant for each sentence",
 }
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
 SWEEPS = 2

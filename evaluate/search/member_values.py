@@ -9,7 +9,7 @@ where a folder is named.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,11 @@ from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
 from mrnn.evaluate.retrieval.one_sentence import image_vectors, score_sentence
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.prefix_tree import build_prefix_tree
-from mrnn.evaluate.retrieval.two_towers import IMAGES, TowerPairs, moments, numbered_sentences
+from mrnn.evaluate.retrieval.two_towers import IMAGES, moments, numbered_sentences
 from mrnn.evaluate.search.gallery import KEPT_BYTES, Gallery
 from mrnn.evaluate.search.moments import Moments
 from mrnn.evaluate.search.shortlist import expand
-from mrnn.evaluate.search.towers import SENTENCES
+from mrnn.evaluate.search.towers import SENTENCES, kept_regions, regions_of
 from mrnn.train.features import RegionRows
 from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pair_scores import WordVectors, pair_scores, region_vectors, word_vectors
@@ -113,17 +113,19 @@ class TowerValues(MemberValues):
 
     def images(self, tokens: Sequence[int], chosen: np.ndarray) -> np.ndarray:
         """See `MemberValues`."""
-        gallery = self.gallery
-        pairs = TowerPairs(self.model, [tokens], gallery.features)
+        model, gallery = self.model, self.gallery
+        words = word_vectors(model, numbered_sentences([tokens]))
 
-        def scores(images: np.ndarray) -> np.ndarray:
-            blocks = range(0, len(images), IMAGES)
-            return np.concatenate([pairs.score_images(images[start : start + IMAGES])[:, 0] for start in blocks])
+        def scores(parts: Iterable[Tensor]) -> np.ndarray:
+            return np.concatenate([pair_scores(words, part, score=model.score)[0].cpu().numpy() for part in parts])
 
-        found = scores(gallery.images[chosen])
+        every = len(chosen) == len(gallery.images)
+        some = regions_of(model, gallery.features, gallery.images[chosen])
+        found = scores(kept_regions(model, gallery) if every else some)
         if not len(self.priors):
             return found.astype(np.float64)
-        (mean,), (deviation,) = moments(standardised(scores(self.priors), self._of_priors())[:, None])
+        training = regions_of(model, gallery.features, self.priors)
+        (mean,), (deviation,) = moments(standardised(scores(training), self._of_priors())[:, None])
         return (standardised(found, self._of_images()(chosen)) - mean) / deviation
 
     def sentences(self, rows: RegionRows, image: int, chosen: np.ndarray, *, nearly: bool = False) -> np.ndarray:

@@ -29,7 +29,7 @@ def match_images(model: TwoTowers, gallery: Gallery, sentence: Sequence[int], *,
     top : number of images to return
     """
     words = word_vectors(model, numbered_sentences([sentence]))
-    parts = [pair_scores(words, regions, score=model.score)[0] for regions in _regions(model, gallery)]
+    parts = [pair_scores(words, regions, score=model.score)[0] for regions in kept_regions(model, gallery)]
     return _best(torch.cat(parts).cpu().numpy(), top)
 
 
@@ -62,15 +62,16 @@ def _scores(model: TwoTowers, gallery: Gallery, regions: Tensor) -> Iterator[np.
         yield pair_scores(words, regions, score=model.score).cpu().numpy()
 
 
-def _regions(model: TwoTowers, gallery: Gallery) -> Iterable[Tensor]:
+def kept_regions(model: TwoTowers, gallery: Gallery) -> Iterable[Tensor]:
     """The vectors of the regions of a gallery's images, part by part, each (R, n, h); see `Gallery.parts`."""
     size = model.config.joint * gallery.features.rows * len(gallery.images)
-    return gallery.parts("regions", size, lambda: _compute_regions(model, gallery))
+    return gallery.parts("regions", size, lambda: regions_of(model, gallery.features, gallery.images))
 
 
-def _compute_regions(model: TwoTowers, gallery: Gallery) -> Iterator[Tensor]:
-    for start in range(0, len(gallery.images), IMAGES):
-        yield region_vectors(model, gallery.features, gallery.images[start : start + IMAGES])
+def regions_of(model: TwoTowers, features: RegionRows, images: np.ndarray) -> Iterator[Tensor]:
+    """The vectors of the regions of some images, given by their numbers, part by part, each (R, n, h)."""
+    for start in range(0, len(images), IMAGES):
+        yield region_vectors(model, features, images[start : start + IMAGES])
 
 
 def _words(model: TwoTowers, gallery: Gallery) -> Iterable[WordVectors]:
