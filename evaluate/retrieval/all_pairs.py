@@ -11,6 +11,7 @@ mapped from files, and about 30 bytes for each pair of ranking.CHUNK queries and
 
 from itertools import count
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +19,14 @@ import torch
 from mrnn.data.errors import EvaluationError
 from mrnn.data.progress import Progress
 from mrnn.evaluate.parts import ScoreFile
-from mrnn.evaluate.retrieval.bounds import BoundScorer, blocks
-from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer
-from mrnn.evaluate.retrieval.pair_scorer import CaptionerPairs, PairScorer, in_order
+from mrnn.evaluate.retrieval.bounds import blocks
+from mrnn.evaluate.retrieval.pair_scorer import Bounder, PairScorer, in_order
 from mrnn.evaluate.retrieval.pruning import wanted
 from mrnn.evaluate.retrieval.scores import Scores
 from mrnn.evaluate.retrieval.two_towers import IMAGES, TowerPairs, standardise_images
+from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 
-WORTH = 4  # bounds by K words are used if the vocabulary has at least WORTH * K words; else they cost too much
 SAMPLE = 100  # number of sentences from which the time of all pairs is estimated
 USUAL_SHARE = 0.15  # fraction of the pairs that is usually scored exactly; used only to estimate the time
 
@@ -38,19 +38,26 @@ class PairScoring:
         """
         evaluation : model, cache and options of the evaluation.
         pairs : scorer of the sentences.
-        rows : (n,) int, numbers of the images in the cache.
+        rows : (n,) int, numbers of the images, as `pairs` counts them.
         exact : (n, sentences), the scores computed so far; NaN elsewhere.
         """
         self._evaluation, self._pairs, self._rows, self._exact = evaluation, pairs, rows, exact
 
-    def bounded(self, words: int) -> LateFusionScorer | None:
-        """The scorer for bounds by this many words, or None if bounds are not possible or would save no time."""
-        # Bounds need a late-fusion model, a vocabulary that is large enough, and exact scores that do not depend on
-        # which others are computed. They consist of many small products, which would leave an accelerator idle.
-        scorer = self._pairs.scorer if isinstance(self._pairs, CaptionerPairs) else None
-        if not isinstance(scorer, LateFusionScorer) or scorer.device.type != "cpu":
-            return None
-        return scorer if len(scorer.bias) >= WORTH * words and scorer.is_stable() else None
+    def complete(self, scores: Scores, config: RetrievalConfig, *, name: str, settings: dict[str, Any]) -> None:
+        """Score what is missing: every pair, or those that matter where there are bounds that save time.
+
+        name, settings : of the pool, which the file of bounds is kept by.
+        """
+        if scores.known.all():
+            return
+        words = config.bound_words
+        bounder = None if config.full_pass else self._pairs.bounder(self._rows, words=words)
+        if bounder is None:
+            self.score_all(scores)
+            return
+        shape = self._exact.values.shape[::-1]
+        bounds = ScoreFile(self._evaluation.parts, f"bounds-{name}", {**settings, "words": words}, shape)
+        self.prune(scores, bounds, bounder)
 
     def score_all(self, scores: Scores) -> None:
         """Score every pair (the full pass)."""
@@ -60,22 +67,21 @@ class PairScoring:
         self._evaluation.report(f"scoring every pair: about {duration(self._seconds())}")
         self._score(scores, ~scores.known, "scores")
 
-    def prune(self, scores: Scores, bounds: ScoreFile, scorer: LateFusionScorer, *, words: int) -> None:
+    def prune(self, scores: Scores, bounds: ScoreFile, bounder: Bounder) -> None:
         """Compute bounds, then score the pairs that matter (the pruned pass).
 
         scores : known scores and upper bounds; `upper` is replaced by a matrix with bounds everywhere.
         bounds : (sentences, rows), filled by this method.
-        scorer : the result of `bounded` for these words.
-        words : number of words per node that are kept in the bounds.
+        bounder : of all rows.
         """
         full = self._seconds()
-        share = min(1.0, words / len(scorer.bias) * 1.5 + USUAL_SHARE)
+        share = min(1.0, bounder.share * 1.5 + USUAL_SHARE)
         self._evaluation.report(
             f"bounds, then exact scores where they matter: about {duration(share * full)} "
             f"(scoring every pair: {duration(full)})"
         )
-        self._bound(bounds, scorer, words=words)
-        scores.upper = np.where(scores.known, scores.upper, scores.total(bounds.values.T))
+        self._bound(bounds, bounder)
+        scores.upper = np.where(scores.known, scores.upper, bounds.values.T)
         for number in count(1):
             pairs = wanted(scores)
             scores.course.append(scores.state())
@@ -83,12 +89,10 @@ class PairScoring:
                 return
             self._score(scores, pairs, f"exact scores, round {number}")
 
-    def _bound(self, bounds: ScoreFile, scorer: LateFusionScorer, *, words: int) -> None:
+    def _bound(self, bounds: ScoreFile, bounder: Bounder) -> None:
         evaluation = self._evaluation
-        images = torch.stack([scorer.image(evaluation.features[self._rows[[n]]][0]) for n in range(len(self._rows))])
-        bounder = BoundScorer(scorer, images, words=words)
         done = ~np.isnan(bounds.values).any(axis=1)
-        todo = [block for block in blocks(len(done), len(images)) if not done[block].all()]
+        todo = [block for block in blocks(len(done), len(self._rows)) if not done[block].all()]
         left = sum(map(len, todo))
 
         def work(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +100,7 @@ class PairScoring:
 
         with Progress("retrieval, bounds", len(done), unit="sentences", done=len(done) - left) as progress:
             try:
-                for block, values in in_order(work, todo, threads=evaluation.threads, device=scorer.device):
+                for block, values in in_order(work, todo, threads=evaluation.threads, device=self._pairs.device):
                     bounds.values[block] = refuse_nan(values)
                     bounds.mark()
                     progress.add(len(block))
@@ -119,12 +123,11 @@ class PairScoring:
                     chosen = pairs[row]
                     found = refuse_nan(values[chosen])
                     # A guard for the argument of `bounds.word_margin`: a wrong bound would give wrong ranks silently.
-                    total = scores.total_of_row(found, row, np.flatnonzero(chosen))
-                    if (total > scores.upper[row, chosen]).any():
+                    if (found > scores.upper[row, chosen]).any():
                         raise EvaluationError(
                             "a score is above its bound, which rounding cannot explain; use --full-pass"
                         )
-                    self._exact.values[row, chosen], scores.upper[row, chosen] = found, total
+                    self._exact.values[row, chosen] = scores.upper[row, chosen] = found
                     scores.known[row, chosen] = True
                     self._exact.mark()
                     progress.add(len(found))

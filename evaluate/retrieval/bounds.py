@@ -49,6 +49,7 @@ class BoundScorer:
         self._reference = images.mean(0)
         self._words = min(words, len(scorer.output))
         self.margin = word_margin(scorer.output, scorer.bias)
+        self.share = self._words / len(scorer.output)
 
     @torch.inference_mode()
     def bounds(self, sentences: np.ndarray, *, check: Callable[[], None] | None = None) -> np.ndarray:

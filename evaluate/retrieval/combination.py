@@ -10,8 +10,8 @@ score of a model that matches (mrnn.evaluate.retrieval.two_towers). scale_m is i
 a pool of dev images, so that weights of different kinds of model compare. The first model has the weight 1; the others
 are chosen to maximise the sum of R@1, R@5 and R@10 in both directions on that pool, one after the other, twice.
 
-Where the first model is a captioner that has bounds (mrnn.evaluate.retrieval.bounds), they bound the sum as well: the
-other models are computed first, and its own scores only where they can still change a rank or a list.
+Captioners that have bounds (mrnn.evaluate.retrieval.bounds) are scored last and together, only where they can still
+change a rank or a list (mrnn.evaluate.retrieval.joint).
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,10 @@ from mrnn.data.cache import STATE_DONE, FeatureCache
 from mrnn.data.errors import EvaluationError
 from mrnn.evaluate.parts import Parts
 from mrnn.evaluate.pool import Pool
-from mrnn.evaluate.retrieval.answers import PoolRanks
-from mrnn.evaluate.retrieval.ranking import Recalls
+from mrnn.evaluate.retrieval.joint import JointCaptioner, joint_scores
 from mrnn.evaluate.retrieval.result import RetrievalResult, join
-from mrnn.evaluate.retrieval.scores import Criterion, Others, Ranking, Scores, bracket
 from mrnn.evaluate.retrieval.stage import pool_result, pool_scores, pools_of, sample_training_images, stored_result
+from mrnn.evaluate.retrieval.weights import TOGETHER, choose_weights, pool_of_values, recalls_of, weighted_sum
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.models.captioner import LateFusion
@@ -37,8 +36,6 @@ AVERAGED_DEFINITIONS = {
     "image_to_sentence": "ranked by the mean of log P(w|I) - log P(w) over the members of the ensemble",
     "sentence_to_image": "ranked by the same mean, up to a constant for each sentence",
 }
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
-SWEEPS = 2
 DEFINITIONS = {
     "image_to_sentence": "ranked by the sum of weight / scale * value over the members of `combined`, the value being "
     "log P(w|I) - log P(w) of a captioner and the standardised score of a model that matches",
@@ -52,26 +49,6 @@ class Combined:
 
     result: RetrievalResult
     summary: dict[str, Any]
-
-
-def together(scores: Scores) -> dict[str, Criterion]:
-    """The one criterion of a combination; see `Ranking`."""
-    zero, one = np.zeros(len(scores.counts)), np.ones(len(scores.counts))
-    return {"image_to_sentence": Criterion(zero, zero, one)}
-
-
-TOGETHER = Ranking(together, lambda scores, row, column, between: {"combined": list(between)})
-
-
-def together_pruned(scores: Scores) -> dict[str, Criterion]:
-    """The same where `scores.others` holds all models but a captioner, whose P(w) is bracketed."""
-    assert scores.others is not None
-    low, high = bracket(scores.upper[scores.prior], scores.known[scores.prior])
-    factor = scores.others.factor
-    return {"image_to_sentence": Criterion(factor * low, factor * high, np.ones(len(scores.counts)))}
-
-
-TOGETHER_PRUNED = replace(TOGETHER, criteria=together_pruned)
 
 
 def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], config: RetrievalConfig) -> Combined:
@@ -112,11 +89,11 @@ def combined_stage(members: Sequence[Evaluation], dev: Sequence[Evaluation], con
                 **each.parts.settings,
                 "scale": float(scale),
                 "weight": float(weight),
-                "dev": _recalls(value, dev_pool),
+                "dev": recalls_of(value, dev_pool),
             }
             for each, value, weight, scale in zip(members, values, weights, scales, strict=True)
         ],
-        "dev": _recalls(weighted_sum(values, weights, scales), dev_pool),
+        "dev": recalls_of(weighted_sum(values, weights, scales), dev_pool),
         "dev_images": len(dev_pool.images),
         "normaliser_images": len(training),
     }
@@ -159,21 +136,34 @@ def _ranked(
 ) -> RetrievalResult:
     """Ranks by the weighted sum, joined over the pools of the first member; training as for `member_values`."""
     first, config = members[0], replace(config, per_word=False)
-    bounded = isinstance(first.trained.model, LateFusion) and weights[0] > 0
+    counted = [n for n in range(len(members)) if weights[n]]
+    joint = [n for n in counted if isinstance(members[n].trained.model, LateFusion)]
+    others = [n for n in counted if n not in joint]
+    factors = (weights / scales).tolist()
+    settings = {
+        **config.changing_results(),
+        "together": [{**members[n].parts.settings, "factor": factors[n]} for n in counted],
+    }
     results = []
     for fold, pool in enumerate(pools_of(first, config)):
-        # Those of weight 0 count for nothing; the first one waits where it can be pruned.
-        counted = [n for n in range(1 if bounded else 0, len(members)) if weights[n]]
-        found = [member_values(members[n], config, pool, first, training, name=f"{n}-{fold}") for n in counted]
+        found = [member_values(members[n], config, pool, first, training, name=f"{n}-{fold}") for n in others]
         shape = (len(pool.images), len(pool.sentences))
-        total = weighted_sum(found, weights[counted], scales[counted], shape)
-        if bounded:
-            others = Others(float(weights[0] / scales[0]), total)
-            scores, size = pool_scores(
-                first, config, pool, name=f"0-{fold}", priors=training, others=others, ranking=TOGETHER_PRUNED
+        total = weighted_sum(found, weights[others], scales[others], shape)
+        if not joint:
+            results.append(pool_result(pool_of_values(total, pool, top=config.top), pool, config, prefix_states=0))
+            continue
+        captioners = [
+            JointCaptioner(
+                members[n],
+                joined(pool.images, first.cache, members[n].cache),
+                joined(training, first.cache, members[n].cache),
+                factors[n],
             )
-        else:
-            scores, size = pool_of_values(total, pool, top=config.top), 0
+            for n in joint
+        ]
+        scores, size = joint_scores(
+            captioners, total, config, pool, name=f"joint-{fold}", settings=settings, values=TOGETHER.values
+        )
         results.append(pool_result(scores, pool, config, prefix_states=size))
     return replace(join(results), normaliser_images=len(training))
 
@@ -197,47 +187,6 @@ def member_values(
     criterion = next(iter(scores.criteria().values()))
     _, values = criterion.brackets(scores.compared(criterion)[scores.pool], scores.known[scores.pool])
     return values[:, scores.sentences]
-
-
-def pool_of_values(values: np.ndarray, pool: Pool, *, top: int) -> Scores:
-    """The scores of a pool of which everything is known, (N, S): each sentence has its own column."""
-    return Scores(
-        upper=values,
-        known=np.ones(values.shape, dtype=bool),
-        sentences=np.arange(len(pool.sentences)),
-        owners=pool.owners,
-        lengths=np.array([len(sentence.words) + 1 for sentence in pool.sentences]),
-        images=len(pool.images),
-        top=top,
-        ranking=TOGETHER,
-    )
-
-
-def weighted_sum(
-    values: Sequence[np.ndarray], weights: np.ndarray, scales: np.ndarray, shape: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """V of the module's docstring from the (N, S) values of all models: (N, S) float32; `shape` where there is none."""
-    parts = (value.astype(np.float64) * (w / s) for value, w, s in zip(values, weights, scales, strict=True) if w)
-    return sum(parts, np.zeros(shape or values[0].shape)).astype(np.float32)
-
-
-def choose_weights(values: Sequence[np.ndarray], scales: np.ndarray, pool: Pool) -> np.ndarray:
-    """The weights that maximise the sum of the six recalls on a pool; of equally good ones the smallest."""
-    weights = np.array([1.0, *[0.0] * (len(values) - 1)])
-    for _ in range(SWEEPS):
-        for place in range(1, len(values)):
-            tried = []
-            for weight in WEIGHTS:
-                weights[place] = weight
-                found = _recalls(weighted_sum(values, weights, scales), pool)
-                tried.append(sum(each[f"R@{k}"] for each in found.values() for k in (1, 5, 10)))
-            weights[place] = WEIGHTS[int(np.argmax(tried))]
-    return weights
-
-
-def _recalls(values: np.ndarray, pool: Pool) -> dict[str, dict[str, float]]:
-    found: dict[str, Recalls] = PoolRanks.of(pool_of_values(values, pool, top=1)).recalls()[0]
-    return {name: recalls.to_json() for name, recalls in found.items()}
 
 
 def joined(images: np.ndarray, cache: FeatureCache, other: FeatureCache) -> np.ndarray:

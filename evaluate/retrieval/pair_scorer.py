@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrnn.evaluate.retrieval.bounds import BoundScorer
 from mrnn.evaluate.retrieval.late_fusion import LateFusionScorer, Tiles
 from mrnn.evaluate.retrieval.prefix_tree import PrefixTree, build_prefix_tree
 from mrnn.evaluate.retrieval.stepping import SteppingScorer
@@ -18,6 +19,19 @@ from mrnn.train.models.captioner import Captioner, LateFusion
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+WORTH = 4  # bounds by K words are used if the vocabulary has at least WORTH * K words; else they cost too much
+
+
+class Bounder(Protocol):
+    """Upper bounds of the scores of some images; see mrnn.evaluate.retrieval.bounds. Threads may share it."""
+
+    @property
+    def share(self) -> float:
+        """Fraction of the output layer's words that the bounds take."""
+
+    def bounds(self, sentences: np.ndarray, *, check: Callable[[], None] | None = None) -> np.ndarray:
+        """Upper bounds for some sentences under all images: (n,) -> (n, N) float32. See `BoundScorer.bounds`."""
 
 
 class PairScorer(Protocol):
@@ -45,6 +59,13 @@ class PairScorer(Protocol):
 
     def work(self, sentences: np.ndarray | None = None) -> int:
         """Amount of work for some sentences, all by default, in units that take equally long."""
+
+    def bounder(self, images: np.ndarray, *, words: int) -> Bounder | None:
+        """Upper bounds of the scores of images, or None if there are none or they would save no time.
+
+        images : their numbers.
+        words : number of words per node that are kept in the bounds.
+        """
 
 
 class FeatureScorer(Protocol):
@@ -92,6 +113,17 @@ class CaptionerPairs:
     def work(self, sentences: np.ndarray | None = None) -> int:
         """See `PairScorer`."""
         return self.scorer.work(sentences)
+
+    def bounder(self, images: np.ndarray, *, words: int) -> BoundScorer | None:
+        """See `PairScorer`: for a late-fusion model with a large vocabulary, on a CPU."""
+        # Bounds need exact scores that do not depend on which others are computed. They consist of many small products,
+        # which would leave an accelerator idle.
+        scorer = self.scorer
+        if not isinstance(scorer, LateFusionScorer) or scorer.device.type != "cpu":
+            return None
+        if len(scorer.bias) < WORTH * words or not scorer.is_stable():
+            return None
+        return BoundScorer(scorer, torch.stack([scorer.image(self.feature(n)) for n in images.tolist()]), words=words)
 
 
 def captioner_pairs(

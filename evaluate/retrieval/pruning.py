@@ -45,8 +45,8 @@ def wanted(scores: Scores) -> np.ndarray:
         result[image, scores.sentences[numbers][query]] = True
         still.append(numbers[np.unique(query)])
     scores.unsettled["sentence_to_image"] = np.concatenate(still)
-    upper, known = scores.upper[scores.prior, widen], scores.known[scores.prior, widen]
-    result[scores.prior, widen] |= _largest(upper, known, 1 / SHRINK)
+    for prior in scores.priors:
+        result[prior, widen] |= _largest(scores.upper[prior, widen], scores.known[prior, widen], 1 / SHRINK)
     return result & ~scores.known
 
 
@@ -95,8 +95,8 @@ def _begin(scores: Scores, result: np.ndarray) -> None:
 
     Guided by the bounds alone: it decides how many rounds follow, never how they end.
     """
-    upper, known = scores.upper[scores.prior], scores.known[scores.prior]
-    result[scores.prior] |= _largest(upper, known, 1 - COVERED)
+    for prior in scores.priors:
+        result[prior] |= _largest(scores.upper[prior], scores.known[prior], 1 - COVERED)
     high = next(iter(scores.criteria().values())).high
     for start in range(0, scores.images, CHUNK):
         rows = slice(start, min(start + CHUNK, scores.images))

@@ -90,25 +90,12 @@ def probability_values(scores: "Scores", row: int, column: int, between: tuple[f
 PROBABILITY = Ranking(probability_criteria, probability_values)
 
 
-@dataclass(frozen=True)
-class Others:
-    """What other models add to the scores of a pool: factor * score + added is compared in place of the score.
-
-    factor : above 0
-    added : (N, C) float32, of the pool's images; the images of P(w) keep their scores
-    """
-
-    factor: float
-    added: np.ndarray
-
-    def total(self, values: np.ndarray, rows: int | slice, columns: np.ndarray | slice = EVERY) -> np.ndarray:
-        """The sum for some scores or bounds of the pool's images; rounding keeps a bound above its score."""
-        return np.float32(self.factor) * values + self.added[rows, columns]
-
-
 @dataclass
 class Scores:
     """What is known of the scores of a pool: N images and, below them, the J that P(w) is averaged over.
+
+    Where `captioners` models are scored as one, J is their number times that of the images of P(w), whose rows are
+    repeated for each model.
 
     upper : (N + J, C) float32, the score of each of C different sentences where `known`, else a bound above it
     known : (N + J, C) bool
@@ -121,7 +108,7 @@ class Scores:
     ranking : the criteria of this kind of model
     alone : (N + J, C) float32, the scores themselves where `upper` holds them standardised by image; sentences then
         rank images by both
-    others : what other models add; `upper` then holds the sums
+    captioners : models with a P(w) of their own
     """
 
     upper: np.ndarray
@@ -134,7 +121,7 @@ class Scores:
     per_word: bool = False
     ranking: Ranking = PROBABILITY
     alone: np.ndarray | None = None
-    others: Others | None = None
+    captioners: int = 1
     counts: np.ndarray = field(init=False)  # (C,) sentences of the pool that are this one
     unsettled: dict[str, np.ndarray] = field(init=False)  # by direction, the queries that may still be open
     course: list[RoundState] = field(init=False, default_factory=list)  # one `state` per round
@@ -152,16 +139,6 @@ class Scores:
         """What a criterion compares, (N + J, C): `alone` or `upper`."""
         return self.upper if self.alone is None or not criterion.alone else self.alone
 
-    def total(self, values: np.ndarray) -> np.ndarray:
-        """Scores or bounds of all rows, (N + J, C), as `upper` holds them."""
-        if self.others is None:
-            return values
-        return np.concatenate([self.others.total(values[self.pool], self.pool), values[self.prior]])
-
-    def total_of_row(self, values: np.ndarray, row: int, columns: np.ndarray) -> np.ndarray:
-        """The same for some columns of one row."""
-        return values if self.others is None or row >= self.images else self.others.total(values, row, columns)
-
     def state(self) -> RoundState:
         """How far the pass has come."""
         queries = dict.fromkeys(self.unsettled, self.images) | {"sentence_to_image": len(self.sentences)}
@@ -177,6 +154,12 @@ class Scores:
     def prior(self) -> slice:
         """Rows of the images of P(w)."""
         return slice(self.images, None)
+
+    @property
+    def priors(self) -> list[slice]:
+        """The rows of the images of P(w) of each captioner."""
+        count = (len(self.upper) - self.images) // self.captioners
+        return [slice(start, start + count) for start in range(self.images, len(self.upper), count or 1)]
 
 
 def bracket(upper: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

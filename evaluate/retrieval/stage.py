@@ -1,6 +1,5 @@
 """Retrieval among the images of a split, in both directions: the pools, their ranks, and the first answers by name."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from mrnn.evaluate.retrieval.all_pairs import PairScoring
 from mrnn.evaluate.retrieval.answers import PoolRanks, image_answers, sentence_answers
 from mrnn.evaluate.retrieval.late_fusion import Tiles
 from mrnn.evaluate.retrieval.result import RetrievalResult, join
-from mrnn.evaluate.retrieval.scores import Others, Ranking, Scores
+from mrnn.evaluate.retrieval.scores import Scores
 from mrnn.evaluate.retrieval.two_towers import TowerPairs, pairs_of, ranking_definitions, ranking_of
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
@@ -90,8 +89,6 @@ def pool_scores(
     *,
     name: str,
     priors: np.ndarray | None = None,
-    others: Others | None = None,
-    ranking: Ranking | None = None,
     tiles: Tiles | None = None,
 ) -> tuple[Scores, int]:
     """The scores of a pool, exact where they matter, and what its sentences come to (PairScorer.size).
@@ -99,49 +96,31 @@ def pool_scores(
     pool : images that all have sentences
     name : of the pool, which its files are named by
     priors : numbers of the training images that scores are normalised over; None to draw them
-    others : what other models add to the scores of a captioner, a column for each sentence of the pool
-    ranking : how the images rank sentences; None for that of the kind of model
     tiles : sizes of the matrix products; None for the usual ones
     """
     trained = evaluation.trained
     if priors is None:
         priors = sample_training_images(evaluation.cache, config.normaliser_images, seed=config.seed)
     words = [tuple(trained.vocabulary.encode(sentence.words)) for sentence in pool.sentences]
-    if others is None:
-        different = sorted(set(words))
-        number = {sentence: place for place, sentence in enumerate(different)}
-        sentences = np.array([number[sentence] for sentence in words])
-    else:  # they may tell sentences apart that are the same to this model
-        order = sorted(range(len(words)), key=words.__getitem__)
-        different = [words[place] for place in order]
-        sentences, others = np.argsort(order), replace(others, added=others.added[:, order])
+    different = sorted(set(words))
+    number = {sentence: place for place, sentence in enumerate(different)}
     rows = np.concatenate([pool.images, priors])
     settings = {"pool": config.pool, "fold": name, "normaliser_images": len(priors), "seed": config.seed}
     exact = ScoreFile(evaluation.parts, f"scores-{name}", settings, (len(rows), len(different)))
     scores = Scores(
         upper=exact.values,
         known=~np.isnan(exact.values),
-        sentences=sentences,
+        sentences=np.array([number[sentence] for sentence in words]),
         owners=pool.owners,
         lengths=np.array([len(sentence) + 1 for sentence in different]),
         images=len(pool.images),
         top=config.top,
         per_word=config.per_word,
-        ranking=ranking or ranking_of(trained.model),
-        others=others,
+        ranking=ranking_of(trained.model),
     )
-    if others is not None:
-        scores.upper = scores.total(exact.values)
     pairs = pairs_of(trained.model, different, evaluation.features, tiles=tiles)
     scoring = PairScoring(evaluation, pairs, rows, exact)
-    if not scores.known.all():
-        bounding = None if config.full_pass else scoring.bounded(config.bound_words)
-        if bounding:
-            bound_settings = {**settings, "words": config.bound_words}
-            bounds = ScoreFile(evaluation.parts, f"bounds-{name}", bound_settings, (len(different), len(rows)))
-            scoring.prune(scores, bounds, bounding, words=config.bound_words)
-        else:
-            scoring.score_all(scores)
+    scoring.complete(scores, config, name=name, settings=settings)
     if isinstance(pairs, TowerPairs) and len(priors):
         said = build_pool(evaluation.cache, priors).sentences
         training = pairs_of(

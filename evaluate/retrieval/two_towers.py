@@ -78,6 +78,9 @@ class TowerPairs:
         lengths = np.diff(self._words.starts)
         return int(lengths.sum() if sentences is None else lengths[sentences].sum())
 
+    def bounder(self, images: np.ndarray, *, words: int) -> None:
+        """See `PairScorer`: a product of vectors needs no bounds."""
+
 
 def numbered_sentences(sentences: Sequence[Sequence[int] | np.ndarray]) -> Sentences:
     """Sentences of no image, given by the word numbers of each; each has a word."""

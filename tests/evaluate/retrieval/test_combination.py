@@ -15,8 +15,10 @@ from mrnn.data.errors import EvaluationError, SettingError, Stopped
 from mrnn.data.regions import rows_of
 from mrnn.evaluate.evaluation import evaluate
 from mrnn.evaluate.pool import build_pool
-from mrnn.evaluate.retrieval.combination import choose_weights, combined_stage, member_values, weighted_sum
+from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage, member_values
+from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.stage import retrieval_stage, sample_training_images
+from mrnn.evaluate.retrieval.weights import choose_weights, weighted_sum
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 from tests.evaluate.retrieval.plain_ranks import image_to_sentence_ranks, sentence_to_image_ranks
@@ -77,8 +79,15 @@ def test_the_sum_of_standardised_values_ranks(make_world: World, evaluation: Eva
     assert again == found
 
 
-def test_pruned_and_full_pass_rank_alike(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
-    worlds = [make_world(), make_world(kind="alignment", regions=3, name="regions.h5")]
+@pytest.mark.parametrize(
+    "kinds", [["mrnn", "alignment"], ["alignment", "mrnn"], ["mrnn", "transformer"], ["mrnn", "devise", "transformer"]]
+)
+def test_pruned_and_full_pass_rank_alike(
+    make_world: World, evaluation: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: list[str]
+) -> None:
+    weights = np.array([1, 0.5, 2])[: len(kinds)]
+    monkeypatch.setattr("mrnn.evaluate.retrieval.combination.choose_weights", lambda *_: weights)
+    worlds = [make_world(kind=kind, regions=3 if kind == "alignment" else 1, name=f"{kind}.h5") for kind in kinds]
     found = []
     for full in (False, True):
         config = replace(CONFIG, bound_words=2, full_pass=full)
@@ -86,11 +95,29 @@ def test_pruned_and_full_pass_rank_alike(make_world: World, evaluation: Evaluate
         found.append(combined_stage(members, [dev_of(member) for member in members], config))
     pruned, full = found
     assert pruned.summary == full.summary
-    assert pruned.summary["members"][1]["weight"] > 0
-    assert pruned.result.ranks() == full.result.ranks()
-    assert pruned.result.best_of_ties == full.result.best_of_ties
-    assert pruned.result.scored_exactly < full.result.scored_exactly == 1
-    for ours, theirs in zip(pruned.result.images, full.result.images, strict=True):
+    assert [member["weight"] for member in pruned.summary["members"]] == weights.tolist()
+    assert_alike(pruned.result, full.result)
+
+
+def test_an_ensemble_is_pruned(make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+    worlds = [make_world(kind=kind, name=f"{kind}.h5") for kind in ("mrnn", "transformer")]
+    pruned, full = (
+        averaged_stage(
+            [evaluation(world, tmp_path / f"{full}-{n}") for n, world in enumerate(worlds)],
+            replace(CONFIG, bound_words=2, full_pass=full),
+        )
+        for full in (False, True)
+    )
+    assert pruned is not None
+    assert full is not None
+    assert_alike(pruned, full)
+
+
+def assert_alike(pruned: RetrievalResult, full: RetrievalResult) -> None:
+    assert pruned.ranks() == full.ranks()
+    assert pruned.best_of_ties == full.best_of_ties
+    assert pruned.scored_exactly < full.scored_exactly == 1
+    for ours, theirs in zip(pruned.images, full.images, strict=True):
         assert [each.text for each in ours.sentences] == [each.text for each in theirs.sentences]
         for one, other in zip(ours.sentences, theirs.sentences, strict=True):
             low, high = one.values["combined"]

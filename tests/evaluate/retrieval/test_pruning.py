@@ -1,9 +1,12 @@
 """Pruned ranks and lists are those of all scores, and little more is scored than what they need."""
 
+from functools import partial
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mrnn.evaluate.retrieval.joint import joint_criteria
 from mrnn.evaluate.retrieval.pair_scorer import log_normaliser
 from mrnn.evaluate.retrieval.pruning import wanted
 from mrnn.evaluate.retrieval.ranking import image_ranks, largest, sentence_ranks
@@ -72,6 +75,25 @@ def test_ranks_and_lists_equal_those_of_all_scores(
     for sentence in sentences:
         in_order = np.argsort(-truth[:images, sentence], kind="stable")[:top]
         assert largest(scores.upper[:images, sentence], top).tolist() == in_order.tolist()
+
+
+def test_captioners_each_have_a_p_of_w() -> None:
+    """Two captioners, T = T' + 0.5 log P_1 + 2 log P_2: each sentence takes away a mean of either."""
+    generator = np.random.default_rng(0)
+    owners = np.repeat(np.arange(20), 2)
+    truth = (-40 + 6 * generator.standard_normal((20 + 2 * 15, 40))).astype(np.float32)
+    ranking = Ranking(partial(joint_criteria, factors=[0.5, 2]), probability_values)
+    known = np.zeros(truth.shape, dtype=bool)
+    scores = Scores(truth + 1, known, np.arange(40), owners, np.ones(40), 20, top=3, ranking=ranking, captioners=2)
+    assert scores.priors == [slice(20, 35), slice(35, 50)]
+    prune(scores, truth)
+    assert known[:20].mean() < 0.9
+    values = truth[:20] - 0.5 * log_normaliser(truth[20:35]) - 2 * log_normaliser(truth[35:])
+    found = image_ranks(scores, scores.criteria()["image_to_sentence"])[0]
+    assert found.tolist() == image_to_sentence_ranks(values.astype(np.float32), owners).tolist()
+    alone = Scores(truth[:20], known[:20], np.arange(40), owners, np.ones(40), 20, top=3, ranking=ranking, captioners=2)
+    assert alone.priors == []
+    assert not alone.criteria()["image_to_sentence"].high.any()
 
 
 def test_with_close_bounds_only_what_matters_is_scored() -> None:
