@@ -179,7 +179,7 @@ def evaluate(
             dev = [open_part(*member, "val", check_fit(*member, "val")[: retrieval.dev_images]) for member in members]
             together = combined_stage(measured, dev, retrieval)
             results.retrieval, results.combined = together.result, together.summary
-            results.recipe = recipe_of(measured, together.summary, seed=retrieval.seed)
+            results.recipe = recipe_of(measured, together.summary, retrieval)
         elif isinstance(trained, TrainedEnsemble):
             results.retrieval = averaged_stage(
                 [_of_member(evaluation, member) for member in trained.members], retrieval, run="retrieval" in stages

@@ -163,7 +163,10 @@ def _ranking_definitions(evaluation: Evaluation, results: Results) -> dict[str, 
     if results.combined:
         return COMBINED_DEFINITIONS
     trained = evaluation.trained
-    return AVERAGED_DEFINITIONS if isinstance(trained, TrainedEnsemble) else ranking_definitions(trained.model)
+    if isinstance(trained, TrainedEnsemble):
+        return AVERAGED_DEFINITIONS
+    local = results.retrieval is not None and results.retrieval.local_scaling
+    return ranking_definitions(trained.model, local=local)
 
 
 def _without(found: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -149,10 +149,11 @@ class PairScoring:
             finally:
                 self._exact.mark(now=True)
 
-    def standardise(self, scores: Scores, table: ScoreFile, training: PairScorer) -> None:
+    def standardise(self, scores: Scores, table: ScoreFile, training: PairScorer, *, local: bool) -> None:
         """Standardise the scores of a model of two towers by image (mrnn.evaluate.retrieval.two_towers).
 
-        table : (rows, 2), filled by this method. training : the scorer of the training sentences.
+        table : (rows, 2), filled by this method. training : the scorer of the training sentences. local : whether with
+        local scaling.
         """
         assert isinstance(training, TowerPairs)
 
@@ -163,7 +164,7 @@ class PairScoring:
         left = int(np.isnan(table.values).any(axis=1).sum())
         with Progress("retrieval, standardising", every, unit="images", done=every - left) as progress:
             try:
-                for done in standardise_images(scores, table.values, score):
+                for done in standardise_images(scores, table.values, score, local=local):
                     table.mark()
                     progress.add(done)
             finally:

@@ -38,7 +38,8 @@ AVERAGED_DEFINITIONS = {
 }
 DEFINITIONS = {
     "image_to_sentence": "ranked by the sum of weight / scale * value over the members of `combined`, the value being "
-    "log P(w|I) - log P(w) of a captioner and the standardised score of a model that matches",
+    "log P(w|I) - log P(w) of a captioner and the standardised score of a model that matches, with local scaling where "
+    "`local_scaling` says so",
     "sentence_to_image": "ranked by the same sum, up to a constant for each sentence",
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mrnn.data.errors import EvaluationError
+from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
 from mrnn.train.exported import WEIGHTS
 from mrnn.train.run_files import BEST
@@ -50,11 +51,13 @@ class Recipe:
 
     members : those with a weight, at least one
     normaliser_images, seed : how many training images values are normalised over, and the seed that draws them
+    local_scaling : how models that match are standardised (mrnn.evaluate.retrieval.two_towers)
     """
 
     members: tuple[Member, ...]
     normaliser_images: int
     seed: int
+    local_scaling: bool = False
 
     def to_json(self, folder: Path) -> str:
         """The content of FILE in a folder."""
@@ -64,6 +67,7 @@ class Recipe:
             "folder": str(folder.resolve()),
             "normaliser_images": self.normaliser_images,
             "seed": self.seed,
+            "local_scaling": self.local_scaling,
             "members": [
                 {**vars(member), "run": str(member.run.resolve()), "features": str(member.features.resolve())}
                 for member in self.members
@@ -72,12 +76,12 @@ class Recipe:
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def recipe_of(members: Sequence[Evaluation], summary: Mapping[str, Any], *, seed: int) -> Recipe:
+def recipe_of(members: Sequence[Evaluation], summary: Mapping[str, Any], config: RetrievalConfig) -> Recipe:
     """The combination that an evaluation measured.
 
     members : the models, with `parts` that know their digests
     summary : `combined` of metrics.json, with the weight and the scale of each
-    seed : that drew the training images
+    config : of the evaluation
     """
     found = [
         Member(
@@ -91,7 +95,8 @@ def recipe_of(members: Sequence[Evaluation], summary: Mapping[str, Any], *, seed
         )
         for each, said in zip(members, summary["members"], strict=True)
     ]
-    return Recipe(tuple(member for member in found if member.weight), summary["normaliser_images"], seed)
+    weighted = tuple(member for member in found if member.weight)
+    return Recipe(weighted, summary["normaliser_images"], config.seed, config.local_scaling)
 
 
 def read_recipe(file: Path) -> Recipe:
@@ -121,7 +126,8 @@ def read_recipe(file: Path) -> Recipe:
             )
             for each in content["members"]
         )
-        recipe = Recipe(members, int(content["normaliser_images"]), int(content["seed"]))
+        local_scaling = bool(content.get("local_scaling"))  # absent in files of before it existed
+        recipe = Recipe(members, int(content["normaliser_images"]), int(content["seed"]), local_scaling)
         if not members or recipe.normaliser_images < 0:
             raise ValueError("no members")
     except OSError as error:

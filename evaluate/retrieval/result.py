@@ -10,6 +10,7 @@ from mrnn.evaluate.metrics import names
 from mrnn.evaluate.retrieval.ranking import Recalls
 from mrnn.evaluate.retrieval.scores import RoundState
 
+COUNTS = ("normaliser_images", "seed", "local_scaling", "prefix_states", "words_and_ends", "scored_exactly")
 PERCENTS = (1, 2, 5, 10, 20, 50)  # r of "within the best r percent of the pool"
 Ranks = dict[str, tuple[int, int]]  # by criterion or direction: the worst and the best rank among ties
 
@@ -95,6 +96,7 @@ class RetrievalResult:
     images, sentences : the answers, pool after pool
     pool_images, pool_sentences : size of each pool
     normaliser_images, seed : how many images P(w) is averaged over, and how they were drawn
+    local_scaling : whether scores of models that match were corrected by their neighbours
     prefix_states, words_and_ends : what the sentences came to, added up over the pools
     scored_exactly : share of the pairs, the mean over the pools
     course : of the first pool, round by round; empty where every pair was scored
@@ -108,6 +110,7 @@ class RetrievalResult:
     pool_sentences: tuple[int, ...]
     normaliser_images: int
     seed: int
+    local_scaling: bool
     prefix_states: int
     words_and_ends: int
     scored_exactly: float
@@ -147,6 +150,7 @@ class RetrievalResult:
             "sentences": self.pool_sentences[0] if one else list(self.pool_sentences),
             "normaliser_images": self.normaliser_images,
             "seed": self.seed,
+            "local_scaling": self.local_scaling,
             "folds": len(self.pool_images),
             "prefix_states": self.prefix_states,
             "words_and_ends": self.words_and_ends,
@@ -192,10 +196,7 @@ class RetrievalResult:
             ),
             pool_images=tuple(np.atleast_1d(content["images"]).tolist()),
             pool_sentences=tuple(np.atleast_1d(content["sentences"]).tolist()),
-            **{
-                name: content[name]
-                for name in ("normaliser_images", "seed", "prefix_states", "words_and_ends", "scored_exactly")
-            },
+            **{name: content[name] for name in COUNTS},
             course=tuple(RoundState(**state) for state in content["course"]),
         )
 
@@ -222,6 +223,7 @@ def join(results: Sequence[RetrievalResult]) -> RetrievalResult:
         pool_sentences=tuple(count for result in results for count in result.pool_sentences),
         normaliser_images=first.normaliser_images,
         seed=first.seed,
+        local_scaling=first.local_scaling,
         prefix_states=sum(result.prefix_states for result in results),
         words_and_ends=sum(result.words_and_ends for result in results),
         scored_exactly=float(np.mean([result.scored_exactly for result in results])),

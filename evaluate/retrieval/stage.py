@@ -29,7 +29,10 @@ def retrieval_stage(
     Raises EvaluationError without sentences or training images, or with too few images for the folds.
     """
     # A result of an earlier version that ranked otherwise is not used.
-    settings = {**config.changing_results(), "definitions": ranking_definitions(evaluation.trained.model)}
+    settings = {
+        **config.changing_results(),
+        "definitions": ranking_definitions(evaluation.trained.model, local=config.local_scaling),
+    }
     stored = stored_result(evaluation.parts.load("retrieval", settings))
     if stored is not None or not run:
         return stored
@@ -116,7 +119,7 @@ def pool_scores(
         images=len(pool.images),
         top=config.top,
         per_word=config.per_word,
-        ranking=ranking_of(trained.model),
+        ranking=ranking_of(trained.model, local=config.local_scaling),
     )
     pairs = pairs_of(trained.model, different, evaluation.features, tiles=tiles)
     scoring = PairScoring(evaluation, pairs, rows, exact)
@@ -126,8 +129,9 @@ def pool_scores(
         training = pairs_of(
             trained.model, [trained.vocabulary.encode(each.words) for each in said], evaluation.features
         )
-        table = ScoreFile(evaluation.parts, f"standard-{name}", settings, (len(rows), 2))
-        scoring.standardise(scores, table, training)
+        local = config.local_scaling
+        table = ScoreFile(evaluation.parts, f"standard-{name}", {**settings, "local": local}, (len(rows), 2))
+        scoring.standardise(scores, table, training, local=local)
     return scores, pairs.size
 
 
@@ -144,6 +148,7 @@ def pool_result(scores: Scores, pool: Pool, config: RetrievalConfig, *, prefix_s
         pool_sentences=(len(pool.sentences),),
         normaliser_images=len(scores.upper) - scores.images,
         seed=config.seed,
+        local_scaling=config.local_scaling,
         prefix_states=prefix_states,
         words_and_ends=int(scores.lengths[scores.sentences].sum()),
         scored_exactly=float(scores.known.mean()),

@@ -6,9 +6,17 @@ training pictures and the sentences of those say: first each picture's, z = (S -
 sentences; then each sentence's, (z - mean) / deviation of its z with the training pictures, the counterpart of
 log P(w | I) - log P(w). The first step decides how sentences rank images, both together how images rank sentences. The
 rankings by S alone, the paper's, are given, too.
+
+With local scaling both steps subtract, in place of the mean, what lies half-way between it and the mean of the largest
+scores: what a picture scores with the sentences that fit it best, and a sentence with the pictures that do. Subtracting
+half of the similarity to the nearest neighbours is the idea of cross-domain similarity local scaling (CSLS; Conneau et
+al. 2018, arXiv 1710.04087); neighbours among training data, in place of other queries, that of Bogolin et al. 2022
+(arXiv 2112.12777).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,6 +29,7 @@ from mrnn.train.models.two_towers import TwoTowers
 from mrnn.train.pair_scores import pair_scores, region_vectors, word_vectors
 from mrnn.train.sentences import Sentences
 
+NEAREST = 0.02  # share of the training sentences or images that are neighbours in local scaling
 IMAGES = 512  # scored at a time: enough for the matrix product to dominate
 DEFINITIONS = {
     "image_to_sentence": "ranked by (z - mean) / deviation of z over normaliser_images training images drawn with the "
@@ -30,6 +39,7 @@ DEFINITIONS = {
     "sentence_to_image": "ranked by z (by S alone where normaliser_images is 0)",
     "sentence_to_image_raw": "ranked by the score S of picture and sentence alone",
 }
+LOCAL_DEFINITION = f"; mean is half-way between the mean and the mean of the largest {NEAREST:.0%} (local scaling)"
 
 
 class TowerPairs:
@@ -89,40 +99,49 @@ def numbered_sentences(sentences: Sequence[Sequence[int] | np.ndarray]) -> Sente
     return Sentences(tokens, starts, np.zeros(len(sentences), np.int64))
 
 
-def moments(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each column: (J, C) -> two (C,) float64; 0 and 1 for J = 0.
+def moments(scores: np.ndarray, *, local: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and deviation of each column: (J, C) -> two (C,) float64; 0 and 1 for J = 0.
+
+    local : whether the centre is not the mean, but half-way between it and the mean of the largest NEAREST.
 
     A column of equal scores has the deviation 1.
     """
     if not len(scores):
         return np.zeros(scores.shape[1]), np.ones(scores.shape[1])
-    mean = scores.mean(axis=0, dtype=np.float64)
+    centre = scores.mean(axis=0, dtype=np.float64)
     deviation = scores.std(axis=0, dtype=np.float64)
-    return mean, np.where(deviation > 0, deviation, 1)
+    if local:
+        count = ceil(NEAREST * len(scores))
+        largest = np.partition(scores, -count, axis=0)[-count:]
+        centre = (centre + largest.mean(axis=0, dtype=np.float64)) / 2
+    return centre, np.where(deviation > 0, deviation, 1)
 
 
-def standardise_images(scores: Scores, table: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> Iterator[int]:
+def standardise_images(
+    scores: Scores, table: np.ndarray, score: Callable[[np.ndarray], np.ndarray], *, local: bool
+) -> Iterator[int]:
     """Replace the scores of all images by their z, keeping those themselves in `scores.alone`.
 
-    table : (N + J, 2), mean and deviation of each image's scores with the training sentences; NaN where not known yet,
-        which is filled in.
+    table : (N + J, 2), `moments` of each image's scores with the training sentences; NaN where not known yet, which is
+        filled in.
     score : the scores of the images of some rows with the training sentences, (n, T).
+    local : as for `moments`.
 
     Yields the number of images that each step has done, so that a caller can save the table and stop.
     """
     missing = np.flatnonzero(np.isnan(table).any(axis=1))
     for start in range(0, len(missing), IMAGES):
         rows = missing[start : start + IMAGES]
-        table[rows] = np.stack(moments(score(rows).T), axis=1)
+        table[rows] = np.stack(moments(score(rows).T, local=local), axis=1)
         yield len(rows)
     scores.alone = scores.upper
     scores.upper = ((scores.upper - table[:, :1]) / table[:, 1:]).astype(np.float32)
 
 
-def standardised(scores: Scores) -> dict[str, Criterion]:
-    """The criteria of `STANDARDISED`; see mrnn.evaluate.retrieval.scores.Ranking."""
+def standardised(scores: Scores, *, local: bool) -> dict[str, Criterion]:
+    """The criteria of models of two towers; see mrnn.evaluate.retrieval.scores.Ranking. local : as for `moments`."""
     zero, one = np.zeros(len(scores.counts)), np.ones(len(scores.counts))
-    mean, deviation = moments(scores.upper[scores.prior])
+    mean, deviation = moments(scores.upper[scores.prior], local=local)
     found = {
         "image_to_sentence": Criterion(mean, mean, deviation),
         "image_to_sentence_raw": Criterion(zero, zero, one, alone=True),
@@ -138,9 +157,6 @@ def standardised_values(scores: Scores, row: int, column: int, between: tuple[fl
     return {"standardised": between[0], "score": float(alone[row, column])}
 
 
-STANDARDISED = Ranking(standardised, standardised_values)
-
-
 def pairs_of(
     model: Any, sentences: Sequence[Sequence[int] | np.ndarray], features: RegionRows, *, tiles: Tiles | None = None
 ) -> PairScorer:
@@ -150,11 +166,18 @@ def pairs_of(
     return captioner_pairs(model, sentences, features, tiles=tiles)
 
 
-def ranking_definitions(model: Any) -> dict[str, str]:
+def ranking_definitions(model: Any, *, local: bool) -> dict[str, str]:
     """What metrics.json says of the rankings of a kind of model, where it is not what it says of captioners."""
-    return DEFINITIONS if isinstance(model, TwoTowers) else {}
+    if not isinstance(model, TwoTowers):
+        return {}
+    scaled = {name: DEFINITIONS[name] + LOCAL_DEFINITION for name in ("image_to_sentence", "sentence_to_image")}
+    return DEFINITIONS | scaled if local else DEFINITIONS
 
 
-def ranking_of(model: Any) -> Ranking:
-    """How a kind of model ranks sentences for an image."""
-    return STANDARDISED if isinstance(model, TwoTowers) else PROBABILITY
+def ranking_of(model: Any, *, local: bool) -> Ranking:
+    """How a kind of model ranks sentences for an image. local : as for `moments`."""
+    return (
+        Ranking(partial(standardised, local=local), standardised_values)
+        if isinstance(model, TwoTowers)
+        else PROBABILITY
+    )

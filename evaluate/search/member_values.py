@@ -1,8 +1,8 @@
 """V_m(I, w): what one model of a combination says of images and sentences, as mrnn.evaluate.retrieval.combination does.
 
 A captioner says log P(w | I) - log P(w). A model that matches says (z - mean) / deviation of z over J training images,
-z = (S - mean) / deviation of the image's scores S over their sentences (mrnn.evaluate.retrieval.two_towers). Without
-training images these are log P(w | I) and S.
+z = (S - mean) / deviation of the image's scores S over their sentences, or what local scaling makes of the two means
+(mrnn.evaluate.retrieval.two_towers). Without training images these are log P(w | I) and S.
 
 Mean and deviation of an image or a sentence are computed once, when it is first asked for, and kept, in a file too
 where a folder is named.
@@ -103,7 +103,9 @@ class CaptionerValues(MemberValues):
 
 @dataclass(frozen=True)
 class TowerValues(MemberValues):
-    """See `MemberValues`, for a model of two towers."""
+    """See `MemberValues`, for a model of two towers. local : whether with local scaling."""
+
+    local: bool = False
 
     @property
     def model(self) -> TwoTowers:
@@ -125,7 +127,7 @@ class TowerValues(MemberValues):
         if not len(self.priors):
             return found.astype(np.float64)
         training = regions_of(model, gallery.features, self.priors)
-        (mean,), (deviation,) = moments(standardised(scores(training), self._of_priors())[:, None])
+        (mean,), (deviation,) = self._moments(standardised(scores(training), self._of_priors())[:, None])
         return (standardised(found, self._of_images()(chosen)) - mean) / deviation
 
     def sentences(self, rows: RegionRows, image: int, chosen: np.ndarray, *, nearly: bool = False) -> np.ndarray:
@@ -161,13 +163,16 @@ class TowerValues(MemberValues):
         """Mean and deviation over the training sentences of the scores of images, given by their regions: (n, 2)."""
         words = self.gallery.keep(("training words", self.priors.tobytes()), self._training_words)
         scores = pair_scores(words, regions, score=self.model.score).cpu().numpy()
-        return np.stack(moments(scores), axis=1)
+        return np.stack(self._moments(scores), axis=1)
 
     def _training_words(self) -> WordVectors:
         gallery = self.gallery
         said = build_pool(gallery.cache, self.priors).sentences
         tokens = [gallery.trained.vocabulary.encode(sentence.words) for sentence in said]
         return word_vectors(self.model, numbered_sentences(tokens))
+
+    def _moments(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return moments(scores, local=self.local)
 
     def _moments_of(self, images: np.ndarray) -> np.ndarray:
         """The same of images given by their numbers in the cache."""
@@ -190,7 +195,7 @@ class TowerValues(MemberValues):
 
         def compute(sentences: np.ndarray) -> np.ndarray:
             training = region_vectors(self.model, self.gallery.features, self.priors)
-            return np.stack(moments(standardised(self._with(training, sentences).T, self._of_priors())), axis=1)
+            return np.stack(self._moments(standardised(self._with(training, sentences).T, self._of_priors())), axis=1)
 
         return self._kept("sentences", len(self.gallery.sentences().tokens), compute, block=SENTENCES)
 
@@ -198,11 +203,11 @@ class TowerValues(MemberValues):
         gallery = self.gallery
 
         def make() -> Moments:
-            about = {**gallery.about(), "priors": self.priors.tolist()} if gallery.folder else {}
+            about = gallery.about() | {"priors": self.priors.tolist(), "local": self.local} if gallery.folder else {}
             file = gallery.index_file(f"moments-of-{label.replace(' ', '-')}")
             return Moments(label, count, compute, block=block, file=file, about=about)
 
-        return gallery.keep((f"moments of {label}", self.priors.tobytes()), make)
+        return gallery.keep((f"moments of {label}", self.priors.tobytes(), self.local), make)
 
 
 def standardised(scores: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -216,7 +216,9 @@ def open_together(
             sentences,
             digests,
         )
-        members.append((TowerValues if matches else CaptionerValues)(gallery, joined(training, first, cache)))
+        priors = joined(training, first, cache)
+        values = TowerValues(gallery, priors, recipe.local_scaling) if matches else CaptionerValues(gallery, priors)
+        members.append(values)
     return Together(tuple(members), tuple(member.weight / member.scale for member in recipe.members))
 
 

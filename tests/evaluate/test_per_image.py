@@ -82,6 +82,7 @@ def test_ranks_of_an_images_own_sentences() -> None:
         pool_sentences=(3,),
         normaliser_images=0,
         seed=0,
+        local_scaling=False,
         prefix_states=1,
         words_and_ends=1,
         scored_exactly=1.0,

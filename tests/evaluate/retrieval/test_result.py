@@ -19,6 +19,7 @@ def result(images: list[int], sentences: list[int]) -> RetrievalResult:
         pool_sentences=(len(sentences),),
         normaliser_images=0,
         seed=0,
+        local_scaling=False,
         prefix_states=0,
         words_and_ends=0,
         scored_exactly=1.0,

@@ -54,10 +54,13 @@ def test_scores_are_those_of_the_model(kind: str, make_world: World) -> None:
         TowerPairs(trained.model.train(), words, features)
 
 
+@pytest.mark.parametrize("local", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_ranks_by_the_standardised_score(kind: str, make_world: World, evaluation: Evaluate, tmp_path: Path) -> None:
+def test_ranks_by_the_standardised_score(
+    kind: str, local: bool, make_world: World, evaluation: Evaluate, tmp_path: Path
+) -> None:
     world = make_world(kind=kind, regions=3)
-    found = retrieval_stage(evaluation(world, tmp_path / "out"), CONFIG)
+    found = retrieval_stage(evaluation(world, tmp_path / "out"), replace(CONFIG, local_scaling=local))
     assert found is not None
     assert RetrievalResult.from_json(json.loads(json.dumps(found.to_json()))) == found
     scores = np.load(tmp_path / "out/parts/scores-0.npy").astype(np.float64)
@@ -67,8 +70,8 @@ def test_ranks_by_the_standardised_score(kind: str, make_world: World, evaluatio
     said = [trained.vocabulary.encode(sentence.words) for sentence in build_pool(cache, priors).sentences]
     features = Features(cache, rows=trained.model.config.rows(3))
     with_training = TowerPairs(trained.model, said, features).score_images(np.r_[cache.done("test"), priors])
-    z = (scores - with_training.mean(1)[:, None]) / with_training.std(1)[:, None]
-    mean, deviation = z[10:].mean(0), z[10:].std(0)
+    z = (scores - centre(with_training.T, local)[:, None]) / with_training.std(1)[:, None]
+    mean, deviation = centre(z[10:], local), z[10:].std(0)
     assert not np.allclose(mean, 0)
     for k, answer in enumerate(found.images):
         best = answer.sentences[0].values
@@ -90,6 +93,29 @@ def test_ranks_by_the_standardised_score(kind: str, make_world: World, evaluatio
     assert raw.recalls["image_to_sentence_raw"] == found.recalls["image_to_sentence_raw"]
     assert raw.recalls["sentence_to_image"] == found.recalls["sentence_to_image_raw"]
     assert "sentence_to_image_raw" not in raw.recalls
+
+
+def centre(values: np.ndarray, local: bool) -> np.ndarray:
+    """Of each column, the mean, or half-way between it and the largest of fewer than 50."""
+    assert len(values) < 50
+    return np.mean([values.mean(0), values.max(0)], axis=0) if local else values.mean(0)
+
+
+def test_local_scaling_by_hand() -> None:
+    values = np.random.default_rng(0).permuted(np.tile(np.arange(200.0)[:, None], (1, 3)), axis=0)
+    found, deviation = moments(values, local=True)
+    assert found.tolist() == [(99.5 + 197.5) / 2] * 3, "the largest 2 % are 196 to 199"
+    assert deviation.tolist() == moments(values)[1].tolist()
+
+
+def test_local_scaling_demotes_a_picture_that_fits_everything() -> None:
+    """A hub: with the sentences that fit it best it scores no higher than with the query."""
+    training = np.random.default_rng(0).normal(0, 1, (500, 2))  # of two images with 500 training sentences
+    training[:10, 0] += 6
+    query = np.array([4.0, 2.5])
+    for local, best in ((False, 0), (True, 1)):
+        mean, deviation = moments(training, local=local)
+        assert np.argmax((query - mean) / deviation) == best
 
 
 def test_moments_of_a_sentence_that_is_everywhere_the_same() -> None:

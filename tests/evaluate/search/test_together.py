@@ -59,17 +59,24 @@ def with_image(gallery: CombinationGallery, image: int, **options: Any) -> Searc
 
 
 @pytest.mark.parametrize(
-    ("kinds", "normaliser_images"),
-    [(("mrnn", "alignment"), 6), (("devise", "mrnn", "transformer"), 6), (("alignment", "mrnn"), 0)],
+    ("kinds", "normaliser_images", "local"),
+    [
+        (("mrnn", "alignment"), 6, False),
+        (("mrnn", "alignment"), 6, True),
+        (("devise", "mrnn", "transformer"), 6, True),
+        (("alignment", "mrnn"), 0, False),
+    ],
 )
 def test_search_and_evaluation_agree_in_both_directions(
     kinds: tuple[str, ...],
     normaliser_images: int,
+    local: bool,
     make_combination: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mrnn.evaluate.retrieval.combination.WEIGHTS", (0.7,))  # so that all members count
-    file = make_combination(*kinds, config=replace(CONFIG, normaliser_images=normaliser_images))
+    monkeypatch.setattr("mrnn.evaluate.retrieval.weights.WEIGHTS", (0.7,))  # so that all members count
+    config = replace(CONFIG, normaliser_images=normaliser_images, local_scaling=local)
+    file = make_combination(*kinds, config=config)
     combination = open_combination(file, device="cpu")
     assert [reader.trained.name for reader in combination.readers] == list(kinds)
     gallery = combination.gallery(split="test")
@@ -100,7 +107,7 @@ def test_search_and_evaluation_agree_in_both_directions(
 def test_members_without_weight_are_left_out(
     make_combination: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrnn.evaluate.retrieval.combination.WEIGHTS", (0.0,))
+    monkeypatch.setattr("mrnn.evaluate.retrieval.weights.WEIGHTS", (0.0,))
     file = make_combination("mrnn", "alignment")
     (member,) = read_recipe(file).members
     assert (member.model, member.weight) == ("mrnn", 1.0)
@@ -120,7 +127,7 @@ def test_the_file_says_what_metrics_say(make_combination: Callable[..., Path]) -
 
 @pytest.fixture
 def combined(make_combination: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("mrnn.evaluate.retrieval.combination.WEIGHTS", (0.7,))
+    monkeypatch.setattr("mrnn.evaluate.retrieval.weights.WEIGHTS", (0.7,))
     return make_combination("mrnn", "alignment")
 
 
