@@ -1,14 +1,15 @@
 #!/bin/sh
-# Reach the best numbers of docs/results.md: m-RNN with --preset best, a model of mean words, an alignment model.
+# Reach the best numbers of docs/results.md: m-RNN with --preset best for captions; for retrieval, m-RNN with --preset
+# retrieval together with a model of mean words and two alignment models, of whole images and of regions.
 #   sh jobs/best.sh DATASET          flickr8k, flickr30k, iaprtc12, coco (Karpathy's dataset_coco.json), scenes
-# It extracts two caches, trains the models, and measures captions of m-RNN alone and of its seeds together, and
-# retrieval by the three models together. After a stop or a failure, run the same line again: finished work is kept.
+# It extracts two caches, trains the models, and measures captions and retrieval of each seed, and of all seeds
+# together. After a stop or a failure, run the same line again: finished work is kept.
 #   ROOT      folder of the data set (default: as for extract-features)
 #   OUT       output folder (default: runs/best-DATASET)
 #   BACKBONE  network (default: timm:tf_efficientnet_lite0)
 #   WEIGHTS   its weights (default: pretrained)
 #   LAYER     its layers (default: blocks.4+blocks.5+penultimate, which are those of EfficientNet-Lite0)
-#   SEEDS     seeds of m-RNN and of the model of mean words (default: "0 1 2")
+#   SEEDS     seeds of all models but the alignment of regions, which is one (default: "0 1 2")
 #   LIMIT, EPOCHS   number of images and of epochs, for a trial
 #   EXTRACT, TRAIN, EVALUATE   further options of extract-features, train-mrnn and evaluate-mrnn, separated by spaces
 set -eu
@@ -43,18 +44,35 @@ evaluate() { # OUTPUT OPTIONS
     evaluate-mrnn --output "$results" "$@" ${EVALUATE:-}
 }
 
+retrieve() { # OUTPUT SEEDS: by the m-RNNs of all seeds together with the other models of the first
+    results=$1 first=$2
+    shift 2
+    further=$*
+    set -- --checkpoint "$out/rank-$first" --features "$whole" --only retrieval --local-scaling
+    for seed in $further; do
+        set -- "$@" --combine "$out/rank-$seed" "$whole"
+    done
+    evaluate "$results" "$@" --combine "$out/devise-$first" "$whole" --combine "$out/align-$first" "$whole" \
+        --combine "$out/align-regions" "$regions"
+}
+
 whole=$out/whole.h5 regions=$out/regions.h5
 extract "$whole" --layer "${LAYER:-blocks.4+blocks.5+penultimate}" --views flip --warp --resize 320 --crop 320
 extract "$regions" --region-features roi --regions grid
-train "$out/alignment" --features "$regions" --model alignment
-set -- # the m-RNNs, for their ensemble
+train "$out/align-regions" --features "$regions" --model alignment
 for seed in $seeds; do
-    train "$out/mrnn-$seed" --features "$whole" --preset best --seed "$seed"
+    train "$out/best-$seed" --features "$whole" --preset best --seed "$seed"
+    train "$out/rank-$seed" --features "$whole" --preset retrieval --seed "$seed"
     train "$out/devise-$seed" --features "$whole" --model devise --image-dropout 0.6 --seed "$seed"
-    evaluate "$out/captions-$seed" --checkpoint "$out/mrnn-$seed" --features "$whole" --only perplexity,generation \
+    train "$out/align-$seed" --features "$whole" --model alignment --image-dropout 0.2 --seed "$seed"
+    evaluate "$out/captions-$seed" --checkpoint "$out/best-$seed" --features "$whole" --only perplexity,generation \
         --consensus
-    evaluate "$out/retrieval-$seed" --checkpoint "$out/mrnn-$seed" --features "$whole" --only retrieval \
-        --normaliser-images 200 --combine "$out/devise-$seed" "$whole" --combine "$out/alignment" "$regions"
-    set -- "$@" --checkpoint "$out/mrnn-$seed"
+    retrieve "$out/retrieval-$seed" "$seed"
+done
+set -- # the options for an ensemble of all seeds
+for seed in $seeds; do
+    set -- "$@" --checkpoint "$out/best-$seed"
 done
 evaluate "$out/captions" "$@" --features "$whole" --only perplexity,generation --consensus
+# shellcheck disable=SC2086
+retrieve "$out/retrieval" $seeds

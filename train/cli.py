@@ -20,10 +20,14 @@ from mrnn.train.settings import RunOptions, TrainSettings
 DIFFERING = frozenset(name for kind in KINDS.values() for name in kind.defaults)  # settings with defaults by kind
 
 
-BEST = fill(as_options(PRESETS["best"]), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+STANDS_FOR = "\n".join(
+    f"--preset {name} stands for:\n"
+    + fill(as_options(settings), 78, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    for name, settings in PRESETS.items()
+    if settings
+)
 EPILOG = f"""\b
---preset best stands for:
-{BEST}
+{STANDS_FOR}
 
 \b
 Example:

@@ -9,6 +9,7 @@ from typing import Any
 # Settings that differ from the defaults, which are those of TrainSettings and of MRNNConfig.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
+    "retrieval": {"label_smoothing": 0.1},
     "best": {
         "recurrence": "lstm",
         "embedding1": 256,

@@ -31,8 +31,8 @@ class TrainSettings:
     model: str = setting("mrnn", "Kind of model to train; rnn-base is mrnn without the image.", choices=tuple(KINDS))
     preset: str = setting(
         "paper",
-        "Settings to start from, which other options override. paper: the defaults, with the m-RNN of 2014. best: "
-        "those of the best m-RNN, listed below.",
+        "Settings to start from, which other options override. paper: the defaults, with the m-RNN of 2014. retrieval: "
+        "those that retrieve best. best: those of the lowest perplexity and the best captions. Both are listed below.",
         choices=tuple(PRESETS),
     )
     epochs: int = setting(8, "Number of passes over the training sentences.", at_least=1)

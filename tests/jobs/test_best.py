@@ -1,4 +1,4 @@
-"""jobs/best.sh: a small data set from pictures to captions and to retrieval by three models together."""
+"""jobs/best.sh: a small data set from pictures to captions and to retrieval by several models together."""
 
 import json
 import os
@@ -40,26 +40,40 @@ def test_scenes_from_pictures_to_the_numbers(tmp_path: Path) -> None:
     done = subprocess.run(["sh", SCRIPT, "scenes"], env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = {file.parent.name: json.loads(file.read_text()) for file in tmp_path.glob("out/*/metrics.json")}
-    assert sorted(said) == ["captions", "captions-1", "retrieval-1"]
+    assert sorted(said) == ["captions", "captions-1", "retrieval", "retrieval-1"]
     assert said["captions-1"]["decoding"]["consensus_images"] > 0
-    assert [member["model"] for member in said["retrieval-1"]["combined"]["members"]] == ["mrnn", "devise", "alignment"]
+    members = said["retrieval-1"]["combined"]["members"]
+    assert [member["model"] for member in members] == ["mrnn", "devise", "alignment", "alignment"]
+    assert said["retrieval-1"]["retrieval"]["local_scaling"]
 
 
-def test_seeds_are_measured_alone_and_their_captions_together(tmp_path: Path) -> None:
+def test_seeds_are_measured_alone_and_together(tmp_path: Path) -> None:
     code, calls = with_stubs(tmp_path, "flickr8k", ROOT="my photos", OUT="the results", SEEDS="4 7")
     assert code == 0
     assert {value(call, "--root") for call in calls if call[0] == "extract-features"} == {"my photos"}
     trained = [(value(call, "--output"), value(call, "--features")) for call in calls if call[0] == "train-mrnn"]
     whole, regions = "the results/whole.h5", "the results/regions.h5"
     assert trained == [
-        ("the results/alignment", regions),
-        *((f"the results/{name}-{seed}", whole) for seed in "47" for name in ("mrnn", "devise")),
+        ("the results/align-regions", regions),
+        *((f"the results/{name}-{seed}", whole) for seed in "47" for name in ("best", "rank", "devise", "align")),
     ]
     evaluated = {value(call, "--output").split("/")[1]: call for call in calls if call[0] == "evaluate-mrnn"}
-    assert list(evaluated) == ["captions-4", "retrieval-4", "captions-7", "retrieval-7", "captions"]
-    last = evaluated["captions"]
-    together = [last[place + 1] for place, word in enumerate(last) if word == "--checkpoint"]
-    assert together == ["the results/mrnn-4", "the results/mrnn-7"]
+    names = [f"{name}-{seed}" for seed in "47" for name in ("captions", "retrieval")]
+    assert list(evaluated) == [*names, "captions", "retrieval"]
+    assert after(evaluated["captions"], "--checkpoint") == ["the results/best-4", "the results/best-7"]
+    for name, runs in (
+        ("retrieval-7", ["rank-7", "devise-7", "align-7", "align-regions"]),
+        ("retrieval", ["rank-4", "rank-7", "devise-4", "align-4", "align-regions"]),
+    ):
+        call = evaluated[name]
+        found = [*after(call, "--checkpoint"), *after(call, "--combine")]
+        assert found == [f"the results/{run}" for run in runs]
+        assert "--local-scaling" in call
+
+
+def after(call: list[str], option: str) -> list[str]:
+    """What follows an option each time that it is given."""
+    return [call[place + 1] for place, word in enumerate(call) if word == option]
 
 
 def test_it_needs_a_name(tmp_path: Path) -> None:

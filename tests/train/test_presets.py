@@ -41,7 +41,7 @@ def test_given_settings_override_a_preset(name: str) -> None:
 def test_presets_are_for_m_rnn() -> None:
     with pytest.raises(SettingError, match="preset best is for mrnn, not alignment"):
         TrainSettings.of(model="alignment", preset="best")
-    with pytest.raises(SettingError, match="preset must be one of paper, best, not 'worst'"):
+    with pytest.raises(SettingError, match="preset must be one of paper, retrieval, best, not 'worst'"):
         TrainSettings.of(preset="worst")
 
 
@@ -50,6 +50,7 @@ def test_presets_are_for_m_rnn() -> None:
     [
         ("", {"preset": "paper", "recurrence": "plain", "lr": 2e-3, "dropout": 0.2}),
         ("--preset best", {"preset": "best", "recurrence": "lstm", "lr": 1e-3, "dropout": 0.3, "image_dropout": 0.7}),
+        ("--preset retrieval", {"preset": "retrieval", "label_smoothing": 0.1, "recurrence": "plain"}),
         # Options that equal a default are given all the same.
         ("--preset best --lr 2e-3 --dropout 0.2", {"lr": 2e-3, "dropout": 0.2, "recurrence": "lstm"}),
     ],
