@@ -32,7 +32,7 @@ class TrainSettings:
     preset: str = setting(
         "paper",
         "Settings to start from, which other options override. paper: the defaults, with the m-RNN of 2014. retrieval: "
-        "those that retrieve best. best: those of the lowest perplexity and the best captions. Both are listed below.",
+        "those that retrieve best. best: those of the lowest perplexity. Both are listed below.",
         choices=tuple(PRESETS),
     )
     epochs: int = setting(8, "Number of passes over the training sentences.", at_least=1)
