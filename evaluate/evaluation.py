@@ -43,6 +43,7 @@ from mrnn.evaluate.results import Results
 from mrnn.evaluate.retrieval.combination import averaged_stage, combined_stage
 from mrnn.evaluate.retrieval.combination_file import recipe_of
 from mrnn.evaluate.retrieval.stage import retrieval_stage
+from mrnn.evaluate.retrieval.two_towers import check_local_scaling
 from mrnn.evaluate.settings import STAGES, ConsensusConfig, DecodingConfig, RetrievalConfig, check_beam
 from mrnn.evaluate.stages import Evaluation, Report, perplexity_stage
 from mrnn.train.checkpoint import TrainedModel, load_trained
@@ -145,6 +146,8 @@ def evaluate(
     others = [(load_trained(run, device=pick_device(device, "fp32")), Path(file)) for run, file in combine]
     caches = [open_cache(file, allow_partial=allow_partial) for _, file in others]
     members = [(trained, cache), *zip((other for other, _ in others), caches, strict=True)]
+    if retrieval.local_scaling:
+        check_local_scaling([each.model for each, _ in members])
     output = Path(output or default_folder(trained.run, split, combined=bool(combine)))
     names = OUTPUTS if (output / LOCK).exists() else (*OUTPUTS, f"{PARTS}/*")
     refuse_foreign_folder(

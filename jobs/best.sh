@@ -49,8 +49,8 @@ retrieve() { # OUTPUT SEEDS: by the m-RNNs of all seeds together with the other 
     shift 2
     further=$*
     set -- --checkpoint "$out/rank-$first" --features "$whole" --only retrieval --local-scaling
-    for seed in $further; do
-        set -- "$@" --combine "$out/rank-$seed" "$whole"
+    for each in $further; do
+        set -- "$@" --combine "$out/rank-$each" "$whole"
     done
     evaluate "$results" "$@" --combine "$out/devise-$first" "$whole" --combine "$out/align-$first" "$whole" \
         --combine "$out/align-regions" "$regions"

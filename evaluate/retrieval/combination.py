@@ -7,8 +7,8 @@ kind are combined by
 
 V_m is the value by which images rank sentences for that model: log P(w | I) - log P(w) of a captioner, the standardised
 score of a model that matches (mrnn.evaluate.retrieval.two_towers). scale_m is its standard deviation over the pairs of
-a pool of dev images, so that weights of different kinds of model compare. The first model has the weight 1; the others
-are chosen to maximise the sum of R@1, R@5 and R@10 in both directions on that pool, one after the other, twice.
+a pool of dev images, so that weights of different kinds of model compare; weight_m is chosen on that pool
+(mrnn.evaluate.retrieval.weights).
 
 Captioners that have bounds (mrnn.evaluate.retrieval.bounds) are scored last and together, only where they can still
 change a rank or a list (mrnn.evaluate.retrieval.joint).
@@ -142,7 +142,7 @@ def _ranked(
     others = [n for n in counted if n not in joint]
     factors = (weights / scales).tolist()
     settings = {
-        **config.changing_results(),
+        **{name: getattr(config, name) for name in ("pool", "normaliser_images", "seed", "local_scaling")},
         "together": [{**members[n].parts.settings, "factor": factors[n]} for n in counted],
     }
     results = []

@@ -57,7 +57,7 @@ class Recipe:
     members: tuple[Member, ...]
     normaliser_images: int
     seed: int
-    local_scaling: bool = False
+    local_scaling: bool
 
     def to_json(self, folder: Path) -> str:
         """The content of FILE in a folder."""

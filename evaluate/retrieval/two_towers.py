@@ -14,13 +14,14 @@ al. 2018, arXiv 1710.04087); neighbours among training data, in place of other q
 (arXiv 2112.12777).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import ceil
 from typing import Any
 
 import numpy as np
 
+from mrnn.data.errors import SettingError
 from mrnn.evaluate.retrieval.late_fusion import Tiles
 from mrnn.evaluate.retrieval.pair_scorer import PairScorer, captioner_pairs
 from mrnn.evaluate.retrieval.scores import PROBABILITY, Criterion, Ranking, Scores
@@ -164,6 +165,15 @@ def pairs_of(
     if isinstance(model, TwoTowers):
         return TowerPairs(model, sentences, features)
     return captioner_pairs(model, sentences, features, tiles=tiles)
+
+
+def check_local_scaling(models: Iterable[Any]) -> None:
+    """Raise SettingError if local scaling would change nothing, for want of a model of two towers."""
+    if not any(isinstance(model, TwoTowers) for model in models):
+        raise SettingError(
+            "--local-scaling is for models that match pictures and sentences (alignment, defrag, devise), and none is "
+            "given: leave it out"
+        )
 
 
 def ranking_definitions(model: Any, *, local: bool) -> dict[str, str]:

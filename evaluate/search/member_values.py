@@ -105,7 +105,7 @@ class CaptionerValues(MemberValues):
 class TowerValues(MemberValues):
     """See `MemberValues`, for a model of two towers. local : whether with local scaling."""
 
-    local: bool = False
+    local: bool
 
     @property
     def model(self) -> TwoTowers:

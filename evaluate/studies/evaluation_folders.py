@@ -91,7 +91,7 @@ def caveats(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     drawn = [metrics.get("retrieval", {}).get("normaliser_images") for metrics in (a, b)]
     if drawn[0] != drawn[1] and None not in drawn:
         found.append(f"P(w) of the retrieval is over {drawn[0]} training images for A, {drawn[1]} for B")
-    scaled = [metrics.get("retrieval", {}).get("local_scaling", False) for metrics in (a, b)]
-    if scaled[0] != scaled[1]:
+    scaled = [metrics["retrieval"].get("local_scaling", False) for metrics in (a, b) if "retrieval" in metrics]
+    if len(set(scaled)) > 1:
         found.append(f"only {'A' if scaled[0] else 'B'} was measured with --local-scaling")
     return sorted(found)

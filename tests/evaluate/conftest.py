@@ -237,7 +237,7 @@ def write_combination(tmp_path: Path) -> Callable[..., Path]:
             digests = sha256_of(trained.file), cache_digest(open_cache(file))
             members.append(Member(run, trained.name, digests[0], file, digests[1], weight=1.0, scale=2.0))
         output = tmp_path / COMBINATION
-        output.write_text(Recipe(tuple(members), normaliser_images, seed=0).to_json(tmp_path))
+        output.write_text(Recipe(tuple(members), normaliser_images, seed=0, local_scaling=False).to_json(tmp_path))
         return output
 
     return write

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from mrnn.data.cache import open_cache
-from mrnn.data.errors import Stopped
+from mrnn.data.errors import SettingError, Stopped
+from mrnn.evaluate.evaluation import evaluate
 from mrnn.evaluate.pool import build_pool
 from mrnn.evaluate.retrieval import all_pairs
 from mrnn.evaluate.retrieval.result import RetrievalResult
 from mrnn.evaluate.retrieval.stage import retrieval_stage, sample_training_images
-from mrnn.evaluate.retrieval.two_towers import TowerPairs, moments
+from mrnn.evaluate.retrieval.two_towers import LOCAL_DEFINITION, TowerPairs, moments
 from mrnn.evaluate.settings import RetrievalConfig
 from mrnn.evaluate.stages import Evaluation
+from mrnn.evaluate.studies.evaluation_folders import caveats
 from mrnn.train.checkpoint import load_trained
 from mrnn.train.features import Features
 from mrnn.train.pairs import pack_pairs
@@ -116,6 +118,23 @@ def test_local_scaling_demotes_a_picture_that_fits_everything() -> None:
     for local, best in ((False, 0), (True, 1)):
         mean, deviation = moments(training, local=local)
         assert np.argmax((query - mean) / deviation) == best
+
+
+def test_local_scaling_is_recorded_and_refused_where_it_changes_nothing(make_world: World, tmp_path: Path) -> None:
+    config = replace(CONFIG, per_word=False, local_scaling=True)
+    with pytest.raises(SettingError, match="--local-scaling is for models that match"):
+        evaluate(*make_world(), retrieval=config, device="cpu")
+    world = make_world(kind="devise", regions=3, name="regions.h5")
+    found = [
+        evaluate(*world, retrieval=replace(config, local_scaling=local), output=tmp_path / str(local), device="cpu")
+        for local in (False, True)
+    ]
+    assert [each["retrieval"]["local_scaling"] for each in found] == [False, True]
+    definitions = [each["definitions"]["sentence_to_image"] for each in found]
+    assert definitions[1] == definitions[0] + LOCAL_DEFINITION
+    assert caveats(*found) == ["only B was measured with --local-scaling"]
+    without = {name: value for name, value in found[0].items() if name != "retrieval"}
+    assert caveats(without, found[1]) == [], "what was not measured is not compared"
 
 
 def test_moments_of_a_sentence_that_is_everywhere_the_same() -> None:
